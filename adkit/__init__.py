@@ -1,0 +1,50 @@
+"""adkit: a workbench for in-context reinforcement learning and value drift. Public names, loaded when first used."""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "EnvSpec": "protocols",
+    "Tasks": "protocols",
+    "Step": "protocols",
+    "Transition": "protocols",
+    "Rng": "seeds",
+    "find": "artefacts",
+    "optimal_returns": "tables",
+    "Histories": "histories",
+    "collect": "collect",
+    "record": "taps",
+    "edit": "taps",
+    "CausalTransformer": "model",
+    "distill": "distill",
+    "InContext": "incontext",
+}
+_MODULES = ("artefacts", "envs", "probing", "protocols", "seeds", "sources", "stats", "tables", "taps", "testing", "tokens", "views")
+
+__all__ = [*_WHERE, *_MODULES]
+
+
+class _Package(ModuleType):
+    """`ad.collect` and `ad.distill` are the functions, also after their modules of the same name were imported."""
+
+    def __setattr__(self, name, value):
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name):
+    if name in _WHERE:
+        return getattr(import_module(f"adkit.{_WHERE[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"adkit.{name}")
+    raise AttributeError(f"adkit has no {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__():
+    return __all__

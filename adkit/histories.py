@@ -1,0 +1,224 @@
+"""Histories: everything N learners did in their lifetimes, in order. Source and distilled agents leave the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adkit import artefacts
+from adkit.protocols import EnvSpec, Tasks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PER_STEP = ("obs", "action", "reward", "terminated", "truncated")
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """N lifetimes of E episodes on a horizon of H: named arrays (lifetime, transition), T = E * H transitions each.
+
+    Step t of episode e is transition e * H + t. An episode that ends early leaves its remaining transitions empty
+    (zeros); `length` says how many are real.
+    """
+
+    spec: EnvSpec
+    task_values: Tasks
+    """The distinct tasks."""
+    task: np.ndarray
+    """(N,) which of the tasks each lifetime lives on; task-major order."""
+    arrays: dict[str, np.ndarray]
+    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...)."""
+    episode: np.ndarray
+    """(E,) each episode's number in the lifetime that was collected: 0, 25, 50 ... after `subsample(25)`."""
+    about: dict
+    """How they were made: env, agent, seed."""
+
+    # ---- reading ----
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        """A named array, (lifetime, transition, ...): `histories.action[n, t]`."""
+        arrays = self.__dict__.get("arrays", {})
+        if name not in arrays:
+            raise AttributeError(f"histories have no {name!r}; the arrays are {', '.join(arrays)}.")
+        values = arrays[name]
+        return values if name == "final_obs" else values.reshape(len(values), -1, *values.shape[3:])
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    @property
+    def n_episodes(self) -> int:
+        """E."""
+        return len(self.episode)
+
+    @property
+    def tasks(self) -> pd.DataFrame:
+        """The task table, one row per distinct task, indexed by task id."""
+        return self.task_values.frame
+
+    @property
+    def length(self) -> np.ndarray:
+        """(N, E) real transitions in each episode."""
+        return (self.arrays["terminated"] | self.arrays["truncated"]).argmax(2) + 1
+
+    @property
+    def first(self) -> np.ndarray:
+        """(N, T) bool: this transition opens an episode."""
+        return np.broadcast_to(np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0, self.action.shape)
+
+    @property
+    def episode_returns(self) -> np.ndarray:
+        """(N, E) float32: summed reward."""
+        return self.arrays["reward"].sum(2)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(task, lifetime, episode) float32: summed reward."""
+        counts = np.bincount(self.task, minlength=len(self.task_values))
+        if len(set(counts.tolist())) != 1 or (np.diff(self.task) < 0).any():
+            raise ValueError(f"tasks have {counts.min()} to {counts.max()} lifetimes here; use .episode_returns (N, E) instead.")
+        return self.episode_returns.reshape(len(self.task_values), -1, self.n_episodes)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per episode: task columns, lifetime, episode, return, length."""
+        import pandas as pd
+
+        n, e = np.indices((len(self), self.n_episodes)).reshape(2, -1)
+        numbers = {"lifetime": n, "episode": self.episode[e], "return": self.episode_returns.ravel(), "length": self.length.ravel()}
+        table = self.tasks.iloc[self.task[n]].reset_index()
+        return pd.concat([table, pd.DataFrame(numbers)], axis=1)
+
+    # ---- choosing ----
+
+    def __getitem__(self, rows) -> Histories:
+        """Lifetimes by integer, slice, mask or index array; their tasks come along."""
+        rows = np.atleast_1d(np.arange(len(self))[rows])
+        used, task = np.unique(self.task[rows], return_inverse=True)
+        picked = {name: values[rows] for name, values in self.arrays.items()}
+        return replace(self, task_values=self.task_values[used], task=task, arrays=picked)
+
+    @property
+    def episodes(self) -> EpisodeIndex:
+        """Episodes by slice or index array: `histories.episodes[-50:]`."""
+        return EpisodeIndex(self)
+
+    def subsample(self, k: int) -> Histories:
+        """Every k-th episode: the same learning, k times faster (paper, Appendix I)."""
+        if not 1 <= k <= self.n_episodes:
+            raise ValueError(f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}.")
+        return self.episodes[::k]
+
+    def windows(self, lifetime: np.ndarray, start: np.ndarray, episodes: int) -> dict[str, np.ndarray]:
+        """Training windows: per-step arrays (B, W, H, ...), W whole consecutive episodes of one lifetime each.
+
+        `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two lifetimes.
+        """
+        lifetime, start = np.asarray(lifetime), np.asarray(start)
+        if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
+            raise ValueError(f"windows of {episodes} episodes starting up to {start.max()} leave the {self.n_episodes} there are.")
+        index = lifetime[:, None], start[:, None] + np.arange(episodes)
+        return {name: values[index] for name, values in self.arrays.items()}
+
+    @staticmethod
+    def concatenate(parts: Sequence[Histories]) -> Histories:
+        """The lifetimes of several histories of one environment and episode numbering, grouped by task."""
+        first = parts[0]
+        for part in parts[1:]:
+            if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
+                raise ValueError("histories to concatenate must share their spec and their episodes.")
+        every = Tasks(
+            {name: np.concatenate([p.task_values[name] for p in parts]) for name in first.task_values.columns},
+            np.concatenate([p.task_values.ids for p in parts]),
+        )
+        unique, row = every.unique()
+        offsets = np.cumsum([0] + [len(p.task_values) for p in parts])
+        task = np.concatenate([row[p.task + offset] for p, offset in zip(parts, offsets, strict=False)])
+        order = np.argsort(task, kind="stable")
+        arrays = {name: np.concatenate([p.arrays[name] for p in parts])[order] for name in first.arrays}
+        return Histories(first.spec, unique, task[order], arrays, first.episode, first.about)
+
+    # ---- keeping ----
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
+        files = {f"{name}.npy": values for name, values in self.arrays.items()}
+        files |= {"task.npy": self.task, "episode.npy": self.episode, "task_ids.npy": self.task_values.ids}
+        files |= {f"tasks.{name}.npy": values for name, values in self.task_values.columns.items()}
+        return artefacts.save(path, "histories", files, {"spec": asdict(self.spec), **self.about}, overwrite)
+
+    @staticmethod
+    def load(path: str | Path) -> Histories:
+        """Read and verify what `save` wrote."""
+        files, about = artefacts.load(path, "histories")
+        try:
+            spec = EnvSpec(**about.pop("spec"))
+            arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
+            columns = {name.removeprefix("tasks."): arrays.pop(name) for name in list(arrays) if name.startswith("tasks.")}
+            tasks = Tasks(columns, arrays.pop("task_ids"))
+            histories = Histories(spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}.") from error
+        histories.check()
+        return histories
+
+    def check(self) -> None:
+        """Raise ValueError unless shapes, dtypes, ranges and episode ends are what they must be."""
+        n, e, h = len(self.task), self.n_episodes, self.spec.horizon
+        want = {"obs": (n, e, h, *self.spec.obs_shape), "final_obs": (n, e, *self.spec.obs_shape)}
+        want |= {name: (n, e, h) for name in PER_STEP[1:]}
+        for name, shape in want.items():
+            if name not in self.arrays or self.arrays[name].shape != shape:
+                found = self.arrays[name].shape if name in self.arrays else "missing"
+                raise artefacts.ArtefactError(f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {shape}.")
+        if not np.isfinite(self.arrays["reward"]).all():
+            raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
+        if n and (self.arrays["action"].max(initial=0) >= self.spec.n_actions or self.task.max() >= len(self.task_values)):
+            raise ValueError("actions or task numbers are out of range.")
+        if not (self.arrays["terminated"] | self.arrays["truncated"]).any(2).all():
+            raise ValueError("some episodes never end: every episode must be terminated or truncated.")
+
+    # ---- showing ----
+
+    def _summary(self) -> dict[str, str]:
+        returns = self.episode_returns
+        late = max(1, self.n_episodes // 10)
+        size = sum(values.nbytes for values in self.arrays.values())
+        return {
+            "environment": f"{self.about.get('env', self.spec.name)}",
+            "agent": f"{self.about.get('agent', '?')}",
+            "tasks x lifetimes": f"{len(self.task_values)} tasks, {len(self)} lifetimes",
+            "episodes": f"{self.n_episodes} of {self.spec.horizon} steps ({self.length.sum():,} transitions, {size / 1e6:.1f} MB)",
+            "return": f"{returns[:, :late].mean():.2f} in the first tenth of episodes, {returns[:, -late:].mean():.2f} in the last",
+        }
+
+    def __repr__(self) -> str:
+        return "Histories\n" + "\n".join(f"  {name:18} {text}" for name, text in self._summary().items())
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in self._summary().items())
+        return f"<table><caption>Histories</caption>{rows}</table>"
+
+
+@dataclass(frozen=True)
+class EpisodeIndex:
+    """`histories.episodes`: episodes by slice or index array."""
+
+    histories: Histories
+
+    def __getitem__(self, episodes) -> Histories:
+        h = self.histories
+        kept = np.atleast_1d(np.arange(h.n_episodes)[episodes])
+        if not len(kept):
+            raise ValueError(f"episodes[{episodes}] of {h.n_episodes} keeps none.")
+        index = episodes if isinstance(episodes, slice) else kept  # a slice stays a view
+        return replace(h, arrays={name: values[:, index] for name, values in h.arrays.items()}, episode=h.episode[kept])
+
+    def __len__(self) -> int:
+        return self.histories.n_episodes

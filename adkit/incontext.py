@@ -1,0 +1,132 @@
+"""A frozen transformer as an agent: it learns a new task from what happens to it, without a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from adkit.model import Cache, CausalTransformer
+from adkit.protocols import EnvSpec, Transition
+from adkit.seeds import Rng
+from adkit.tokens import Tokens, slots
+
+
+@dataclass(frozen=True)
+class InContext:
+    """Act as the model predicts the source would, given this lifetime so far.
+
+    When the window is full, whole old episodes are dropped and the kept ones run again, so that the cached path
+    computes exactly the function that was trained (a plain KV cache over a sliding window does not).
+    """
+
+    model: CausalTransformer
+    memory: Literal["lifetime", "episode"] = "lifetime"
+    """"episode" forgets everything at each reset: the amnesiac control."""
+    temperature: float = 1.0
+    """Of the sampled actions; 1 is what was learned."""
+    greedy: bool = False
+    """Take the likeliest action. Collapses in every world measured: it stops exploring."""
+    keep: int | None = None
+    """Episodes that survive when the window is full; half of it by default."""
+
+    def __post_init__(self):
+        if self.memory not in ("lifetime", "episode"):
+            raise ValueError(f'memory={self.memory!r}; choose "lifetime", or "episode" for the amnesiac control.')
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature}; it must be positive. For the likeliest action, greedy=True.")
+        if self.keep is not None and not 0 <= self.keep < self.model.window:
+            raise ValueError(f"keep={self.keep}; a window of {self.model.window} episodes can keep 0 to {self.model.window - 1}.")
+
+    def start(self, spec: EnvSpec, rng: Rng) -> InContextLearner:
+        self.model.check_spec(spec)
+        return InContextLearner(self, rng)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """(episodes that fill the window, episodes kept when it is full)."""
+        if self.memory == "episode":
+            return 1, 0
+        return self.model.window, self.model.window // 2 if self.keep is None else self.keep
+
+    def __repr__(self) -> str:
+        return f"InContext({self.model!r}, memory={self.memory!r}, temperature={self.temperature}, greedy={self.greedy}, keep={self.keep})"
+
+
+class InContextLearner:
+    """N frozen lifetimes, each with its window of tokens and their cached keys and values."""
+
+    def __init__(self, config: InContext, rng: Rng):
+        self.config, self.model, self.rng, self.t = config, config.model, rng, 0
+        spec, n, device = self.model.spec, len(rng), self.model.device
+        self.per = slots(spec)
+        size = self.model.window * self.per
+        self.cache = Cache(self.model, n)
+        obs_dtype = torch.long if spec.cardinality else torch.float32
+        self.tokens = Tokens(
+            torch.zeros(n, size, *spec.obs_shape, dtype=obs_dtype, device=device),
+            torch.zeros(n, size, dtype=torch.long, device=device),
+            torch.zeros(n, size, device=device),
+        )
+        self.episode, self.time = np.full(n, -1), np.zeros(n, int)  # episode in window, step in episode
+        self.last = np.full(n, spec.n_actions), np.zeros(n, np.float32)  # previous action and reward
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        self._open(np.flatnonzero(first))
+        logits = self._append(np.arange(len(obs)), obs, *self.last)
+        if self.config.greedy:
+            return logits.argmax(-1).cpu().numpy().astype(np.uint8)
+        cumulative = (logits / self.config.temperature).double().softmax(-1).cumsum(-1).cpu().numpy()
+        drawn = (cumulative <= self.rng.at(self.t).uniform()[:, None]).sum(-1)
+        return drawn.clip(max=self.model.spec.n_actions - 1).astype(np.uint8)
+
+    @torch.inference_mode()
+    def update(self, transition: Transition) -> None:
+        self.t += 1
+        self.time += 1
+        self.last = transition.action, transition.reward
+        done = np.flatnonzero(transition.terminated | transition.truncated)
+        if len(done):  # the closing token: what the last action led to
+            self._append(done, transition.next_obs[done], transition.action[done], transition.reward[done])
+
+    def _open(self, rows: np.ndarray) -> None:
+        """A new episode in `rows`: make room if the window is full, and put "restart" where action and reward go."""
+        if not len(rows):
+            return
+        self.episode[rows] += 1
+        self.time[rows] = 0
+        action, reward = np.array(self.last[0], int), np.array(self.last[1])
+        action[rows], reward[rows] = self.model.spec.n_actions, 0
+        self.last = action, reward
+        window, keep = self.config.window
+        full = rows[self.episode[rows] == window]
+        if len(full):
+            self._drop(full, window, keep)
+
+    def _drop(self, rows: np.ndarray, window: int, keep: int) -> None:
+        """Move the newest `keep` episodes to the front of the window and compute their keys and values anew."""
+        self.episode[rows] = keep
+        kept, old, end = slice(0, keep * self.per), slice((window - keep) * self.per, window * self.per), keep * self.per
+        index = torch.as_tensor(rows, device=self.model.device)
+        for values in (self.tokens.obs, self.tokens.action, self.tokens.reward, self.cache.valid):
+            values[index, kept] = values[index, old]
+        self.cache.valid[index, end:] = False
+        if keep:
+            tokens = Tokens(*(v[index, kept] for v in (self.tokens.obs, self.tokens.action, self.tokens.reward)))
+            everyone = len(rows) == len(self.episode)
+            self.model(tokens, self.cache.rows(None if everyone else index, torch.zeros_like(index)))
+
+    def _append(self, rows: np.ndarray, obs: np.ndarray, action: np.ndarray, reward: np.ndarray) -> torch.Tensor:
+        """Put one token at each row's own slot and run it: logits (R, A)."""
+        device, slot = self.model.device, self.episode[rows] * self.per + self.time[rows]
+        index, slot = torch.as_tensor(rows, device=device), torch.as_tensor(slot, device=device)
+        token = (torch.as_tensor(np.ascontiguousarray(v)).to(device) for v in (obs, action, reward))
+        for values, value in zip((self.tokens.obs, self.tokens.action, self.tokens.reward), token, strict=True):
+            values[index, slot] = value.to(values.dtype)
+        self.cache.valid[index, slot] = True
+        tokens = Tokens(*(v[index, slot][:, None] for v in (self.tokens.obs, self.tokens.action, self.tokens.reward)))
+        everyone = len(rows) == len(self.episode)
+        return self.model(tokens, self.cache.rows(None if everyone else index, slot))[:, 0]

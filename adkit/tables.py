@@ -1,0 +1,258 @@
+"""A gridworld is its tables: per task, where each action leads, what it pays, what is then seen.
+
+The tables are a tabular environment's only definition. The batched `step` indexes them, backward induction solves them
+(the optimum line of every plot), and learners live whole compiled lifetimes over them.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from adkit.protocols import Env, EnvSpec, Step, Tasks
+from adkit.seeds import Rng, uniform
+
+OUTCOME, START = np.uint64(0), np.uint64(8)  # draws of a step: which outcome; where a new episode starts
+
+
+class Tables(NamedTuple):
+    """n tasks, S states, A actions, K outcomes. Build it with `tables(...)`."""
+
+    next_state: np.ndarray
+    """(n, S, A, K) int32."""
+    reward: np.ndarray
+    """(n, S, A, K) float32."""
+    terminated: np.ndarray
+    """(n, S, A, K) bool."""
+    cumulative: np.ndarray
+    """(n, S, A, K) float64: cumulative outcome probabilities, 1 at the end."""
+    start: np.ndarray
+    """(n, S) float64: cumulative probabilities of the first state of an episode."""
+    observation: np.ndarray
+    """(n, S, coordinates): what is seen in a state."""
+    seen: np.ndarray
+    """(n, S) int32: the observation's flat index, for tabular learners."""
+
+
+def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None) -> Tables:
+    """Tables from arrays that broadcast to (n, S, A, K), (n, S, coordinates) and (n, S) for `start` probabilities."""
+    shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
+    n, states = shape[:2]
+    full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))  # noqa: E731
+    observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
+    return Tables(
+        full(next_state, np.int32),
+        full(reward, np.float32),
+        full(False if terminated is None else terminated, np.bool_),
+        np.cumsum(full(1.0 if probability is None else probability, np.float64), axis=-1),
+        np.cumsum(full(start, np.float64, (n, states)), axis=-1),
+        observation,
+        spec.index(observation).astype(np.int32),
+    )
+
+
+# ---- one step, in plain scalars, for compiled kernels ----
+# They take arrays, not `Tables`: inside a hot loop a tuple of arrays costs five times the step (reference counts).
+
+
+@njit(cache=True)
+def start_state(start, row, key, t):
+    """The state in which the episode that opens at step t of the lifetime `key` starts."""
+    u = uniform(key, t, START)
+    s = 0
+    while s < start.shape[1] - 1 and u >= start[row, s]:
+        s += 1
+    return s
+
+
+@njit(cache=True)
+def outcome(cumulative, row, s, a, key, t):
+    """Which of the K outcomes of action a in state s happens."""
+    if cumulative.shape[3] == 1:
+        return 0
+    u = uniform(key, t, OUTCOME)
+    k = 0
+    while k < cumulative.shape[3] - 1 and u >= cumulative[row, s, a, k]:
+        k += 1
+    return k
+
+
+class Trace(NamedTuple):
+    """What compiled lifetimes leave behind, for the episodes they keep; `unroll` makes histories of it."""
+
+    state: np.ndarray
+    """(N, E, H + 1) int16 or int32: the state before each step and after the last."""
+    action: np.ndarray
+    """(N, E, H) uint8."""
+    outcome: np.ndarray
+    """(N, E, H) uint8: which of the K outcomes happened."""
+    every: int
+    """One in this many episodes is kept."""
+    episodes: int
+    """Episodes each lifetime lives, kept or not."""
+
+
+def trace(tables: Tables, n: int, horizon: int, episodes: int, every: int) -> Trace:
+    """An empty trace for n lifetimes."""
+    shape = n, -(-episodes // every), horizon
+    state = np.zeros((*shape[:2], horizon + 1), np.int16 if tables.seen.shape[1] < 2**15 else np.int32)
+    return Trace(state, np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), every, episodes)
+
+
+def unroll(tables: Tables, row: np.ndarray, trace: Trace, arrays: dict[str, np.ndarray]) -> None:
+    """Fill the arrays of `Histories` with what the lifetimes in `trace` saw and were paid."""
+    names = "obs", "action", "reward", "terminated", "truncated", "final_obs"
+    arrays["action"][:] = trace.action
+    outputs = tuple(arrays[name] for name in names)
+    in_parallel(_unroll, len(row), tables, row, trace.state, trace.action, trace.outcome, outputs)
+
+
+@njit(cache=True, nogil=True)
+def _unroll(begin, end, tables, row, state, action, outcome, outputs):
+    next_state, reward, terminated, observation = tables.next_state, tables.reward, tables.terminated, tables.observation
+    obs, _, rewards, terminates, truncates, final_obs = outputs
+    for n in range(begin, end):
+        r = row[n]
+        for e in range(action.shape[1]):
+            for t in range(action.shape[2]):
+                s, a, k = state[n, e, t], action[n, e, t], outcome[n, e, t]
+                for c in range(observation.shape[2]):
+                    obs[n, e, t, c] = observation[r, s, c]
+                rewards[n, e, t] = reward[r, s, a, k]
+                terminates[n, e, t] = terminated[r, s, a, k]
+                if terminated[r, s, a, k] or t == action.shape[2] - 1:
+                    truncates[n, e, t] = not terminated[r, s, a, k]
+                    for c in range(observation.shape[2]):
+                        final_obs[n, e, c] = observation[r, state[n, e, t + 1], c]
+                    break
+
+
+# ---- the same step, batched ----
+
+
+class TabularState(NamedTuple):
+    """Where N lifetimes are: state index (N,) and step within the episode (N,)."""
+
+    index: np.ndarray
+    time: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
+    """Tables of the distinct tasks among `tasks`, and the row (N,) of each."""
+    unique, row = tasks.unique()
+    return env.tables(unique), row
+
+
+def reset(env: Env, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
+    """`Env.reset` for any environment with tables."""
+    table, row = of_rows(env, tasks)
+    index = (table.start[row] <= rng.uniform(START)[:, None]).sum(1).clip(max=table.start.shape[1] - 1)
+    return TabularState(index, np.zeros(len(row), np.int64)), table.observation[row, index]
+
+
+def step(env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[TabularState, Step]:
+    """`Env.step` for any environment with tables."""
+    table, row = of_rows(env, tasks)
+    action = check_action(action, env.spec, len(row))
+    at = row, state.index, action
+    k = (table.cumulative[at][:, :-1] <= rng.uniform(OUTCOME)[:, None]).sum(1)
+    index, terminated = table.next_state[*at, k], table.terminated[*at, k]
+    truncated = ~terminated & (state.time == env.spec.horizon - 1)
+    answer = Step(table.observation[row, index], table.reward[*at, k], terminated, truncated)
+    return TabularState(index, state.time + 1), answer
+
+
+def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
+    """Actions as (N,) integers in range, or a ValueError that says what was wrong."""
+    action = np.asarray(action)
+    if action.shape != (n,) or action.dtype.kind not in "iu" or (n and not 0 <= action.min() <= action.max() < spec.n_actions):
+        raise ValueError(
+            f"actions of shape {action.shape}, dtype {action.dtype}: {spec.name} takes ({n},) integers "
+            f"in 0..{spec.n_actions - 1}."
+        )
+    return action
+
+
+# ---- solving ----
+
+
+def in_parallel(kernel, n: int, *args) -> None:
+    """Run a compiled `kernel(begin, end, *args)` over the rows 0..n, one thread per core (it must release the GIL).
+
+    Numba's own parallel loops compile three times as slowly, and their thread pool does not survive a fork.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(int)  # 4 chunks a thread: lifetimes differ in length
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(kernel, a, b, *args) for a, b in zip(edges, edges[1:], strict=False) if a < b]:
+            future.result()
+
+
+def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """The optimum by dynamic programming: values (n, S) at the first step, policy (n, H, S) uint8; first action wins ties."""
+    n, states = tables.seen.shape
+    value, policy = np.zeros((n, states)), np.zeros((n, horizon, states), np.uint8)
+    in_parallel(_backward_induction, n, tables, horizon, value, policy)
+    return value, policy
+
+
+@njit(cache=True, nogil=True)
+def _backward_induction(begin, end, tables, horizon, value, policy):
+    next_state, reward, terminated, cumulative = tables.next_state, tables.reward, tables.terminated, tables.cumulative
+    _, states, actions, outcomes = next_state.shape
+    for i in range(begin, end):
+        later = np.zeros(states)
+        for t in range(horizon - 1, -1, -1):
+            for s in range(states):
+                best, best_a = -np.inf, 0
+                for a in range(actions):
+                    q, below = 0.0, 0.0
+                    for k in range(outcomes):
+                        p = cumulative[i, s, a, k] - below
+                        below = cumulative[i, s, a, k]
+                        go_on = 0.0 if terminated[i, s, a, k] else later[next_state[i, s, a, k]]
+                        q += p * (reward[i, s, a, k] + go_on)
+                    if q > best + 1e-9:
+                        best, best_a = q, a
+                value[i, s], policy[i, t, s] = best, best_a
+            later[:] = value[i]
+
+
+def discounted_values(tables: Tables, gamma: float, sweeps: int) -> np.ndarray:
+    """Action values (n, S, A) float32 after `sweeps` of value iteration with discount `gamma`."""
+    q = np.zeros(tables.next_state.shape[:3], np.float32)
+    in_parallel(_discounted_values, len(q), tables, gamma, sweeps, q)
+    return q
+
+
+@njit(cache=True, nogil=True)
+def _discounted_values(begin, end, tables, gamma, sweeps, q):
+    next_state, reward, terminated, cumulative = tables.next_state, tables.reward, tables.terminated, tables.cumulative
+    _, states, actions, outcomes = next_state.shape
+    for i in range(begin, end):
+        value = np.zeros(states)
+        for _ in range(sweeps):
+            for s in range(states):
+                for a in range(actions):
+                    total, below = 0.0, 0.0
+                    for k in range(outcomes):
+                        p = cumulative[i, s, a, k] - below
+                        below = cumulative[i, s, a, k]
+                        go_on = 0.0 if terminated[i, s, a, k] else value[next_state[i, s, a, k]]
+                        total += p * (reward[i, s, a, k] + gamma * go_on)
+                    q[i, s, a] = total
+            for s in range(states):
+                value[s] = q[i, s].max()
+
+
+def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
+    """(n,) the most undiscounted return an episode of each task can have on average, by backward induction."""
+    table, row = of_rows(env, Tasks.of(tasks))
+    value, _ = backward_induction(table, env.spec.horizon)
+    return (value * np.diff(table.start, axis=1, prepend=0.0)).sum(1)[row]

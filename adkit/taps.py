@@ -1,0 +1,130 @@
+"""Every activation has a name: read it with `record`, change it inside a `with edit(...)` block.
+
+A tap is a named `nn.Identity` in the model, such as "blocks.2.attn.pattern"; names take wildcards, "blocks.*.resid".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from torch import nn
+
+from adkit.histories import Histories
+from adkit.tokens import slots, tokenize, window_starts
+
+
+class Tap(nn.Identity):
+    """A place in the model with a name."""
+
+
+def names(model: nn.Module) -> list[str]:
+    """Every tap of the model, in order of computation."""
+    return [name for name, module in model.named_modules() if isinstance(module, Tap)]
+
+
+def matching(model: nn.Module, pattern: str) -> list[str]:
+    """Taps a name or wildcard means; ValueError, with the names there are, if none."""
+    found = [name for name in names(model) if fnmatchcase(name, pattern)]
+    if not found:
+        raise ValueError(f"no tap {pattern!r}; this model has {', '.join(names(model))}.")
+    return found
+
+
+@contextmanager
+def edit(model: nn.Module, changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
+    """Within the block, pass the named activations through functions: `{"blocks.2.resid": erase}`.
+
+    A function gets the activation (batch, ..., position, features) and returns the same shape; whatever runs the model
+    inside the block, fast or cached, sees the change. Unknown names raise before anything is changed.
+    """
+    wanted = [(model.get_submodule(name), change) for pattern, change in changes.items() for name in matching(model, pattern)]
+
+    def hook_for(change):
+        def hook(module, inputs, output):
+            changed = change(output)
+            if changed.shape != output.shape:
+                raise ValueError(f"an edit returned shape {tuple(changed.shape)} for an activation of {tuple(output.shape)}.")
+            return changed.to(output.dtype)
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_for(change)) for module, change in wanted]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Activations of N lifetimes, each token's in the very window it was acted in."""
+
+    values: dict[str, np.ndarray]
+    """Per tap (N, E, H + 1, ...): one entry per token. Patterns are (N, E, H + 1, heads, S) over the window's slots."""
+    task: np.ndarray
+    """(N,) the task each lifetime lives on."""
+    window_start: np.ndarray
+    """(E,) first episode of the window that each episode was computed in."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.values:
+            raise ValueError(f"{name!r} was not recorded; there are {', '.join(self.values)}.")
+        return self.values[name]
+
+    @property
+    def array(self) -> np.ndarray:
+        """The only tap's values, when one was asked for."""
+        if len(self.values) != 1:
+            raise ValueError(f"{len(self.values)} taps were recorded; choose one of {', '.join(self.values)}.")
+        return next(iter(self.values.values()))
+
+
+@torch.inference_mode()
+def record(model: nn.Module, histories: Histories, *patterns: str, keep: int | None = None, batch: int = 64) -> Recording:
+    """Run the model over histories as `InContext` would have, and keep the named activations.
+
+    `keep` is how many episodes survive when the window is full, as in `InContext`; `batch` lifetimes run at once.
+    """
+    model.check_spec(histories.spec)
+    wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
+    window, per = model.window, slots(model.spec)
+    starts = window_starts(histories.n_episodes, window, window // 2 if keep is None else keep)
+    parts: dict[str, list] = {name: [] for name in wanted}
+    seen: dict[str, torch.Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+        for name in wanted
+    ]
+    try:
+        for lifetimes in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
+            rows: dict[str, list] = {name: [] for name in wanted}
+            for start in np.unique(starts):
+                mine = np.flatnonzero(starts == start)
+                windows = histories.windows(lifetimes, np.full(len(lifetimes), start), mine[-1] + 1 - start)
+                model(model.on_device(tokenize(model.spec, windows)[0]))
+                for name in wanted:
+                    rows[name].append(_by_token(seen[name], name, len(mine) * per, window * per))
+            for name in wanted:
+                parts[name].append(np.concatenate(rows[name], axis=1))
+    finally:
+        for handle in handles:
+            handle.remove()
+    shape = len(histories), histories.n_episodes, per
+    values = {name: np.concatenate(part).reshape(*shape, *part[0].shape[2:]) for name, part in parts.items()}
+    return Recording(values, histories.task, starts)
+
+
+def _by_token(activation: torch.Tensor, name: str, last: int, width: int) -> np.ndarray:
+    """The last tokens' activations, (N, tokens, ...); per-head ones move the head behind the token."""
+    activation = activation.float()
+    if activation.ndim == 4:
+        activation = activation.transpose(1, 2)  # (N, S, heads, ...)
+    if name.endswith(("pattern", "scores")):
+        activation = nn.functional.pad(activation, (0, width - activation.shape[-1]))
+    return activation[:, -last:].cpu().numpy()

@@ -1,0 +1,91 @@
+"""Where observation, action and reward sit in the sequence: the only file that knows.
+
+One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first carries "restart" in place of the
+previous action and reward, and after the last step one more token carries (o_H, a_{H-1}, r_{H-1}), so that a reward
+keeps the cell it was received in. An episode is H + 1 slots; a window is W episodes; the action is predicted at every
+token that has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adkit.histories import Histories
+from adkit.protocols import EnvSpec
+
+NO_TARGET = -100  # what torch's cross_entropy ignores
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """B windows of S = W * (H + 1) slots, as NumPy arrays or torch tensors."""
+
+    obs: np.ndarray
+    """(B, S, *obs_shape)."""
+    action: np.ndarray
+    """(B, S) int64: the previous action; n_actions stands for "restart"."""
+    reward: np.ndarray
+    """(B, S) float32: the previous reward, 0 at a restart."""
+    valid: np.ndarray | None = None
+    """(B, S) bool: slots that hold a token; None when all do."""
+
+
+def slots(spec: EnvSpec) -> int:
+    """Slots per episode, H + 1."""
+    return spec.horizon + 1
+
+
+def window_episodes(spec: EnvSpec, context: int) -> int:
+    """W: whole episodes in a context counted in transitions."""
+    if context < 2 * spec.horizon:
+        raise ValueError(
+            f"context={context} is shorter than two episodes (horizon={spec.horizon}); in-context learning needs "
+            f"several. Try context={10 * spec.horizon}."
+        )
+    return context // spec.horizon
+
+
+def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
+    """(E,) the first episode in the window each episode is acted in: when W episodes are full, all but `keep` are dropped."""
+    starts, start = [], 0
+    for episode in range(episodes):
+        if episode - start == window:
+            start = episode - keep
+        starts.append(start)
+    return np.array(starts)
+
+
+def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.ndarray]:
+    """Tokens and targets (B, S) int64 of `Histories.windows`: the actions taken, NO_TARGET where there is none."""
+    action, reward = windows["action"], windows["reward"]  # (B, W, H)
+    batch, episodes, horizon = action.shape
+    shape = batch, episodes, horizon + 1
+    length = (windows["terminated"] | windows["truncated"]).argmax(2) + 1  # (B, W)
+
+    obs = np.zeros((*shape, *spec.obs_shape), windows["obs"].dtype)
+    obs[:, :, :-1] = windows["obs"]
+    b, w = np.indices((batch, episodes))
+    obs[b, w, length] = windows["final_obs"]
+    previous, paid = np.full(shape, spec.n_actions, np.int64), np.zeros(shape, np.float32)
+    previous[:, :, 1:], paid[:, :, 1:] = action, reward
+    target = np.full(shape, NO_TARGET, np.int64)
+    target[:, :, :-1] = action
+
+    valid = None
+    if (length < horizon).any():
+        slot = np.arange(horizon + 1)
+        valid = slot <= length[..., None]
+        target[slot >= length[..., None]] = NO_TARGET
+        valid = valid.reshape(batch, -1)
+    flat = lambda values: values.reshape(batch, episodes * (horizon + 1), *values.shape[3:])  # noqa: E731
+    return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
+
+
+def sample_windows(histories: Histories, episodes: int, batch: int, first: float, rng) -> dict[str, np.ndarray]:
+    """Training windows of uniformly drawn lifetimes; a share `first` of them opens the lifetime, the rest start anywhere."""
+    u = rng.uniform(0), rng.uniform(1), rng.uniform(2)  # (B,) each
+    lifetime = (u[0] * len(histories)).astype(int)
+    anywhere = (u[1] * (histories.n_episodes - episodes + 1)).astype(int)
+    return histories.windows(lifetime, np.where(u[2] < first, 0, anywhere), episodes)

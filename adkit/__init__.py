@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from adkit.envs.gym import register as _register
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -22,7 +24,20 @@ _WHERE = {
     "distill": "distill",
     "InContext": "incontext",
 }
-_MODULES = ("artefacts", "envs", "probing", "protocols", "seeds", "sources", "stats", "tables", "taps", "testing", "tokens", "views")
+_MODULES = (
+    "artefacts",
+    "envs",
+    "probing",
+    "protocols",
+    "seeds",
+    "sources",
+    "stats",
+    "tables",
+    "taps",
+    "testing",
+    "tokens",
+    "views",
+)
 
 __all__ = [*_WHERE, *_MODULES]
 
@@ -48,3 +63,6 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+_register()  # gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,40 +20,189 @@ from adkit.collect import collect
 from adkit.histories import Histories
 from adkit.incontext import InContext
 from adkit.model import CausalTransformer
-from adkit.protocols import Env
+from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tables import optimal_returns
 from adkit.tokens import sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
 
-def distill(model, histories, *, steps=400, batch=64, lr=4e-3, seed=0, opt="adamw", first=0.5, warm=0.0, warm_episodes=3, wd=0.01, betas=(.9,.98), warmup=50, decay=0.4, final=0.1, dtype=torch.bfloat16, ls=0., log=None):
-    matrices=[p for n,p in model.named_parameters() if p.ndim==2 and n.startswith("blocks")]
-    other=[p for n,p in model.named_parameters() if not(p.ndim==2 and n.startswith("blocks"))]
-    if opt=="adamw":
-        opts=[torch.optim.AdamW([{"params":matrices,"weight_decay":wd},{"params":other,"weight_decay":0.}],lr=lr,betas=betas,fused=True)]
-    else:
-        opts=[torch.optim.Muon(matrices,lr=opt,momentum=.95,weight_decay=wd,adjust_lr_fn="match_rms_adamw" if False else None),torch.optim.AdamW(other,lr=lr,betas=betas,weight_decay=0.,fused=True)]
-    base=[[g["lr"] for g in o.param_groups] for o in opts]
-    losses=[]
-    rng=Rng.of(seed,"distill",np.arange(4*batch))
-    for step in range(steps):
-        f=min(1,(step+1)/warmup)*min(1,final+(1-final)*(steps-step)/(decay*steps))
-        for o,b in zip(opts,base):
-            for g,l in zip(o.param_groups,b): g["lr"]=l*f
-        W=min(model.window,histories.n_episodes)
-        B=batch
-        if step<warm*steps: B=batch*W//warm_episodes; W=warm_episodes
-        r=Rng.of(seed,"distill",np.arange(B)).at(step)
-        tokens,target=tokenize(model.spec,sample_windows(histories,W,B,first,r))
-        target=torch.as_tensor(target).to(model.device)
-        logits=model(model.on_device(tokens),dtype=dtype)
-        loss=F.cross_entropy(logits.flatten(0,1),target.flatten(),label_smoothing=ls)
-        for o in opts: o.zero_grad(set_to_none=True)
+WARM_UP = 50  # steps
+DECAY, FLOOR = 0.4, 0.1  # the learning rate falls linearly over the last 40% of steps, to a tenth
+VALIDATION = {"episodes": 30, "lifetimes": 4}
+
+
+def distill(
+    model: CausalTransformer,
+    histories: Histories,
+    *,
+    steps: int = 400,
+    batch: int = 64,
+    lr: float = 4e-3,
+    matrix_lr: float = 0.02,
+    seed: int = 0,
+    first: float = 0.5,
+    short: float = 0.5,
+    short_episodes: int = 3,
+    label_smoothing: float = 0.0,
+    weight_decay: float = 0.01,
+    precision: str = "auto",
+    val: tuple[Env, Histories] | None = None,
+    val_every: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 50,
+) -> pd.DataFrame:
+    """Train `model` in place on the source's learning histories; a row per step of loss and, at times, validation.
+
+    Each step draws `batch` windows of whole episodes; a share `first` opens a lifetime, as rollouts do. For the first
+    `short` of the steps windows are `short_episodes` long and proportionally more, at the same number of tokens:
+    cheaper attention, and it learns to explore before it learns to remember. Matrices inside the blocks are trained by
+    Muon at `matrix_lr`, everything else by AdamW at `lr`; both warm up over 50 steps and decay over the last 40%.
+
+    `val=(env, histories)` holds tasks kept out of training: their next-action loss and the model's in-context return
+    are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
+    interrupted call with the same arguments goes on to the same weights. `precision` is "float32", "bfloat16", or
+    "auto": bfloat16 where the processor has matrix units for it. One GPU is used when there is one.
+    """
+    _check(model, histories, steps, batch, lr, val)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    dtype = _dtype(precision, model.device)
+    optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
+    window = min(model.window, histories.n_episodes)
+    settings = {
+        "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
+        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay,
+        "dtype": str(dtype), "model": model.config, "histories": _fingerprint(histories),
+    }  # fmt: skip
+    log = _resume(checkpoint, settings, model, optimizers)
+    started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
+
+    for step in tqdm(range(len(log), steps), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5):
+        brief = step < short * steps and short_episodes < window
+        episodes = short_episodes if brief else window
+        rows = batch * window // episodes
+        rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
+        loss = _loss(model, sample_windows(histories, episodes, rows, first, rng), dtype, label_smoothing)
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss became {loss.item()} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
+        scale = min(1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (DECAY * steps))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(),1.)
-        for o in opts: o.step()
-        losses.append(loss.detach())
-        if log and step%log==0: print(step,float(losses[-1]),flush=True)
-    return torch.stack(losses).cpu().numpy()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * scale
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        row = {"step": step + 1, "loss": loss.item(), "seconds": time.perf_counter() - started}
+        if val and ((step + 1) % (val_every or max(1, steps // 4)) == 0 or step + 1 == steps):
+            row |= _validate(model, *val, window, seed)
+        log.append(row)
+        if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+            _keep(checkpoint, settings, model, optimizers, log)
+    model.eval()
+    return _frame(log)
+
+
+def _check(model: CausalTransformer, histories: Histories, steps: int, batch: int, lr: float, val) -> None:
+    model.check_spec(histories.spec)
+    for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
+        if value < 1:
+            raise ValueError(f"{name}: {value} given; distillation needs at least 1.")
+    if histories.n_episodes < 2:
+        raise ValueError("these histories hold one episode per lifetime; learning across episodes needs several.")
+    if not lr > 0:
+        raise ValueError(f"lr={lr}; it must be positive. Try lr=4e-3.")
+    if val is not None:
+        shared = set(val[1].tasks.index) & set(histories.tasks.index)
+        if shared:
+            raise ValueError(
+                f"{len(shared)} validation tasks are also training tasks ({sorted(shared)[:5]} ...); split them apart."
+            )
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'precision={precision!r}; choose "auto", "float32" or "bfloat16".')
+    return getattr(torch, precision)
+
+
+def _optimizers(model: CausalTransformer, lr: float, matrix_lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for embeddings and head: half the steps of AdamW alone."""
+    matrices = [parameter for name, parameter in model.named_parameters() if name.startswith("blocks")]
+    others = [parameter for name, parameter in model.named_parameters() if not name.startswith("blocks")]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def _loss(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Mean cross-entropy of the source's actions, at every token that has one (Eq. 6)."""
+    tokens, target = tokenize(model.spec, windows)
+    logits = model(model.on_device(tokens), dtype=dtype)
+    target = torch.as_tensor(target).to(model.device)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing)
+
+
+@torch.no_grad()
+def _validate(model: CausalTransformer, env: Env, histories: Histories, window: int, seed: int) -> dict[str, float]:
+    """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
+    draw = Rng.of(seed, "validate", np.arange(256))
+    windows = sample_windows(histories, min(window, histories.n_episodes), len(draw), 0.5, draw)
+    loss = _loss(model, windows, torch.float32)
+    tasks = Tasks.of(histories.tasks)
+    rollouts = collect(env, tasks, InContext(model), **VALIDATION, seed=seed)
+    late = rollouts.returns[:, :, -VALIDATION["episodes"] // 3 :]
+    return {"val_loss": loss.item(), "val_return": float(late.mean())}
+
+
+# ---- going on after an interruption ----
+
+
+def _resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
+    """The log so far, with weights and optimizers as they were; empty if there is no checkpoint."""
+    if checkpoint is None or not Path(checkpoint).exists():
+        return []
+    files, about = artefacts.load(checkpoint, "distillation checkpoint")
+    if about["settings"] != json.loads(json.dumps(settings)):
+        differ = [name for name, value in about["settings"].items() if value != json.loads(json.dumps(settings)).get(name)]
+        raise ValueError(f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments.")
+    model.load_state_dict(load_tensors(files["weights.safetensors"]))
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict] = {}
+        for name, value in load_tensors(files[f"optimizer{i}.safetensors"]).items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return about["log"]
+
+
+def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]) -> None:
+    files = {"weights.safetensors": save_tensors({name: value.contiguous() for name, value in model.state_dict().items()})}
+    for i, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()["state"]
+        flat = {
+            f"{index}.{key}": torch.as_tensor(value).contiguous() for index, entry in state.items() for key, value in entry.items()
+        }
+        files[f"optimizer{i}.safetensors"] = save_tensors(flat)
+    artefacts.save(checkpoint, "distillation checkpoint", files, {"settings": settings, "log": log}, overwrite=True)
+
+
+def _fingerprint(histories: Histories) -> str:
+    digest = hashlib.sha256()
+    for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def _frame(log: list[dict]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(log).set_index("step")

@@ -170,11 +170,13 @@ class Histories:
         """Raise ValueError unless shapes, dtypes, ranges and episode ends are what they must be."""
         n, e, h = len(self.task), self.n_episodes, self.spec.horizon
         want = {"obs": (n, e, h, *self.spec.obs_shape), "final_obs": (n, e, *self.spec.obs_shape)}
-        want |= {name: (n, e, h) for name in PER_STEP[1:]}
+        want |= dict.fromkeys(PER_STEP[1:], (n, e, h))
         for name, shape in want.items():
             if name not in self.arrays or self.arrays[name].shape != shape:
                 found = self.arrays[name].shape if name in self.arrays else "missing"
-                raise artefacts.ArtefactError(f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {shape}.")
+                raise artefacts.ArtefactError(
+                    f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {shape}."
+                )
         if not np.isfinite(self.arrays["reward"]).all():
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
         if n and (self.arrays["action"].max(initial=0) >= self.spec.n_actions or self.task.max() >= len(self.task_values)):
@@ -202,7 +204,9 @@ class Histories:
     def _repr_html_(self) -> str:
         from html import escape
 
-        rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in self._summary().items())
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in self._summary().items()
+        )
         return f"<table><caption>Histories</caption>{rows}</table>"
 
 

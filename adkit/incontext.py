@@ -52,7 +52,8 @@ class InContext:
         return self.model.window, self.model.window // 2 if self.keep is None else self.keep
 
     def __repr__(self) -> str:
-        return f"InContext({self.model!r}, memory={self.memory!r}, temperature={self.temperature}, greedy={self.greedy}, keep={self.keep})"
+        settings = f"memory={self.memory!r}, temperature={self.temperature}, greedy={self.greedy}, keep={self.keep}"
+        return f"InContext({self.model!r}, {settings})"
 
 
 class InContextLearner:

@@ -163,8 +163,7 @@ class Tasks:
         import pandas as pd
 
         as_cell = {
-            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values
-            for name, values in self.columns.items()
+            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values for name, values in self.columns.items()
         }
         return pd.DataFrame(as_cell, index=pd.Index(self.ids, name="task"))
 

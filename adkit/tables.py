@@ -6,6 +6,7 @@ The tables are a tabular environment's only definition. The batched `step` index
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -43,7 +44,7 @@ def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=Non
     """Tables from arrays that broadcast to (n, S, A, K), (n, S, coordinates) and (n, S) for `start` probabilities."""
     shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
     n, states = shape[:2]
-    full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))  # noqa: E731
+    full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
     return Tables(
         full(next_state, np.int32),
@@ -114,7 +115,7 @@ def unroll(tables: Tables, row: np.ndarray, trace: Trace, arrays: dict[str, np.n
 
 @njit(cache=True, nogil=True)
 def _unroll(begin, end, tables, row, state, action, outcome, outputs):
-    next_state, reward, terminated, observation = tables.next_state, tables.reward, tables.terminated, tables.observation
+    reward, terminated, observation = tables.reward, tables.terminated, tables.observation
     obs, _, rewards, terminates, truncates, final_obs = outputs
     for n in range(begin, end):
         r = row[n]
@@ -173,8 +174,7 @@ def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
     action = np.asarray(action)
     if action.shape != (n,) or action.dtype.kind not in "iu" or (n and not 0 <= action.min() <= action.max() < spec.n_actions):
         raise ValueError(
-            f"actions of shape {action.shape}, dtype {action.dtype}: {spec.name} takes ({n},) integers "
-            f"in 0..{spec.n_actions - 1}."
+            f"actions of shape {action.shape}, dtype {action.dtype}: {spec.name} takes ({n},) integers in 0..{spec.n_actions - 1}."
         )
     return action
 
@@ -190,12 +190,12 @@ def in_parallel(kernel, n: int, *args) -> None:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(int)  # 4 chunks a thread: lifetimes differ in length
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(kernel, a, b, *args) for a, b in zip(edges, edges[1:], strict=False) if a < b]:
+        for future in [pool.submit(kernel, a, b, *args) for a, b in itertools.pairwise(edges) if a < b]:
             future.result()
 
 
 def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """The optimum by dynamic programming: values (n, S) at the first step, policy (n, H, S) uint8; first action wins ties."""
+    """The optimum by dynamic programming: values (n, S) at step 0, policy (n, H, S) uint8; ties go to the first action."""
     n, states = tables.seen.shape
     value, policy = np.zeros((n, states)), np.zeros((n, horizon, states), np.uint8)
     in_parallel(_backward_induction, n, tables, horizon, value, policy)

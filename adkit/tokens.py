@@ -79,7 +79,7 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
         valid = slot <= length[..., None]
         target[slot >= length[..., None]] = NO_TARGET
         valid = valid.reshape(batch, -1)
-    flat = lambda values: values.reshape(batch, episodes * (horizon + 1), *values.shape[3:])  # noqa: E731
+    flat = lambda values: values.reshape(batch, episodes * (horizon + 1), *values.shape[3:])
     return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
 
 

@@ -52,7 +52,9 @@ class PosteriorSampling:
     def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
         """Whole lifetimes over tables."""
         q = self.values(spec)
-        in_parallel(_live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, self.family, q, self.noise, self.optimism, trace)
+        in_parallel(
+            _live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, self.family, q, self.noise, self.optimism, trace
+        )
 
     def values(self, spec: EnvSpec) -> np.ndarray:
         """(M, S, A) discounted action values under each hypothesis."""

@@ -1,0 +1,102 @@
+"""The contract as code: hold your own environment, agent or histories to it, `check_env(env)`.
+
+Each check returns None or raises AssertionError with a sentence that says what broke.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from adkit.collect import collect
+from adkit.envs.gym import SteppedGymnasium
+from adkit.histories import Histories
+from adkit.protocols import Agent, Env, Tasks
+from adkit.seeds import Rng
+
+
+def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> None:
+    """Shapes and dtypes, purity of `step`, independence of rows, ends of episodes, finite rewards, and tables that agree."""
+    spec, tasks = env.spec, env.tasks()
+    assert isinstance(tasks, Tasks) and len(tasks) >= 1, "tasks() must return at least one task, as adkit.Tasks."
+    rows = np.arange(lifetimes) % len(tasks)
+    mine, rng = tasks[rows], Rng.of(seed, "check", np.arange(lifetimes))
+    state, obs = env.reset(mine, rng.at(0))
+    _check_obs(env, obs, lifetimes)
+    _, again = env.reset(mine, rng.at(0))
+    assert np.array_equal(obs, again), "reset with the same rng gave other observations; draw all randomness from rng."
+
+    alone, _ = env.reset(mine[-1:], rng.at(0)[-1:])
+    live, time = np.ones(lifetimes, bool), 0
+    while live.all() and time < min(steps, spec.horizon):
+        action = rng.at(time).integers(spec.n_actions, 15)
+        pure = not isinstance(env, SteppedGymnasium)
+        before = copy.deepcopy(state) if pure else None
+        next_state, step = env.step(state, mine, action, rng.at(time))
+        if pure:
+            _, twice = env.step(state, mine, action, rng.at(time))
+            assert _same(step, twice), "step from the same state differed the second time; draw all randomness from rng."
+            assert _same(before, state), "step changed the state it was given; it must return a new one."
+        alone, single = env.step(alone, mine[-1:], action[-1:], rng.at(time)[-1:])
+        assert _same(tuple(a[-1:] for a in step), single), "a row depended on the other rows of its batch."
+        _check_obs(env, step.obs, lifetimes)
+        assert step.reward.shape == (lifetimes,) and np.isfinite(step.reward).all(), "rewards must be (N,) and finite."
+        for name in ("terminated", "truncated"):
+            assert getattr(step, name).shape == (lifetimes,) and getattr(step, name).dtype == bool, f"{name} must be (N,) bool."
+        assert not (step.terminated & step.truncated).any(), "a step cannot be both terminated and truncated."
+        live, state, time = ~(step.terminated | step.truncated), next_state, time + 1
+    assert time < spec.horizon or not live.any(), f"episodes go on past the horizon of {spec.horizon}; truncate them."
+    if hasattr(env, "tables"):
+        _check_tables(env, tasks[:16])
+
+
+def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, seed: int = 0) -> None:
+    """Actions in range, and the same life in any batch and by either driver."""
+    tasks = env.tasks()[:4]
+    together = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="batched")
+    check_histories(together)
+    alone = collect(env, tasks[-1:], agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="batched")
+    assert _equal(together[-lifetimes:], alone), "a lifetime changed with the lifetimes beside it; use only its own rows and rng."
+    if hasattr(env, "tables") and hasattr(agent, "live"):
+        compiled = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="compiled")
+        assert _equal(together, compiled), "the compiled and the batched driver disagree."
+
+
+def check_histories(histories: Histories) -> None:
+    """Shapes, dtypes, ranges, every episode ended once, and empty beyond its end."""
+    try:
+        histories.check()
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    beyond = np.arange(histories.spec.horizon) >= histories.length[..., None]
+    for name in ("obs", "action", "reward", "terminated", "truncated"):
+        assert not histories.arrays[name][beyond].any(), f"{name} is not empty beyond the end of an episode."
+    ends = (histories.arrays["terminated"] | histories.arrays["truncated"]).sum(2)
+    assert (ends == 1).all(), "an episode must end exactly once."
+
+
+def _check_obs(env: Env, obs: np.ndarray, n: int) -> None:
+    spec = env.spec
+    assert obs.shape == (n, *spec.obs_shape), f"observations have shape {obs.shape}; the spec says {(n, *spec.obs_shape)}."
+    assert obs.dtype == spec.obs_dtype, f"observations have dtype {obs.dtype}; the spec says {spec.obs_dtype}."
+    if spec.cardinality:
+        assert (obs >= 0).all() and (obs < np.array(spec.cardinality)).all(), f"observations leave {spec.cardinality}."
+
+
+def _check_tables(env: Env, tasks: Tasks) -> None:
+    tables = env.tables(tasks)
+    states = tables.seen.shape[1]
+    assert ((tables.next_state >= 0) & (tables.next_state < states)).all(), "tables lead outside the states they have."
+    assert np.allclose(tables.cumulative[..., -1], 1), "outcome probabilities do not sum to 1."
+    assert np.allclose(tables.start[:, -1], 1), "start probabilities do not sum to 1."
+
+
+def _same(a, b) -> bool:
+    if isinstance(a, tuple):
+        return all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return np.array_equal(a, b)
+
+
+def _equal(a: Histories, b: Histories) -> bool:
+    return all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)

@@ -1,0 +1,171 @@
+"""Curves and maps of what was learned: plotly to look at closely, a static picture wherever plotly cannot run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+
+from adkit.histories import Histories
+from adkit.protocols import Env
+from adkit.tables import optimal_returns
+
+# Okabe & Ito: distinguishable with any colour vision
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+
+
+class Figure(go.Figure):
+    """A plotly figure that also carries a PNG, for nbconvert, GitHub and a notebook opened without a kernel."""
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        return {
+            "application/vnd.plotly.v1+json": self.to_plotly_json() if not self.data else _json(self),
+            "image/png": self.png(),
+            "text/plain": "Figure: " + ", ".join(trace.name or "" for trace in self.data if trace.name),
+        }
+
+    def png(self, dpi: int = 100) -> bytes:
+        """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Canvas
+
+        layout = self.layout
+        panels = sorted({trace.xaxis or "x" for trace in self.data})
+        canvas = Canvas(figsize=((layout.width or 760) / 100, (layout.height or 400) / 100), dpi=dpi, layout="constrained")
+        FigureCanvasAgg(canvas)
+        axes = dict(zip(panels, np.ravel(canvas.subplots(1, max(1, len(panels)), sharey=len(panels) > 1)), strict=False))
+        for trace in self.data:
+            _draw(axes[trace.xaxis or "x"], trace, canvas)
+        titles = [note.text for note in layout.annotations or () if note.showarrow is False]
+        for i, (panel, ax) in enumerate(axes.items()):
+            axis = layout[panel.replace("x", "xaxis")]
+            ax.set_xlabel(axis.title.text or "")
+            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
+            if axis.type == "log":
+                ax.set_xscale("log")
+        first = next(iter(axes.values()))
+        first.set_ylabel(layout.yaxis.title.text or "")
+        if layout.title.text:
+            canvas.suptitle(layout.title.text, fontsize=11)
+        handles, labels = first.get_legend_handles_labels()
+        if handles and layout.showlegend is not False:
+            canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def _json(figure: go.Figure) -> dict:
+    import json
+
+    return json.loads(figure.to_json())
+
+
+def _draw(ax, trace, canvas) -> None:
+    if trace.type == "heatmap":
+        x, y = (np.arange(n) if v is None else v for n, v in zip(np.shape(trace.z)[::-1], (trace.x, trace.y), strict=True))
+        image = ax.pcolormesh(x, y, trace.z, cmap="viridis", vmin=trace.zmin, vmax=trace.zmax)
+        ax.set_ylim(len(y) - 0.5, -0.5)
+        ax.set_aspect("equal")
+        if trace.showscale is not False:
+            canvas.colorbar(image, ax=ax, shrink=0.8)
+    elif trace.fill == "toself":
+        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0)
+    else:
+        styles = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), None: "-"}
+        line = trace.line
+        label = trace.name if trace.showlegend is not False else None
+        marker = "o" if trace.mode and "markers" in trace.mode else None
+        ax.plot(
+            trace.x, trace.y, color=line.color, linestyle=styles[line.dash], linewidth=line.width or 2, label=label, marker=marker
+        )
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(rgba: str) -> tuple[float, ...]:
+    r, g, b, a = (float(part) for part in rgba.removeprefix("rgba(").removesuffix(")").split(","))
+    return r / 255, g / 255, b / 255, a
+
+
+def _band(colour: str, alpha: float = 0.18) -> str:
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},{alpha})"
+
+
+def learning_curves(
+    histories: Mapping[str, Histories],
+    env: Env | None = None,
+    *,
+    x: str = "episodes",
+    log_x: bool = False,
+    title: str = "",
+) -> Figure:
+    """Return per episode of several histories on the same axes, with a 95% band over tasks and lifetimes.
+
+    `env` with tables adds the optimum as a line. `x="steps"` counts environment steps instead of episodes;
+    subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
+    """
+    if not histories:
+        raise ValueError("learning_curves needs at least one history: {'distilled': rollouts, ...}.")
+    if x not in ("episodes", "steps"):
+        raise ValueError(f'x={x!r}; choose "episodes" or "steps".')
+    figure = Figure()
+    for i, (name, history) in enumerate(histories.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        returns = history.returns.reshape(len(history.tasks), -1, history.n_episodes)
+        at = history.episode + 1
+        at = at * (history.length.mean() if x == "steps" else 1)
+        mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
+        band = {"x": np.r_[at, at[::-1]], "y": np.r_[mean + error, (mean - error)[::-1]], "fill": "toself", "mode": "none"}
+        figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
+        line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
+        figure.add_scatter(x=at, y=mean, mode="lines", name=name, line=line, legendgroup=name)
+    if env is not None and hasattr(env, "tables"):
+        last = max(trace.x.max() for trace in figure.data)
+        optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
+        figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})
+    figure.update_layout(
+        title=title, template="simple_white", width=760, height=400, margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50},
+        xaxis={"title": "environment steps" if x == "steps" else "episode", "type": "log" if log_x else None},
+        yaxis={"title": "return per episode", "rangemode": "tozero"},
+    )  # fmt: skip
+    return figure
+
+
+def _standard_error(returns: np.ndarray) -> np.ndarray:
+    """(E,) of the mean over tasks, whose lifetimes share a task; over lifetimes when there is one task."""
+    groups = returns.mean(1) if len(returns) > 1 else returns[0]
+    return groups.std(0, ddof=1) / np.sqrt(len(groups)) if len(groups) > 1 else np.zeros(returns.shape[2])
+
+
+def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
+    """Share of steps spent in each cell of a room, one heat map per history, x to the right and y downwards."""
+    from plotly.subplots import make_subplots
+
+    figure = Figure(make_subplots(1, len(histories), subplot_titles=list(histories)))
+    maps = {name: visit_shares(history) for name, history in histories.items()}
+    for i, share in enumerate(maps.values()):
+        axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}"}
+        top = max(m.max() for m in maps.values())
+        figure.add_heatmap(
+            z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=list(maps)[i], **axis
+        )
+    figure.update_xaxes(title="x", constrain="domain")
+    figure.update_yaxes(autorange="reversed", scaleanchor="x")
+    figure.update_layout(
+        title=title, template="simple_white", width=340 * len(maps), height=340, margin={"l": 40, "r": 20, "t": 60, "b": 40}
+    )
+    return figure
+
+
+def visit_shares(histories: Histories) -> np.ndarray:
+    """(width, height) share of all steps spent in each cell; observations must be (x, y)."""
+    sizes = histories.spec.cardinality
+    if sizes is None or len(sizes) != 2:
+        raise ValueError(f"{histories.spec.name} has no (x, y) observations, so there is no map to draw.")
+    real = np.arange(histories.spec.horizon) < histories.length[..., None]
+    index = histories.spec.index(histories.arrays["obs"][real])
+    return np.bincount(index, minlength=sizes[0] * sizes[1]).reshape(sizes) / len(index)

@@ -1,0 +1,157 @@
+"""Run the notebooks from top to bottom, and say what each found, how long it took and how much memory it needed.
+
+python notebooks/run.py                          all of them, in the quick profile
+python notebooks/run.py 01 03 --profile full     these two, at full length
+python notebooks/run.py --one-core --memory-limit 1000      as on Binder
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbconvert import HTMLExporter
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+RUNS = HERE.parent / "runs" / "notebooks"
+TIMEOUT = 900  # seconds a cell may take
+
+
+class PeakMemory:
+    """The most memory, in MB resident, that the kernel and its children held at once inside a `with` block."""
+
+    def __enter__(self):
+        self.megabytes, self._over = 0.0, threading.Event()
+        self._watch = threading.Thread(target=self._poll, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._watch.join()
+
+    def _poll(self):
+        while not self._over.wait(0.05):
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    held += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.megabytes = max(self.megabytes, held / 1e6)
+
+
+def find(name: str) -> Path:
+    """The notebook that a person means by a path, a file name, or the start of one such as 01."""
+    if Path(name).is_file():
+        return Path(name).resolve()
+    found = sorted(HERE.glob(f"{name}*.ipynb"))
+    if len(found) != 1:
+        there = ", ".join(path.stem for path in sorted(HERE.glob("*.ipynb"))) or "none"
+        sys.exit(f"{name!r} names {len(found)} notebooks; give one of: {there}")
+    return found[0]
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def execute(notebook, folder: Path, bar) -> Exception | None:
+    """Run every cell in a fresh kernel, filling in the outputs; the error that stopped it, if one did."""
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=TIMEOUT,
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],
+        on_cell_executed=lambda **_: bar.update(),
+    )
+    try:
+        client.execute()
+    except CellControlSignal as error:  # a cell raised, or ran past its time
+        return error
+    except DeadKernelError:
+        return RuntimeError("The kernel was killed, most often because memory ran out. Close other kernels and run again.")
+
+
+def tidy(notebook) -> None:
+    """Leave out what changes from run to run: timings and widget state."""
+    notebook.metadata.pop("widgets", None)
+    for cell in code_cells(notebook):
+        cell.metadata.pop("execution", None)
+
+
+def result(notebook) -> str:
+    """What the notebook says it found: whatever its cells printed on lines that begin with RESULT."""
+    printed = (out.text for cell in code_cells(notebook) for out in cell.outputs if out.get("name") == "stdout")
+    return "; ".join(line.removeprefix("RESULT ") for text in printed for line in text.splitlines() if line.startswith("RESULT "))
+
+
+def write(notebook, name: str) -> None:
+    RUNS.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, RUNS / f"{name}.ipynb")
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, {"metadata": {"name": name}})
+    (RUNS / f"{name}.html").write_text(page, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="notebook", help="such as 01; all the numbered ones when none is given")
+    parser.add_argument("--profile", choices=["quick", "full"], default="quick", help="how long each notebook trains and plays")
+    parser.add_argument("--in-place", action="store_true", help="also keep the outputs in notebooks/")
+    parser.add_argument("--one-core", action="store_true", help="run on a single core")
+    parser.add_argument(
+        "--memory-limit", type=float, default=float("inf"), metavar="MB", help="fail when a notebook holds more than this"
+    )
+    args = parser.parse_args()
+
+    os.environ["ADKIT_PROFILE"] = args.profile
+    if args.one_core:
+        os.environ["CPU_LIMIT"] = "1"
+        if hasattr(os, "sched_setaffinity"):  # Linux
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    paths = [find(name) for name in args.names] or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        sys.exit(f"There are no notebooks in {HERE}.")
+    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    width = max([len("notebook"), *(len(path.stem) for path in paths)])
+    error, failed = None, False
+
+    with tqdm(total=sum(len(code_cells(nb)) for nb in notebooks.values()), unit="cell", disable=None, leave=False) as bar:
+        bar.write(f"{'notebook':{width}}  seconds  peak MB  result")
+        for path, notebook in notebooks.items():
+            bar.set_description(path.stem)
+            start = time.perf_counter()
+            with PeakMemory() as peak:
+                error = execute(notebook, path.parent, bar)
+            seconds = time.perf_counter() - start
+            tidy(notebook)
+            write(notebook, path.stem)
+            if args.in_place and not error:
+                nbformat.write(notebook, path)
+            above = peak.megabytes > args.memory_limit
+            failed |= bool(error) or above
+            says = "FAILED" if error else result(notebook) + f"  ABOVE {args.memory_limit:.0f} MB" * above
+            bar.write(f"{path.stem:{width}}  {seconds:7.1f}  {peak.megabytes:7.0f}  {says}")
+            if error:
+                break
+
+    print(f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. To open the workbench: make lab")
+    if error:
+        sys.stdout.flush()
+        print(f"\n{path.stem} stopped here:\n{error}", file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # idle OpenMP threads must not spin on a shared machine
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+import torch
+
+import adkit as ad
+
+
+@pytest.fixture(scope="session")
+def env():
+    """A room small enough to check by hand: 5 x 5, eight steps."""
+    return ad.envs.DarkRoom(size=5, horizon=8)
+
+
+@pytest.fixture(scope="session")
+def histories(env):
+    return ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(), episodes=8, lifetimes=4, seed=0)
+
+
+@pytest.fixture(scope="session")
+def model(env):
+    """Random weights everywhere, so that no logit is trivially equal to another."""
+    return scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16, seed=0))
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The shipped model in the shipped room, on goals it never saw."""
+    env = ad.envs.DarkRoom()
+    _, test = env.tasks().split(0.8, seed=0)
+    return env, test, ad.CausalTransformer.load(ad.find("dark_room/ad"))
+
+
+def scrambled(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def same(a, b) -> bool:
+    """Bit-identical histories."""
+    return np.array_equal(a.task, b.task) and all(a.arrays[name].tobytes() == b.arrays[name].tobytes() for name in a.arrays)

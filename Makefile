@@ -49,11 +49,15 @@ ifneq ($(shell $(VENV)/bin/python -c 'print(open("$(READY)").read(), end="")' 2>
 .PHONY: $(READY)
 endif
 
-# While the installation runs, .ready is called .unfinished; whoever finds that name makes .venv anew.
+# While it is being installed .venv holds .unfinished; a run that finds that file follows one that was killed, and starts anew.
+# A .venv stripped of its pyvenv.cfg still runs, as the machine's own Python: the look at sys.prefix and --require-virtualenv
+# keep pip off that.
 $(READY): pyproject.toml constraints.txt
-	@fail() { echo "adkit: $$*" >&2; exit 1; }; \
+	@python=; bare=; \
+	fail() { echo "adkit: $$*" >&2; exit 1; }; \
+	stop() { rm -f $(VENV)/.unfinished; fail "$$@"; }; \
 	runs() { "$$1" -c "import sys; $$2" 2>/dev/null; }; \
-	if [ -e $(VENV)/.unfinished ] || ! runs $(VENV)/bin/python 'import pip'; then \
+	if [ -e $(VENV)/.unfinished ] || ! runs $(VENV)/bin/python 'import pip; sys.exit(sys.prefix == sys.base_prefix)'; then \
 	  for name in $(CANDIDATES); do \
 	    runs $$name 'sys.exit(sys.version_info < (3, 11))' || continue; \
 	    if runs $$name 'import ensurepip, venv'; then python=$$name; break; fi; \
@@ -64,22 +68,22 @@ $(READY): pyproject.toml constraints.txt
 	    "or say where it is: make setup PYTHON=/path/to/python3.11"; \
 	  [ "$$python" ] || fail "$$bare cannot make virtual environments. On Debian or Ubuntu:" \
 	    "apt install python$$(runs $$bare 'print("%d.%d" % sys.version_info[:2])')-venv"; \
-	  [ ! -e $(VENV) ] || echo "Removing $(VENV), which was left unfinished or has lost its Python."; \
-	  rm -rf $(VENV); \
+	  [ ! -e $(VENV) ] || echo "Clearing $(VENV), which was left unfinished or has lost its Python."; \
+	  mkdir -p $(VENV) && touch $(VENV)/.unfinished && find $(VENV) -mindepth 1 -maxdepth 1 ! -name .unfinished -exec rm -rf {} +; \
 	  free=$$(df -Pk . | awk 'NR == 2 { print int($$4 / 1024) }'); \
 	  [ "$$free" -ge 3000 ] || fail "Only $$free MB of disk are free here and setting up needs about 3000 MB. Make room and run again."; \
 	  echo "Making $(VENV) with $$($$python --version)."; \
-	  mkdir $(VENV) && touch $(VENV)/.unfinished && $$python -m venv $(VENV) || \
+	  $$python -m venv $(VENV) || \
 	    fail "$$python could not make $(VENV). Its message is above; another Python: make setup PYTHON=/path/to/python3.11"; \
 	fi; \
 	printf '%s' '$(CURDIR)' > $(VENV)/.unfinished; \
-	pip="$(VENV)/bin/python -m pip install -qq"; \
+	pip="$(VENV)/bin/python -m pip install -qq --require-virtualenv"; \
 	echo "Installing adkit and what it needs: about 2 GB on disk, two minutes on a fast line."; \
 	if [ "$(TORCH_INDEX)" ] && ! $$pip --no-deps --no-index "$(TORCH)" 2>/dev/null; then \
 	  $$pip --no-deps --retries 1 --timeout 15 --index-url "$(TORCH_INDEX)" "$(TORCH_BUILD)" || \
-	    fail "$(TORCH_BUILD) did not come from $(TORCH_INDEX). Check the connection and run again," \
+	    stop "$(TORCH_BUILD) did not come from $(TORCH_INDEX). Check the connection and run again," \
 	      "or take the build that PyPI has (on Linux several GB, with CUDA): make setup TORCH_INDEX="; \
 	fi; \
 	$$pip -c constraints.txt -e '.[test]' || \
-	  fail "The installation stopped; pip says why above. Put that right and run again: $(VENV) is then made anew."; \
+	  stop "The installation stopped; pip says why above. Put that right and run again."; \
 	mv $(VENV)/.unfinished $(READY)

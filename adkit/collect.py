@@ -115,13 +115,14 @@ def _lock_step(env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes:
             if (time >= horizon).any():
                 raise ValueError(f"{env.spec.name} let an episode run past its horizon of {horizon}; its step must truncate.")
             obs, first = next_obs, done
-            if done.all():
-                state, obs = env.reset(tasks, env_rng.at(t))
-            elif done.any():
-                fresh, fresh_obs = env.reset(tasks[done], env_rng.at(t)[done])
-                state = _merge(state, fresh, done)
-                obs = next_obs.copy()
-                obs[done] = fresh_obs
+            if not done.any():
+                continue
+            # a whole reset is cheap where tables are, and they are found by the tasks object: do not cut it up
+            asked = np.ones(n, bool) if hasattr(env, "tables") else done
+            fresh, fresh_obs = env.reset(tasks if asked.all() else tasks[asked], env_rng.at(t)[asked])
+            state = _merge(state, [values[done[asked]] for values in fresh], done)
+            obs = next_obs.copy()
+            obs[done] = fresh_obs[done[asked]]
 
 
 def _merge(state, fresh, done):

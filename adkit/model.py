@@ -151,7 +151,8 @@ class Embedding(nn.Module):
         if self.vector is not None:
             x = x + self.vector(tokens.obs.float().flatten(2))
         x = x + symlog(tokens.reward)[..., None] * self.reward
-        return x + (self.episode[position // self.slots] + self.step[position % self.slots])
+        episode = (position // self.slots).clamp(max=len(self.episode) - 1)  # beyond it is only padding
+        return x + (self.episode[episode] + self.step[position % self.slots])
 
 
 def symlog(x: torch.Tensor) -> torch.Tensor:

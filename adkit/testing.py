@@ -27,7 +27,8 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
     _, again = env.reset(mine, rng.at(0))
     assert np.array_equal(obs, again), "reset with the same rng gave other observations; draw all randomness from rng."
 
-    alone, _ = env.reset(mine[-1:], rng.at(0)[-1:])
+    last = mine[-1:]
+    alone, _ = env.reset(last, rng.at(0)[-1:])
     live, time = np.ones(lifetimes, bool), 0
     while live.all() and time < min(steps, spec.horizon):
         action = rng.at(time).integers(spec.n_actions, 15)
@@ -38,7 +39,7 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
             _, twice = env.step(state, mine, action, rng.at(time))
             assert _same(step, twice), "step from the same state differed the second time; draw all randomness from rng."
             assert _same(before, state), "step changed the state it was given; it must return a new one."
-        alone, single = env.step(alone, mine[-1:], action[-1:], rng.at(time)[-1:])
+        alone, single = env.step(alone, last, action[-1:], rng.at(time)[-1:])
         assert _same(tuple(a[-1:] for a in step), single), "a row depended on the other rows of its batch."
         _check_obs(env, step.obs, lifetimes)
         assert step.reward.shape == (lifetimes,) and np.isfinite(step.reward).all(), "rewards must be (N,) and finite."

@@ -83,6 +83,16 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
     return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
 
 
+def pad(tokens: Tokens, target: np.ndarray, multiple: int) -> tuple[Tokens, np.ndarray]:
+    """A few empty slots at the end if they make up a multiple: later than every token, without a target, they change nothing."""
+    more = -target.shape[1] % multiple
+    if more > 0.05 * target.shape[1]:
+        return tokens, target
+    grow = lambda values, fill: np.pad(values, [(0, 0), (0, more)] + [(0, 0)] * (values.ndim - 2), constant_values=fill)
+    valid = None if tokens.valid is None else grow(tokens.valid, False)
+    return Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid), grow(target, NO_TARGET)
+
+
 def sample_windows(histories: Histories, episodes: int, batch: int, first: float, rng) -> dict[str, np.ndarray]:
     """Training windows of uniformly drawn lifetimes; a share `first` of them opens the lifetime, the rest start anywhere."""
     u = rng.uniform(0), rng.uniform(1), rng.uniform(2)  # (B,) each

@@ -196,7 +196,9 @@ def test_property_09_every_config_field_changes_something(kind, field):
     assert {f.name for f in fields(kind)} - {"family"} == set(CHANGED[kind]), "a new field needs a changed value here"
     value = {field: CHANGED[kind][field]}
     if kind is ad.envs.DarkRoom:
-        a, b = (ad.collect(e, e.tasks()[:40], ad.sources.QLearning(), episodes=6) for e in (kind(5, 8), replace(kind(5, 8), **value)))
+        a, b = (
+            ad.collect(e, e.tasks()[:40], ad.sources.QLearning(), episodes=6) for e in (kind(5, 8), replace(kind(5, 8), **value))
+        )
     elif field == "gamma" and kind is ad.sources.PosteriorSampling:
         env = ad.envs.from_gymnasium("FrozenLake-v1")  # in a room every discount walks the same shortest paths
         a, b = (ad.collect(env, env.tasks(), replace(kind(noise=0.0), **v), episodes=9, lifetimes=9) for v in ({}, value))

@@ -22,7 +22,7 @@ NOISE, CHOOSE, SAMPLE = np.uint64(0), np.uint64(1), np.uint64(2)  # draws of a s
 class PosteriorSampling:
     """Sample a task consistent with all that was seen, walk its optimal policy, sample again once it is refuted."""
 
-    noise: float = 0.02
+    noise: float = 0.01
     """Probability of a random action at every step."""
     gamma: float = 0.9
     """Discount of the policy it walks for the sampled task, in (0, 1)."""

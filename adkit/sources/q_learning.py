@@ -24,7 +24,7 @@ class QLearning:
     """Discount, in [0, 1)."""
     initial_q: float = 1.0
     """Value of everything before it is tried; above what is true means optimism."""
-    epsilon: float = 1.0
+    epsilon: float = 0.5
     """Probability of a random action in the first episode."""
     exploration_episodes: int = 250
     """Episodes over which epsilon falls linearly to 0: half of the 500 that `collect` is usually asked for."""

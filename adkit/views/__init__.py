@@ -7,8 +7,8 @@ _WHERE = {
     "visits": "curves",
     "visit_shares": "curves",
     "Figure": "curves",
-    "replay": "replay",
-    "Replay": "replay",
+    "replay": "rooms",
+    "Replay": "rooms",
 }
 __all__ = [*_WHERE]
 
@@ -16,9 +16,7 @@ __all__ = [*_WHERE]
 def __getattr__(name):
     if name not in _WHERE:
         raise AttributeError(f"adkit.views has no {name!r}; it has {', '.join(__all__)}.")
-    value = getattr(import_module(f"adkit.views.{_WHERE[name]}"), name)
-    globals()[name] = value  # `replay` the function, not the module of the same name
-    return value
+    return getattr(import_module(f"adkit.views.{_WHERE[name]}"), name)
 
 
 def __dir__():

@@ -1,0 +1,151 @@
+"""The package as a whole: import order, lazy loading, reproducible addresses, statistics and pictures."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import same
+
+import adkit as ad
+
+ROOT = Path(ad.__file__).parent
+ORDER = [
+    "protocols", "seeds", "artefacts", "stats", "tables", "envs", "sources", "histories", "collect", "tokens", "taps",
+    "model", "incontext", "distill", "probing", "views", "testing",
+]  # fmt: skip
+
+
+def imports(path: Path) -> list[str]:
+    """adkit modules a file imports, leaving out what only type checkers read."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(n)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for n in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adkit"):
+            found += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "adkit" else [node.module]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("adkit")]
+    return [name.removeprefix("adkit.") for name in found]
+
+
+def test_a_file_imports_only_from_above_it():
+    for path in ROOT.rglob("*.py"):
+        place = path.relative_to(ROOT).with_suffix("").parts
+        if place == ("__init__",):
+            continue
+        for name in imports(path):
+            top = name.split(".")[0]
+            if len(place) > 1 and top == place[0]:
+                assert path.name == "__init__.py" or "." not in name, f"{path} imports its sibling {name}"
+            else:
+                assert ORDER.index(top) < ORDER.index(place[0]), f"{path} imports {name} from below it"
+
+
+def test_only_one_file_imports_gymnasium():
+    users = {
+        path.name for path in ROOT.rglob("*.py") if "import gymnasium" in path.read_text() or "from gymnasium" in path.read_text()
+    }
+    assert users == {"gym.py"}
+
+
+def test_no_file_is_long_and_none_unpickles():
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 320, f"{path} is too long to read in one sitting"
+        assert "pickle.load" not in text and "torch.load" not in text and "allow_pickle=True" not in text
+
+
+def test_importing_adkit_loads_nothing_heavy_and_changes_nothing():
+    code = """
+import random, sys, numpy as np
+before = random.getstate(), np.random.get_state()[1].tobytes()
+import adkit
+heavy = {"torch", "numba", "pandas", "scipy", "plotly", "matplotlib", "ipywidgets"} & set(sys.modules)
+assert not heavy, heavy
+assert before == (random.getstate(), np.random.get_state()[1].tobytes())
+import gymnasium
+assert gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4)).reset(seed=0)[0].tolist() == [4, 4]
+from adkit.collect import collect
+assert adkit.collect is collect and callable(adkit.distill)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", [ad, ad.envs, ad.sources, ad.views])
+def test_every_public_name_exists_and_is_described(module):
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, f"{module.__name__}.{name} has no docstring"
+    with pytest.raises(AttributeError, match="it has"):
+        _ = module.nonsense
+
+
+def test_draws_are_uniform_and_addresses_are_independent():
+    keys = ad.Rng.of(0, "agent", np.arange(20000))
+    draws = np.stack([keys.at(step).uniform(draw) for step in range(3) for draw in range(3)])
+    assert abs(draws.mean() - 0.5) < 0.003 and abs(draws.var() - 1 / 12) < 0.002
+    assert np.abs(np.corrcoef(draws) - np.eye(9)).max() < 0.03
+    others = [ad.Rng.of(1, "agent", np.arange(20000)), ad.Rng.of(0, "env", np.arange(20000))]
+    assert all(abs(np.corrcoef(keys.uniform(), other.uniform())[0, 1]) < 0.03 for other in others)
+    assert (keys[5:7].at(3).uniform() == keys.at(3).uniform()[5:7]).all()
+
+
+def test_the_bootstrap_covers_the_truth_and_respects_tasks():
+    """100 worlds of 12 tasks x 20 lifetimes with shared task effects: the interval holds the mean about 95 times."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        values = rng.normal(size=(12, 1)) + 0.2 * rng.normal(size=(12, 20))
+        interval = ad.stats.bootstrap(values, draws=200)
+        covered += interval.low <= 0 <= interval.high
+    assert 85 <= covered <= 100
+
+
+def test_curves_are_summarised_as_defined():
+    returns = np.concatenate([np.zeros((2, 3, 10)), np.full((2, 3, 10), 8.0)], axis=2)
+    assert ad.stats.improvement(returns).estimate == 8 and ad.stats.regret(returns, [8, 8])[0, 0, -1] == 80
+    assert ad.stats.episodes_to(returns, 8.0, smooth=1) == 11 and ad.stats.episodes_to(returns, 8.0, smooth=5) == 15
+    assert ad.stats.episodes_to(returns, 9.0) == np.inf
+    assert ad.stats.speed_up(returns, returns[:, :, 8:], 7.9, draws=50).estimate == pytest.approx(15 / 7)
+    assert ad.stats.iqm(np.array([0, 0, 4, 4, 4, 4, 100, 100])) == 4
+    assert ad.stats.equivalent(np.random.default_rng(0).normal(size=500), 0.5) < 0.01
+    np.testing.assert_allclose(ad.stats.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+
+
+def test_curves_show_every_history_with_the_optimum(env, histories):
+    figure = ad.views.learning_curves({"source": histories, "every other": histories.subsample(2)}, env=env)
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines"}
+    assert set(lines) == {"source", "every other", "optimum"}
+    np.testing.assert_allclose(lines["source"].y, histories.returns.mean((0, 1)), rtol=1e-6)
+    assert lines["every other"].x.tolist() == [1, 3, 5, 7] and lines["optimum"].y[0] == ad.optimal_returns(env, env.tasks()).mean()
+    bundle = figure._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
+
+
+def test_visits_count_every_real_step(histories):
+    share = ad.views.visit_shares(histories)
+    assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
+
+
+def test_the_replay_follows_its_slider_and_has_a_still_picture(histories):
+    view = ad.views.replay(histories[9], episode=3)
+    first = view.picture.value
+    view.episode.value = 6
+    assert view.picture.value != first and "episode 6" in view.caption.value
+    data = view._repr_mimebundle_()
+    data = data[0] if isinstance(data, tuple) else data
+    assert "image/png" in data and "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_seeds_make_runs_repeatable(env):
+    live = lambda seed: ad.collect(env, env.tasks(), ad.sources.Random(), episodes=3, seed=seed)
+    assert same(live(0), live(0)) and not same(live(0), live(1))

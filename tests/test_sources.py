@@ -1,0 +1,119 @@
+"""Source learners: the update by hand, the contract, and each one solving its world and the one-fault environments."""
+
+import numpy as np
+import pytest
+from conftest import same
+from tests_worlds import OneFault
+
+import adkit as ad
+from adkit.testing import check_agent
+
+AGENTS = [
+    ad.sources.QLearning(exploration_episodes=3),
+    ad.sources.PosteriorSampling(),
+    ad.sources.SystematicExplorer(),
+    ad.sources.Optimal(),
+    ad.sources.Random(),
+]
+WORLDS = [
+    ad.envs.DarkRoom(5, 8),
+    ad.envs.DarkRoom(4, 6, reward="once", start="random"),
+    ad.envs.DarkRoom(3, 6, permuted=True),
+    ad.envs.from_gymnasium("FrozenLake-v1", horizon=30),
+    ad.envs.from_gymnasium("Taxi-v4", horizon=30),
+]
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("env", WORLDS, ids=repr)
+def test_every_agent_keeps_the_contract_in_every_world(agent, env):
+    check_agent(agent, env)
+
+
+def test_the_q_update_is_the_textbooks():
+    """r + gamma max q - q, with a terminal that does not bootstrap and a time limit that does."""
+    spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
+    agent = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0)
+    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(3)))
+    learner.q[:, 1] = [2.0, 4.0]
+    column = lambda *values: np.array(values)[:, None]
+    learner.update(
+        ad.Transition(
+            column(0, 0, 0), np.array([1, 1, 1]), np.array([1, 1, 1], np.float32),
+            np.array([False, True, False]), np.array([False, False, True]), column(1, 1, 1),
+        )
+    )  # fmt: skip
+    assert learner.q[:, 0, 1].tolist() == pytest.approx([0.5 * (1 + 0.9 * 4), 0.5, 0.5 * (1 + 0.9 * 4)])
+    assert (learner.q[:, 0, 0] == 0).all()
+
+
+def test_greedy_ties_are_broken_at_random():
+    spec = ad.EnvSpec("x", n_actions=4, horizon=5, cardinality=(3,))
+    learner = ad.sources.QLearning(epsilon=0.0).start(spec, ad.Rng.of(0, "x", np.arange(4000)))
+    actions = learner.act(np.zeros((4000, 1), int), np.ones(4000, bool))
+    assert np.bincount(actions, minlength=4).min() > 850
+
+
+def test_epsilon_falls_linearly_to_zero():
+    env = ad.envs.DarkRoom(5, 8)
+    agent = ad.sources.QLearning(initial_q=0.0, epsilon=1.0, exploration_episodes=10)
+    life = ad.collect(env, env.task(goal=(2, 2)), agent, episodes=40, lifetimes=200)
+    late = life.returns[0, :, 12:]
+    early = life.returns[0, :, :3]
+    assert (late == late[:, :1]).all(), "once epsilon is 0 every learner walks the same way every time"
+    assert (early != early[:, :1]).any() and late.mean() > 1.5 * early.mean()
+
+
+def test_q_learning_solves_every_dark_room():
+    env = ad.envs.DarkRoom()
+    returns = ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=500, lifetimes=4).returns
+    optimum = ad.optimal_returns(env, env.tasks())
+    np.testing.assert_allclose(returns[:, :, -10:].mean((1, 2)), optimum, atol=0.3)
+    assert ad.stats.improvement(returns).low > 12
+
+
+def test_posterior_sampling_finds_the_goal_and_then_walks_straight_to_it():
+    env = ad.envs.DarkRoom()
+    returns = ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(noise=0.0), episodes=20, lifetimes=8).returns
+    optimum = ad.optimal_returns(env, env.tasks())[:, None, None]
+    assert (returns[:, :, -3:] == optimum).all()
+    assert 0.08 < (returns[:, :, 0] / optimum[:, :, 0]).mean() < 0.25
+
+
+def test_the_systematic_explorer_solves_every_room_by_episode_six():
+    env = ad.envs.DarkRoom()
+    returns = ad.collect(env, env.tasks(), ad.sources.SystematicExplorer(), episodes=8, lifetimes=4).returns
+    assert (returns[:, :, 6:] == ad.optimal_returns(env, env.tasks())[:, None, None]).all()
+
+
+@pytest.mark.parametrize("env", WORLDS[:3], ids=repr)
+def test_the_optimal_agent_earns_the_optimum_exactly(env):
+    returns = ad.collect(env, env.tasks()[:30], ad.sources.Optimal(), episodes=30, lifetimes=8).returns
+    optimum = ad.optimal_returns(env, env.tasks()[:30])
+    if env.start == "centre":
+        assert (returns == optimum[:, None, None]).all()
+    else:
+        np.testing.assert_allclose(returns.mean((1, 2)), optimum, atol=0.1)
+
+
+@pytest.mark.parametrize("fault", ["reward = action", "reward = observation", "delayed"])
+def test_q_learning_solves_the_one_fault_environments(fault):
+    env = OneFault(fault)
+    agent = ad.sources.QLearning(initial_q=0.0, exploration_episodes=60)
+    life = ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=256)
+    assert life.returns[:, :, -10:].mean() == pytest.approx(env.optimum, rel=0.02)
+    control = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=100, lifetimes=16)
+    assert control.returns.mean() < 0.8 * env.optimum
+
+
+def test_a_crashed_shard_can_be_run_again_alone(env):
+    whole = ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=6, lifetimes=2, seed=9)
+    assert same(whole[30:32], ad.collect(env, env.tasks()[15:16], ad.sources.QLearning(), episodes=6, lifetimes=2, seed=9))
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_keeping_every_kth_episode_is_subsampling(env, every):
+    live = lambda **how: ad.collect(env, env.tasks()[:4], ad.sources.QLearning(), episodes=11, seed=1, **how)
+    kept, whole = live(every=every), live().subsample(every)
+    assert same(kept, whole) and (kept.episode == whole.episode).all()
+    assert same(kept, live(every=every, driver="batched"))

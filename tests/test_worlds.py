@@ -1,0 +1,132 @@
+"""Environments: hand-computed tables, known optima, Gymnasium's own checker, and adkit's."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+
+import adkit as ad
+from adkit.testing import check_env
+
+ROOMS = [
+    ad.envs.DarkRoom(),
+    ad.envs.DarkRoom(size=17, reward="once"),
+    ad.envs.DarkRoom(size=4, horizon=7, start="random"),
+    ad.envs.DarkRoom(size=3, horizon=6, reward="once", start="random", permuted=True),
+]
+
+
+@pytest.mark.parametrize("env", ROOMS, ids=repr)
+def test_every_room_keeps_the_contract(env):
+    check_env(env)
+
+
+@pytest.mark.parametrize("id", ["FrozenLake-v1", "Taxi-v4", "CartPole-v1", "CliffWalking-v1"])
+def test_gymnasium_environments_keep_the_contract(id):
+    check_env(ad.envs.from_gymnasium(id, horizon=40))
+
+
+def test_a_step_moves_pays_and_truncates_as_drawn_by_hand():
+    """3 x 3 room, goal in the upper right corner (2, 0), from the centre: right, up, up into the wall, left."""
+    env = ad.envs.DarkRoom(size=3, horizon=4)
+    task, rng = env.task(goal=(2, 0)), ad.Rng.of(0, "x", np.arange(1))
+    state, obs = env.reset(task, rng)
+    assert obs.tolist() == [[1, 1]]
+    walk = []
+    for action in (2, 3, 3, 1):
+        state, step = env.step(state, task, np.array([action]), rng)
+        walk.append((*step.obs[0].tolist(), float(step.reward[0]), bool(step.truncated[0])))
+    assert walk == [(2, 1, 0.0, False), (2, 0, 1.0, False), (2, 0, 1.0, False), (1, 0, 0.0, True)]
+    assert not step.terminated.any()
+
+
+def test_reward_once_pays_once_per_episode():
+    env = ad.envs.DarkRoom(size=3, horizon=6, reward="once")
+    stay = ad.collect(env, env.task(goal=(1, 1)), ad.sources.Optimal(), episodes=5)
+    assert (stay.returns == 1).all() and (stay.reward.reshape(5, 6).argmax(1) == 0).all()
+    walk = ad.collect(env, env.task(goal=(1, 1)), ad.sources.Random(), episodes=200)
+    assert set(np.unique(walk.returns)) == {0.0, 1.0}
+
+
+def test_permuted_actions_relabel_the_moves():
+    env = ad.envs.DarkRoom(size=3, horizon=4, permuted=True)
+    order = (4, 3, 2, 1, 0)  # action 0 now goes down
+    task = env.task(goal=(0, 0), actions=order)
+    state, _ = env.reset(task, ad.Rng.of(0, "x", np.arange(1)))
+    _, step = env.step(state, task, np.array([0]), ad.Rng.of(0, "x", np.arange(1)))
+    assert step.obs.tolist() == [[1, 2]]
+    assert len(env.tasks()) == 9 * 120
+
+
+def test_the_optimum_of_the_dark_room_is_the_papers():
+    """Distance d is paid 20 - d + 1 times, the centre 20 times: 16.54 on average (FACTS.md, section 4)."""
+    env = ad.envs.DarkRoom()
+    distance = np.abs(env.tasks()["goal"] - 4).sum(1)
+    np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), np.minimum(21 - distance, 20))
+    assert ad.optimal_returns(env, env.tasks()).mean() == pytest.approx(16.54, abs=0.01)
+
+
+def test_the_optimum_of_the_slippery_lake_is_known():
+    """Value iteration by Gymnasium's users gives 0.74 within 100 steps on the 4 x 4 map."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", tasks=[{"is_slippery": True}, {"is_slippery": False}])
+    np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), [0.744, 1.0], atol=1e-3)
+
+
+def test_a_random_policy_earns_what_the_paper_computes():
+    env = ad.envs.DarkRoom()
+    returns = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=200, lifetimes=4).returns
+    assert returns.mean() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("start", ["centre", "random"])
+def test_registered_rooms_pass_gymnasiums_checker(start):
+    env = gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4), size=6, start=start)
+    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+    vector = gymnasium.make_vec("adkit/DarkRoom-v0", num_envs=3, goal=(3, 4), horizon=5)
+    obs, _ = vector.reset(seed=0)
+    assert obs.tolist() == [[4, 4]] * 3
+    ends = [vector.step(np.array([0, 1, 2]))[3].tolist() for _ in range(5)]
+    assert ends == [[False] * 3] * 4 + [[True] * 3]
+
+
+def test_the_registered_room_is_the_same_room():
+    env = gymnasium.make("adkit/DarkRoom-v0", goal=(5, 4))
+    env.reset(seed=0)
+    rewards = [env.step(2)[1] for _ in range(3)]
+    assert rewards == [1.0, 0.0, 0.0]
+
+
+def test_gymnasium_tables_and_stepping_agree():
+    """The lake from its own table and the lake stepped by Gymnasium have the same returns under the same policy."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", is_slippery=False)
+    real = gymnasium.make("FrozenLake-v1", is_slippery=False)
+    life = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=30)
+    for e in range(30):
+        obs, _ = real.reset()
+        for t in range(life.length[0, e]):
+            assert obs == life.arrays["obs"][0, e, t, 0]
+            obs, reward, terminated, truncated, _ = real.step(int(life.arrays["action"][0, e, t]))
+            assert reward == life.arrays["reward"][0, e, t]
+            assert terminated == life.arrays["terminated"][0, e, t] and truncated == life.arrays["truncated"][0, e, t]
+
+
+def test_an_old_state_of_a_stepped_environment_is_refused():
+    env = ad.envs.from_gymnasium("CartPole-v1")
+    tasks, rng = env.tasks()[[0, 0]], ad.Rng.of(0, "x", np.arange(2))
+    state, _ = env.reset(tasks, rng)
+    env.step(state, tasks, np.array([0, 1]), rng)
+    with pytest.raises(ValueError, match="only its newest state"):
+        env.step(state, tasks, np.array([0, 1]), rng)
+
+
+def test_tasks_split_slice_and_index_like_an_array():
+    tasks = ad.envs.DarkRoom().tasks()
+    train, test = tasks.split(0.8, seed=0)
+    assert len(train) == 65 and len(test) == 16
+    assert sorted([*train.ids, *test.ids]) == list(range(81))
+    assert [len(tasks[3]), len(tasks[2:5]), len(tasks[tasks["goal"][:, 0] == 0])] == [1, 3, 9]
+    again, _ = tasks.split(0.8, seed=0)
+    assert (again.ids == train.ids).all() and (tasks.split(0.8, seed=1)[0].ids != train.ids).any()
+    back = ad.Tasks.of(train.frame)
+    np.testing.assert_array_equal(back["goal"], train["goal"])
+    np.testing.assert_array_equal(back.ids, train.ids)

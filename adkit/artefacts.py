@@ -38,12 +38,14 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
         "made_with": {"python": platform.python_version(), **{p: metadata.version(p) for p in ("adkit", "numpy")}},
     }
     text = json.dumps(manifest, indent=1, allow_nan=False)
+    _recover(path)
     if path.exists() and not overwrite:
         if _same(path, json.loads(text)):
             return path
         raise FileExistsError(f"{path} already holds something else; save under another name or pass overwrite=True.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    retired = path.parent / f".{path.name}.old"
     try:
         for name, blob in {**blobs, MANIFEST: text.encode()}.items():
             with open(temporary / name, "wb") as file:
@@ -52,15 +54,21 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o755)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            os.rename(path, retired / path.name)
-            os.rename(temporary, path)
-            shutil.rmtree(retired)
-        else:
-            os.rename(temporary, path)
+            shutil.rmtree(retired, ignore_errors=True)
+            os.rename(path, retired)
+        os.rename(temporary, path)
     finally:
+        _recover(path)
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
     return path
+
+
+def _recover(path: Path) -> None:
+    """Put back the old folder if a crash came between retiring it and putting the new one in its place."""
+    retired = path.parent / f".{path.name}.old"
+    if retired.is_dir() and not path.exists():
+        os.rename(retired, path)
 
 
 def load(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray | bytes], dict]:
@@ -97,6 +105,7 @@ def find(name: str) -> Path:
 
 
 def _manifest(path: Path, kind: str) -> dict:
+    _recover(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; nothing was saved under this name.")
     try:

@@ -69,7 +69,6 @@ def distill(
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
     dtype = _dtype(precision, model.device)
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
-    window = min(model.window, histories.n_episodes)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
         "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay,
@@ -79,9 +78,9 @@ def distill(
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
 
     for step in tqdm(range(len(log), steps), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5):
-        brief = step < short * steps and short_episodes < window
-        episodes = short_episodes if brief else window
-        rows = batch * window // episodes
+        brief = step < short * steps and short_episodes < model.window
+        episodes = short_episodes if brief else model.window
+        rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
         loss = _loss(model, sample_windows(histories, episodes, rows, first, rng), dtype, label_smoothing)
         if not torch.isfinite(loss):
@@ -96,7 +95,7 @@ def distill(
             optimizer.zero_grad(set_to_none=True)
         row = {"step": step + 1, "loss": loss.item(), "seconds": time.perf_counter() - started}
         if val and ((step + 1) % (val_every or max(1, steps // 4)) == 0 or step + 1 == steps):
-            row |= _validate(model, *val, window, seed)
+            row |= _validate(model, *val, seed)
         log.append(row)
         if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
             _keep(checkpoint, settings, model, optimizers, log)
@@ -109,8 +108,12 @@ def _check(model: CausalTransformer, histories: Histories, steps: int, batch: in
     for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
         if value < 1:
             raise ValueError(f"{name}: {value} given; distillation needs at least 1.")
-    if histories.n_episodes < 2:
-        raise ValueError("these histories hold one episode per lifetime; learning across episodes needs several.")
+    if histories.n_episodes < model.window:
+        horizon = model.spec.horizon
+        raise ValueError(
+            f"these histories hold {histories.n_episodes} episodes per lifetime and the model's window {model.window}: its last "
+            f"positions would stay untrained. Collect more, or make the model with context={max(2, histories.n_episodes) * horizon}."
+        )
     if not lr > 0:
         raise ValueError(f"lr={lr}; it must be positive. Try lr=4e-3.")
     if val is not None:
@@ -153,14 +156,14 @@ def _loss(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoot
 
 
 @torch.no_grad()
-def _validate(model: CausalTransformer, env: Env, histories: Histories, window: int, seed: int) -> dict[str, float]:
+def _validate(model: CausalTransformer, env: Env, histories: Histories, seed: int) -> dict[str, float]:
     """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
     draw = Rng.of(seed, "validate", np.arange(256))
-    windows = sample_windows(histories, min(window, histories.n_episodes), len(draw), 0.5, draw)
+    windows = sample_windows(histories, model.window, len(draw), 0.5, draw)
     loss = _loss(model, windows, torch.float32)
     tasks = Tasks.of(histories.tasks)
     rollouts = collect(env, tasks, InContext(model), **VALIDATION, seed=seed)
-    late = rollouts.returns[:, :, -VALIDATION["episodes"] // 3 :]
+    late = rollouts.returns[:, :, -(VALIDATION["episodes"] // 3) :]
     return {"val_loss": loss.item(), "val_return": float(late.mean())}
 
 

@@ -60,7 +60,7 @@ lives = lambda **how: collect(episodes=8, **how)
         (lambda: distill(small(), lives(), steps=0), "steps: 0 given"),
         (lambda: distill(small(), lives(), lr=0), "lr=0; it must be positive"),
         (lambda: distill(small(), lives(), precision="int8"), "precision='int8'; choose"),
-        (lambda: distill(small(), lives().episodes[:1]), "one episode per lifetime"),
+        (lambda: distill(small(), lives().episodes[:1]), "hold 1 episodes per lifetime and the model's window 4.*context=16"),
         (lambda: distill(small(), lives(), val=(ROOM, lives())), "25 validation tasks are also training tasks"),
         (lambda: distill(ad.CausalTransformer(DR().spec), lives()), "distil a model on histories of that environment"),
         (lambda: lives().subsample(9), r"subsample\(9\) of 8 episodes"),

@@ -80,23 +80,35 @@ def test_saving_the_same_is_a_no_op_and_saving_other_content_is_refused(tmp_path
     assert len(ad.Histories.load(path)) == 4 and os.listdir(tmp_path) == ["h"]
 
 
-@pytest.mark.parametrize("moment", ["fsync", "rename"])
+@pytest.mark.parametrize(("function", "call"), [("fsync", 1), ("fsync", 5), ("rename", 1), ("rename", 2)])
 @pytest.mark.parametrize("existing", [False, True])
-def test_an_interrupted_save_leaves_nothing_half_written(tmp_path, monkeypatch, histories, moment, existing):
+def test_an_interrupted_save_leaves_nothing_half_written(tmp_path, monkeypatch, histories, function, call, existing):
     if existing:
         histories[:4].save(tmp_path / "h")
+    real, calls = getattr(os, function), []
 
     def interrupted(*args):
-        raise KeyboardInterrupt
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, moment, interrupted)
-        histories.save(tmp_path / "h", overwrite=existing)
-    assert os.listdir(tmp_path) == (["h"] if existing else []) or sorted(os.listdir(tmp_path))[-1] == "h"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, interrupted)
+        if function == "fsync" or call == 1 or existing:
+            with pytest.raises(KeyboardInterrupt):
+                histories.save(tmp_path / "h", overwrite=existing)
+            assert os.listdir(tmp_path) == (["h"] if existing else [])
     if existing:
         assert same(ad.Histories.load(tmp_path / "h"), histories[:4])
     histories.save(tmp_path / "h", overwrite=True)
     assert same(ad.Histories.load(tmp_path / "h"), histories)
+
+
+def test_a_crash_between_the_two_renames_of_an_overwrite_is_mended_by_the_next_look(tmp_path, histories):
+    histories[:4].save(tmp_path / "h")
+    os.rename(tmp_path / "h", tmp_path / ".h.old")  # what a power cut leaves
+    assert same(ad.Histories.load(tmp_path / "h"), histories[:4]) and os.listdir(tmp_path) == ["h"]
 
 
 def damage(path, how):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,9 +21,11 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
 class Figure(go.Figure):
     """A plotly figure that also carries a PNG, for nbconvert, GitHub and a notebook opened without a kernel."""
 
+    _ipython_display_ = _repr_html_ = None  # plotly's own would send megabytes of script in place of the picture
+
     def _repr_mimebundle_(self, *args, **kwargs):
         return {
-            "application/vnd.plotly.v1+json": self.to_plotly_json() if not self.data else _json(self),
+            "application/vnd.plotly.v1+json": json.loads(self.to_json()),
             "image/png": self.png(),
             "text/plain": "Figure: " + ", ".join(trace.name or "" for trace in self.data if trace.name),
         }
@@ -56,12 +59,6 @@ class Figure(go.Figure):
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
-
-
-def _json(figure: go.Figure) -> dict:
-    import json
-
-    return json.loads(figure.to_json())
 
 
 def _draw(ax, trace, canvas) -> None:

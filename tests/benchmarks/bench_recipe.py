@@ -31,7 +31,7 @@ RECIPES = {
     "q": lambda ad: {
         "agent": ad.sources.QLearning(),
         "collect": {"episodes": 500, "lifetimes": 64, "every": 25},
-        "distill": {"steps": 700},
+        "distill": {"steps": 500},
     },
 }
 NAMES = {"ps": "posterior sampling", "q": "q-learning"}

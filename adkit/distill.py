@@ -158,7 +158,7 @@ def _loss(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoot
 @torch.no_grad()
 def _validate(model: CausalTransformer, env: Env, histories: Histories, seed: int) -> dict[str, float]:
     """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
-    draw = Rng.of(seed, "validate", np.arange(256))
+    draw = Rng.of(seed, "validate", np.arange(64))
     windows = sample_windows(histories, model.window, len(draw), 0.5, draw)
     loss = _loss(model, windows, torch.float32)
     tasks = Tasks.of(histories.tasks)

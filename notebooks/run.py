@@ -114,7 +114,7 @@ def main() -> int:
     )
     args = parser.parse_args()
 
-    os.environ["ADKIT_PROFILE"] = args.profile
+    os.environ |= {"ADKIT_PROFILE": args.profile, "TQDM_DISABLE": "1"}  # the kernels' bars would stay in the outputs
     if args.one_core:
         os.environ["CPU_LIMIT"] = "1"
         if hasattr(os, "sched_setaffinity"):  # Linux

@@ -13,7 +13,9 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and not line.startswith("#"))
+PINS = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and not line.startswith("#")
+)
 CONDA = (ROOT / "environment.yml").read_text()
 
 
@@ -30,7 +32,9 @@ def bare(tmp_path):
 
 
 def setup(folder, tools, *how):
-    return subprocess.run(["make", "setup", *how], cwd=folder, env={"PATH": str(tools)}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["make", "setup", *how], cwd=folder, env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+    )
 
 
 def script(path, text):

@@ -111,8 +111,8 @@ def _check(model: CausalTransformer, histories: Histories, steps: int, batch: in
     if histories.n_episodes < model.window:
         horizon = model.spec.horizon
         raise ValueError(
-            f"these histories hold {histories.n_episodes} episodes per lifetime and the model's window {model.window}: its last "
-            f"positions would stay untrained. Collect more, or make the model with context={max(2, histories.n_episodes) * horizon}."
+            f"these histories hold {histories.n_episodes} episodes per lifetime and the model's window {model.window}: the last of "
+            f"them would stay untrained. Collect more, or make the model with context={max(2, histories.n_episodes) * horizon}."
         )
     if not lr > 0:
         raise ValueError(f"lr={lr}; it must be positive. Try lr=4e-3.")

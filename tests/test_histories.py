@@ -138,7 +138,8 @@ def damage(path, how):
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("gone", "not a folder"), ("a file", "not a folder"), ("no manifest", "has no manifest.json"), ("array missing", "action.npy is missing"),
+        ("gone", "not a folder"), ("a file", "not a folder"), ("no manifest", "has no manifest.json"),
+        ("array missing", "action.npy is missing"),
         ("truncated", "truncated"), ("not JSON", "cannot be read"), ("other version", "format 99"), ("other kind", "holds 'cake'"),
         ("no files", "cannot be read"), ("escape", "not a plain file"), ("array unlisted", "'action' is missing"),
     ],

@@ -134,10 +134,12 @@ def test_curves_show_every_history_with_the_optimum(env, histories):
 def test_visits_count_every_real_step(histories):
     share = ad.views.visit_shares(histories)
     assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
+    bundle = ad.views.visits({"early": histories.episodes[:2], "late": histories.episodes[-2:]})._repr_mimebundle_()
+    assert bundle["image/png"].startswith(b"\x89PNG") and bundle["text/plain"] == "Figure: early, late"
 
 
 def test_the_replay_follows_its_slider_and_has_a_still_picture(histories):
-    view = ad.views.replay(histories[9], episode=3)
+    view = ad.views.replay(histories[0], episode=0)
     first = view.picture.value
     view.episode.value = 6
     assert view.picture.value != first and "episode 6" in view.caption.value

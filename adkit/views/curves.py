@@ -27,7 +27,7 @@ class Figure(go.Figure):
         return {
             "application/vnd.plotly.v1+json": json.loads(self.to_json()),
             "image/png": self.png(),
-            "text/plain": "Figure: " + ", ".join(trace.name for trace in self.data if trace.name and trace.mode != "none"),
+            "text/plain": "Figure: " + ", ".join(trace.name for trace in self.data if trace.name and trace.showlegend is not False),
         }
 
     def png(self, dpi: int = 100) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from adkit.model import Cache, CausalTransformer
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng
-from adkit.tokens import Tokens, slots
+from adkit.tokens import Tokens, kept, slots
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class InContext:
     greedy: bool = False
     """Take the likeliest action. Collapses in every world measured: it stops exploring."""
     keep: int | None = None
-    """Episodes that survive when the window is full; a third of it by default: room to explore anew if nothing was found."""
+    """Episodes that survive when the window is full; a third of it by default."""
 
     def __post_init__(self):
         if self.memory not in ("lifetime", "episode"):
@@ -49,7 +49,7 @@ class InContext:
         """(episodes that fill the window, episodes kept when it is full)."""
         if self.memory == "episode":
             return 1, 0
-        return self.model.window, self.model.window // 3 if self.keep is None else self.keep
+        return self.model.window, kept(self.model.window, self.keep)
 
     def __repr__(self) -> str:
         settings = f"memory={self.memory!r}, temperature={self.temperature}, greedy={self.greedy}, keep={self.keep}"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from adkit.histories import Histories
-from adkit.tokens import slots, tokenize, window_starts
+from adkit.tokens import kept, slots, tokenize, window_starts
 
 
 class Tap(nn.Identity):
@@ -94,7 +94,7 @@ def record(model: nn.Module, histories: Histories, *patterns: str, keep: int | N
     model.check_spec(histories.spec)
     wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
     window, per = model.window, slots(model.spec)
-    starts = window_starts(histories.n_episodes, window, window // 3 if keep is None else keep)
+    starts = window_starts(histories.n_episodes, window, kept(window, keep))
     parts: dict[str, list] = {name: [] for name in wanted}
     seen: dict[str, torch.Tensor] = {}
     handles = [

@@ -47,6 +47,11 @@ def window_episodes(spec: EnvSpec, context: int) -> int:
     return context // spec.horizon
 
 
+def kept(window: int, keep: int | None = None) -> int:
+    """Episodes that survive a full window: a third by default, which leaves room to explore anew if nothing was found."""
+    return max(1, window // 3) if keep is None else keep
+
+
 def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
     """(E,) the first episode in the window each episode is acted in: when W episodes are full, all but `keep` are dropped."""
     starts, start = [], 0

@@ -211,7 +211,7 @@ def test_property_09_every_config_field_changes_something(kind, field):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(memory="episode"), dict(temperature=3.0), dict(greedy=True), dict(keep=1),
+        dict(memory="episode"), dict(temperature=3.0), dict(greedy=True), dict(keep=3),
     ],
 )  # fmt: skip
 def test_property_09_every_field_of_the_in_context_agent_changes_something(env, model, change):

@@ -86,8 +86,8 @@ def test_record_takes_wildcards_and_gives_every_token_its_own_window(env, model)
     assert sorted(recording.values) == ["blocks.0.resid", "blocks.1.attn.pattern", "blocks.1.resid"]
     assert recording["blocks.0.resid"].shape == (6, 7, 9, 16)
     pattern = recording["blocks.1.attn.pattern"]
-    assert pattern.shape == (6, 7, 9, 2, 36) and recording.window_start.tolist() == [0, 0, 0, 0, 2, 2, 4]
-    assert (pattern[:, 4, 0, :, 19:] == 0).all() and (pattern[:, 4, 0, :, :19] > 0).all()  # two episodes and itself
+    assert pattern.shape == (6, 7, 9, 2, 36) and recording.window_start.tolist() == [0, 0, 0, 0, 3, 3, 3]
+    assert (pattern[:, 5, 0, :, 19:] == 0).all() and (pattern[:, 5, 0, :, :19] > 0).all()  # two episodes and itself
     with pytest.raises(ValueError, match="3 taps were recorded"):
         _ = recording.array
     with pytest.raises(ValueError, match="was not recorded"):

@@ -12,7 +12,7 @@ from measure import compare
 import adkit as ad
 from adkit.collect import collect
 from adkit.seeds import Rng
-from adkit.tokens import Tokens, slots, window_starts
+from adkit.tokens import Tokens, kept, slots, window_starts
 
 ENV = ad.envs.DarkRoom()
 SPEC, PER = ENV.spec, slots(ENV.spec)
@@ -43,7 +43,7 @@ class RecomputedLearner:
     def __init__(self, config: Recomputed, rng: Rng):
         model, n = config.model, len(rng)
         self.model, self.rng, self.t, self.slot, self.episode = model, rng, 0, 0, -1
-        self.starts = window_starts(config.episodes + 1, model.window, model.window // 2)
+        self.starts = window_starts(config.episodes + 1, model.window, kept(model.window))
         size = (config.episodes + 1) * PER  # every token of the lifetime; the window is a slice of it
         self.obs = torch.zeros(n, size, *SPEC.obs_shape, dtype=torch.long, device=model.device)
         self.action = torch.zeros(n, size, dtype=torch.long, device=model.device)
@@ -112,7 +112,7 @@ def test_cached_against_recomputed():
     - the same turns lived by both, where the recomputed window is on average only three quarters full.
     """
     model = opinionated()
-    lifetimes, window, keep = 128, model.window, model.window // 2
+    lifetimes, window, keep = 128, model.window, kept(model.window)
     turn = window - keep  # episodes from one refill to the next
 
     def cached_fills() -> float:

@@ -30,7 +30,9 @@ class Replay(widgets.VBox):
         self.episode = widgets.IntSlider(
             episode, 0, lifetime.n_episodes - 1, description="episode", layout=widgets.Layout(width="420px")
         )
-        self.picture, self.caption = widgets.Image(format="png"), widgets.HTML()
+        width = f"{lifetime.spec.cardinality[0] * CELL}px"  # or the box would stretch it
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=width, align_self="flex-start"))
+        self.caption = widgets.HTML()
         self.episode.observe(lambda change: self._draw(), "value")
         self._draw()
         super().__init__([self.episode, self.picture, self.caption])

@@ -175,8 +175,9 @@ def _resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: li
     if checkpoint is None or not Path(checkpoint).exists():
         return []
     files, about = artefacts.load(checkpoint, "distillation checkpoint")
-    if about["settings"] != json.loads(json.dumps(settings)):
-        differ = [name for name, value in about["settings"].items() if value != json.loads(json.dumps(settings)).get(name)]
+    settings = json.loads(json.dumps(settings))  # as they come back from a manifest
+    if about["settings"] != settings:
+        differ = [name for name, value in about["settings"].items() if value != settings.get(name)]
         raise ValueError(f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments.")
     model.load_state_dict(load_tensors(files["weights.safetensors"]))
     for i, optimizer in enumerate(optimizers):

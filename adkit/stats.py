@@ -31,13 +31,15 @@ def bootstrap(
     if values.ndim < 2 or 0 in values.shape:
         raise ValueError(f"values of shape {values.shape}; give (task, lifetime, ...), with at least one of each.")
     rng = np.random.default_rng(seed)
-    tasks, lifetimes = values.shape[:2]
-    samples = [
-        statistic(values[rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))])
-        for _ in range(draws)
-    ]
+    samples = [statistic(_resample(values, rng)) for _ in range(draws)]
     low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(values)), float(low), float(high))
+
+
+def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One bootstrap sample of (task, lifetime, ...): tasks with replacement, then lifetimes within each."""
+    tasks, lifetimes = values.shape[:2]
+    return values[rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))]
 
 
 def improvement(returns: np.ndarray, share: float = 0.2, **options) -> Interval:
@@ -83,11 +85,7 @@ def speed_up(slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 100
         needed = episodes_to(b, target)
         return 0.0 if np.isinf(needed) else min(episodes_to(a, target), a.shape[2]) / needed
 
-    def resample(values: np.ndarray) -> np.ndarray:
-        tasks, lifetimes = values.shape[:2]
-        return values[rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))]
-
-    samples = [ratio(resample(slow), resample(fast)) for _ in range(draws)]
+    samples = [ratio(_resample(slow, rng), _resample(fast, rng)) for _ in range(draws)]
     return Interval(ratio(slow, fast), *map(float, np.quantile(samples, [0.025, 0.975])))
 
 

@@ -112,9 +112,8 @@ def learning_curves(
     figure = Figure()
     for i, (name, history) in enumerate(histories.items()):
         colour = COLOURS[i % len(COLOURS)]
-        returns = history.returns.reshape(len(history.tasks), -1, history.n_episodes)
-        at = history.episode + 1
-        at = at * (history.length.mean() if x == "steps" else 1)
+        returns = history.returns
+        at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
         band = {"x": np.r_[at, at[::-1]], "y": np.r_[mean + error, (mean - error)[::-1]], "fill": "toself", "mode": "none"}
         figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
@@ -144,12 +143,10 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
 
     figure = Figure(make_subplots(1, len(histories), subplot_titles=list(histories)))
     maps = {name: visit_shares(history) for name, history in histories.items()}
-    for i, share in enumerate(maps.values()):
+    top = max(share.max() for share in maps.values())
+    for i, (name, share) in enumerate(maps.items()):
         axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}"}
-        top = max(m.max() for m in maps.values())
-        figure.add_heatmap(
-            z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=list(maps)[i], **axis
-        )
+        figure.add_heatmap(z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=name, **axis)
     figure.update_xaxes(title="x", constrain="domain")
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
     figure.update_layout(

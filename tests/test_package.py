@@ -13,7 +13,7 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "protocols", "seeds", "artefacts", "stats", "tables", "envs", "sources", "histories", "collect", "tokens", "taps",
+    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "envs", "sources", "histories", "collect", "tokens", "taps",
     "model", "incontext", "distill", "probing", "views", "testing",
 ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Source algorithms: learners whose histories are worth distilling, and reference agents. Loaded when first used."""
 
-from importlib import import_module
+from adkit.lazy import lazily
 
 _WHERE = {
     "QLearning": "q_learning",
@@ -9,14 +9,4 @@ _WHERE = {
     "Optimal": "optimal",
     "Random": "optimal",
 }
-__all__ = [*_WHERE]
-
-
-def __getattr__(name):
-    if name not in _WHERE:
-        raise AttributeError(f"adkit.sources has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"adkit.sources.{_WHERE[name]}"), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

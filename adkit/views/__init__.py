@@ -1,6 +1,6 @@
 """Pictures of histories. Loaded when first used."""
 
-from importlib import import_module
+from adkit.lazy import lazily
 
 _WHERE = {
     "learning_curves": "curves",
@@ -10,14 +10,4 @@ _WHERE = {
     "replay": "rooms",
     "Replay": "rooms",
 }
-__all__ = [*_WHERE]
-
-
-def __getattr__(name):
-    if name not in _WHERE:
-        raise AttributeError(f"adkit.views has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"adkit.views.{_WHERE[name]}"), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

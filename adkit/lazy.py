@@ -1,0 +1,16 @@
+"""Names that load their module when first used, so that `import adkit` stays quick."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazily(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """A package's `__getattr__`, `__dir__` and `__all__` from {public name: its module in the package}."""
+
+    def load(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"{package} has no {name!r}; it has {', '.join(where)}.")
+        return getattr(import_module(f"{package}.{where[name]}"), name)
+
+    return load, lambda: list(where), list(where)

@@ -25,7 +25,7 @@ class Tables(NamedTuple):
     """n tasks, S states, A actions, K outcomes. Build it with `tables(...)`."""
 
     next_state: np.ndarray
-    """(n, S, A, K) int32."""
+    """(n, S, A, K) uint32: compiled code need not ask whether an unsigned index counts from the end."""
     reward: np.ndarray
     """(n, S, A, K) float32."""
     terminated: np.ndarray
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
     observation: np.ndarray
     """(n, S, coordinates): what is seen in a state."""
     seen: np.ndarray
-    """(n, S) int32: the observation's flat index, for tabular learners."""
+    """(n, S) uint32: the observation's flat index, for tabular learners."""
 
 
 def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None) -> Tables:
@@ -47,13 +47,13 @@ def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=Non
     full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
     return Tables(
-        full(next_state, np.int32),
+        full(next_state, np.uint32),
         full(reward, np.float32),
         full(False if terminated is None else terminated, np.bool_),
         np.cumsum(full(1.0 if probability is None else probability, np.float64), axis=-1),
         np.cumsum(full(start, np.float64, (n, states)), axis=-1),
         observation,
-        spec.index(observation).astype(np.int32),
+        spec.index(observation).astype(np.uint32),
     )
 
 
@@ -68,19 +68,19 @@ def start_state(start, row, key, t):
     s = 0
     while s < start.shape[1] - 1 and u >= start[row, s]:
         s += 1
-    return s
+    return np.uint64(s)
 
 
 @njit(cache=True)
 def outcome(cumulative, row, s, a, key, t):
     """Which of the K outcomes of action a in state s happens."""
     if cumulative.shape[3] == 1:
-        return 0
+        return np.uint64(0)
     u = uniform(key, t, OUTCOME)
     k = 0
     while k < cumulative.shape[3] - 1 and u >= cumulative[row, s, a, k]:
         k += 1
-    return k
+    return np.uint64(k)
 
 
 class Trace(NamedTuple):

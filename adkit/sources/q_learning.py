@@ -81,21 +81,19 @@ def _epsilon(epsilon, exploration_episodes, episode):
 def _act(q, s, epsilon, key, t):
     n_actions = q.shape[1]
     if epsilon > 0 and uniform(key, t, EXPLORE) < epsilon:
-        return int(uniform(key, t, CHOOSE) * n_actions)
-    best, ties = q[s, 0], 1
+        return np.uint64(uniform(key, t, CHOOSE) * n_actions)
+    best, best_a, ties = q[s, 0], 0, 1
     for a in range(1, n_actions):
         if q[s, a] > best:
-            best, ties = q[s, a], 1
+            best, best_a, ties = q[s, a], a, 1
         elif q[s, a] == best:
             ties += 1
-    # greedy ties broken at random: otherwise every untrained agent walks the same way
-    chosen = int(uniform(key, t, CHOOSE) * ties) if ties > 1 else 0
-    for a in range(n_actions):
-        if q[s, a] == best:
-            if chosen == 0:
-                return a
-            chosen -= 1
-    return 0
+    if ties > 1:  # broken at random: otherwise every untrained agent walks the same way
+        chosen = int(uniform(key, t, CHOOSE) * ties)
+        while chosen > 0:
+            best_a += 1
+            chosen -= q[s, best_a] == best
+    return np.uint64(best_a)
 
 
 @njit(cache=True)
@@ -114,24 +112,26 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsil
     next_state, reward, terminated, cumulative, start, _, seen = tables
     states, actions, outcomes, every, episodes = trace
     for n in range(begin, end):
-        row, key, env_key, q_n = task[n], keys[n], env_keys[n], q[n]
+        row, key, env_key, q_n = np.uint64(task[n]), keys[n], env_keys[n], q[n]
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
             e = episode // every if episode % every == 0 else -1
             eps = _epsilon(epsilon, exploration_episodes, episode)
             s = start_state(start, row, env_key, t)
+            o = seen[row, s]
             for i in range(horizon):
-                a = _act(q_n, seen[row, s], eps, key, t)
+                a = _act(q_n, o, eps, key, t)
                 k = outcome(cumulative, row, s, a, env_key, t)
-                s_next = next_state[row, s, a, k]
-                _learn(q_n, seen[row, s], a, reward[row, s, a, k], terminated[row, s, a, k], seen[row, s_next], lr, gamma)
+                s_next, done = next_state[row, s, a, k], terminated[row, s, a, k]
+                o_next = seen[row, s_next]
+                _learn(q_n, o, a, reward[row, s, a, k], done, o_next, lr, gamma)
                 if e >= 0:
                     states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
                     states[n, e, i + 1] = s_next
                 t += np.uint64(1)
-                if terminated[row, s, a, k]:
+                if done:
                     break
-                s = s_next
+                s, o = s_next, o_next
 
 
 @njit(cache=True)

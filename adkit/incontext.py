@@ -63,8 +63,8 @@ class InContextLearner:
         self.config, self.model, self.rng, self.t = config, config.model, rng, 0
         spec, n, device = self.model.spec, len(rng), self.model.device
         self.per = slots(spec)
-        size = self.model.window * self.per
-        self.cache = Cache(self.model, n)
+        window, _ = config.window
+        self.cache, size = Cache(self.model, n, window), window * self.per
         obs_dtype = torch.long if spec.cardinality else torch.float32
         self.tokens = Tokens(
             torch.zeros(n, size, *spec.obs_shape, dtype=obs_dtype, device=device),

@@ -1,8 +1,3 @@
-import os
-
-os.environ.setdefault("GOMP_SPINCOUNT", "0")  # idle OpenMP threads must not spin on a shared machine
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import numpy as np
 import pytest
 import torch

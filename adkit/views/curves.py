@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
+from adkit.display import with_picture
 from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.tables import optimal_returns
@@ -24,11 +25,13 @@ class Figure(go.Figure):
     _ipython_display_ = _repr_html_ = None  # plotly's own would send megabytes of script in place of the picture
 
     def _repr_mimebundle_(self, *args, **kwargs):
-        return {
-            "application/vnd.plotly.v1+json": json.loads(self.to_json()),
-            "image/png": self.png(),
-            "text/plain": "Figure: " + ", ".join(trace.name for trace in self.data if trace.name and trace.showlegend is not False),
-        }
+        """The live figure inside an Output widget, beside its picture: JupyterLab prefers a bare PNG to a bare plotly figure."""
+        from ipywidgets import Output
+
+        names = [trace.name for trace in self.data if trace.name and trace.showlegend is not False]
+        plotly = {"application/vnd.plotly.v1+json": json.loads(self.to_json()), "text/plain": repr(self)}
+        live = Output(outputs=({"output_type": "display_data", "data": plotly, "metadata": {}},))
+        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + ", ".join(names))
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 
@@ -10,6 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 from PIL import Image, ImageDraw
 
+from adkit.display import with_picture
 from adkit.histories import Histories
 
 CELL, SCALE = 28, 2  # pixels per cell on screen; drawn larger and reduced, for smooth lines
@@ -47,10 +47,8 @@ class Replay(widgets.VBox):
         )
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, *metadata = bundle if isinstance(bundle, tuple) else (bundle,)
-        data = data | {"image/png": base64.b64encode(self.picture.value).decode()}
-        return (data, *metadata) if metadata else data
+        text = f"Replay of {self.lifetime.spec.name}, episode {self.lifetime.episode[self.episode.value]}"
+        return with_picture(super()._repr_mimebundle_(**kwargs), self.picture.value, text)
 
 
 def replay(lifetime: Histories, episode: int = 0) -> Replay:

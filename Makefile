@@ -33,8 +33,7 @@ demo: $(READY)  ## run the notebooks from nothing, and say what each found
 
 lab: $(READY)  ## open the notebooks in JupyterLab, on this machine only
 	@echo "Starting JupyterLab on notebooks/; stop it with Ctrl-C."
-	@$(VENV)/bin/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+	@$(VENV)/bin/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 test: $(READY)  ## run all tests
 	@echo "Running the tests."
@@ -86,4 +85,6 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	$$pip -c constraints.txt -e '.[test]' || \
 	  stop "The installation stopped; pip says why above. Put that right and run again."; \
+	$(VENV)/bin/jupyter labextension disable "@jupyterlab/apputils-extension:announcements" 2>/dev/null || \
+	  stop "JupyterLab is there but does not run; its own message: $(VENV)/bin/jupyter lab --version"; \
 	mv $(VENV)/.unfinished $(READY)

@@ -23,9 +23,11 @@ _WHERE = {
     "CausalTransformer": "model",
     "distill": "distill",
     "InContext": "incontext",
+    "setup_notebook": "notebook",
 }
 _MODULES = (
     "artefacts",
+    "display",
     "envs",
     "probing",
     "protocols",

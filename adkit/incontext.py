@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from adkit.histories import Histories
 from adkit.model import Cache, CausalTransformer
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng
-from adkit.tokens import Tokens, kept, slots
+from adkit.tokens import Tokens, kept, slots, tokenize
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class InContext:
     """Take the likeliest action. Collapses in every world measured: it stops exploring."""
     keep: int | None = None
     """Episodes that survive when the window is full; a third of it by default."""
+    prompt: Histories | None = None
+    """Somebody's histories to begin with (paper, Fig. 5): lifetime i, in `collect`'s task-major order, goes on from lifetime
+    i of the prompt, or of what fits: its last window - 1 episodes. The rollout holds only what is lived after it. Not with
+    an executor: lifetimes in shards do not know their place in the prompt."""
 
     def __post_init__(self):
         if self.memory not in ("lifetime", "episode"):
@@ -39,9 +44,18 @@ class InContext:
             raise ValueError(f"temperature={self.temperature}; it must be positive. For the likeliest action, greedy=True.")
         if self.keep is not None and not 0 <= self.keep < self.model.window:
             raise ValueError(f"keep={self.keep}; a window of {self.model.window} episodes can keep 0 to {self.model.window - 1}.")
+        if self.prompt is not None:
+            self.model.check_spec(self.prompt.spec)
+            if self.memory == "episode":
+                raise ValueError('memory="episode" forgets a prompt at the first reset; leave one of them out.')
 
     def start(self, spec: EnvSpec, rng: Rng) -> InContextLearner:
         self.model.check_spec(spec)
+        if self.prompt is not None and len(self.prompt) != len(rng):
+            raise ValueError(
+                f"the prompt holds {len(self.prompt)} lifetimes and {len(rng)} are to be lived; give one per lifetime, in "
+                "task-major order, and collect without an executor."
+            )
         return InContextLearner(self, rng)
 
     @property
@@ -53,6 +67,9 @@ class InContext:
 
     def __repr__(self) -> str:
         settings = f"memory={self.memory!r}, temperature={self.temperature}, greedy={self.greedy}, keep={self.keep}"
+        if self.prompt is not None:
+            past = f"{len(self.prompt)} lifetimes x {self.prompt.n_episodes} episodes"
+            settings += f", prompt={past} of {self.prompt.about.get('agent', '?')}"
         return f"InContext({self.model!r}, {settings})"
 
 
@@ -73,6 +90,8 @@ class InContextLearner:
         )
         self.episode, self.time = np.full(n, -1), np.zeros(n, int)  # episode in window, step in episode
         self.last = np.full(n, spec.n_actions), np.zeros(n, np.float32)  # previous action and reward
+        if config.prompt is not None:
+            self._remember(config.prompt.episodes[1 - window :])
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -107,8 +126,20 @@ class InContextLearner:
         if len(full):
             self._drop(full, window, keep)
 
+    @torch.inference_mode()
+    def _remember(self, prompt: Histories) -> None:
+        """Put the prompt's episodes at the front of the window, as if they had been lived."""
+        n, episodes = len(prompt), prompt.n_episodes
+        tokens, _ = tokenize(prompt.spec, prompt.windows(np.arange(n), np.zeros(n, int), episodes))
+        tokens, lived = self.model.on_device(tokens), slice(0, episodes * self.per)
+        for name in ("obs", "action", "reward"):
+            getattr(self.tokens, name)[:, lived] = getattr(tokens, name).to(getattr(self.tokens, name).dtype)
+        self.cache.valid[:, lived] = True if tokens.valid is None else tokens.valid
+        self.episode += episodes
+        self._reread(torch.arange(n, device=self.model.device), episodes)
+
     def _drop(self, rows: np.ndarray, window: int, keep: int) -> None:
-        """Move the newest `keep` episodes to the front of the window and compute their keys and values anew."""
+        """Move the newest `keep` episodes to the front of the window and read them again."""
         self.episode[rows] = keep
         kept, old, end = slice(0, keep * self.per), slice((window - keep) * self.per, window * self.per), keep * self.per
         index = torch.as_tensor(rows, device=self.model.device)
@@ -116,9 +147,14 @@ class InContextLearner:
             values[index, kept] = values[index, old]
         self.cache.valid[index, end:] = False
         if keep:
-            tokens = Tokens(*(v[index, kept] for v in (self.tokens.obs, self.tokens.action, self.tokens.reward)))
-            everyone = len(rows) == len(self.episode)
-            self.model(tokens, self.cache.rows(None if everyone else index, torch.zeros_like(index)))
+            self._reread(index, keep)
+
+    def _reread(self, index: torch.Tensor, episodes: int) -> None:
+        """Compute the keys and values of the first `episodes` of the window anew: they may have seen what is gone."""
+        past = slice(0, episodes * self.per)
+        tokens = Tokens(*(v[index, past] for v in (self.tokens.obs, self.tokens.action, self.tokens.reward)))
+        everyone = len(index) == len(self.episode)
+        self.model(tokens, self.cache.rows(None if everyone else index, torch.zeros_like(index)))
 
     def _append(self, rows: np.ndarray, obs: np.ndarray, action: np.ndarray, reward: np.ndarray) -> torch.Tensor:
         """Put one token at each row's own slot and run it: logits (R, A)."""

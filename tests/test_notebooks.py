@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import plotly.io
 import pytest
+import torch
 
 import adkit as ad
 
@@ -40,3 +43,50 @@ def test_every_notebook_runs_in_the_quick_profile_within_a_gigabyte(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert all(path.stem in done.stdout for path in NOTEBOOKS)
+
+
+def test_a_notebook_is_held_to_one_core_and_fails_above_the_memory_limit(tmp_path):
+    asks = """import os, torch, numpy as np
+print("RESULT", len(os.sched_getaffinity(0)), torch.get_num_threads(), os.environ["CPU_LIMIT"], os.environ["MEM_LIMIT"])
+hungry = np.ones(50_000_000); del hungry  # 400 MB, for a moment"""
+    path = tmp_path / "hungry.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(asks)]), path)
+    run = [sys.executable, FOLDER / "run.py", path, "--one-core", "--memory-limit", "400"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "1 1 1 400000000  ABOVE 400 MB" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.fixture
+def threads():
+    """How many torch uses; these and plotly's renderer are given back after the test."""
+    before, renderer = torch.get_num_threads(), plotly.io.renderers.default
+    yield torch.get_num_threads
+    torch.set_num_threads(before)
+    plotly.io.renderers.default = renderer
+
+
+def test_set_up_follows_the_limits_of_the_server(threads, monkeypatch, capsys):
+    for given, used in {"1": 1, "0.5": 1, "2.9": 2, "3.0": 3}.items():
+        monkeypatch.setenv("CPU_LIMIT", given)
+        monkeypatch.setenv("MEM_LIMIT", "2147483648")
+        assert ad.setup_notebook() is None and threads() == used
+    monkeypatch.delenv("CPU_LIMIT")
+    ad.setup_notebook()
+    assert threads() == 3 and capsys.readouterr() == ("", "")  # no limit: left alone
+    assert plotly.io.renderers.default == "plotly_mimetype"
+
+
+def test_set_up_says_when_memory_is_short(threads, monkeypatch):
+    monkeypatch.delenv("CPU_LIMIT", raising=False)
+    monkeypatch.setenv("MEM_LIMIT", "512000000")
+    with pytest.warns(UserWarning, match="grants 512 MB and the notebook needs about 1000 MB.*shut down the other kernels"):
+        ad.setup_notebook()
+    ad.setup_notebook(need_mb=512)
+
+
+@pytest.mark.parametrize("name", ["CPU_LIMIT", "MEM_LIMIT"])
+@pytest.mark.parametrize("nonsense", ["lots", "0", "-1", "nan", "inf", "2G"])
+def test_set_up_refuses_a_limit_that_is_none(name, nonsense, threads, monkeypatch):
+    monkeypatch.setenv(name, nonsense)
+    with pytest.raises(ValueError, match=f"{name}='{nonsense}'.* above 0, such as .*unset it"):
+        ad.setup_notebook()

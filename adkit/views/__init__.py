@@ -7,7 +7,9 @@ _WHERE = {
     "visits": "curves",
     "visit_shares": "curves",
     "Figure": "curves",
-    "replay": "rooms",
-    "Replay": "rooms",
+    "EpisodeAttention": "attention",
+    "Player": "player",
+    "replay": "player",
+    "Replay": "player",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

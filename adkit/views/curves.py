@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
 
-from adkit.display import with_picture
+from adkit.display import as_png, with_picture
 from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.tables import optimal_returns
@@ -35,13 +34,11 @@ class Figure(go.Figure):
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
 
         layout = self.layout
         panels = sorted({trace.xaxis or "x" for trace in self.data})
         canvas = Canvas(figsize=((layout.width or 760) / 100, (layout.height or 400) / 100), dpi=dpi, layout="constrained")
-        FigureCanvasAgg(canvas)
         axes = dict(zip(panels, np.ravel(canvas.subplots(1, max(1, len(panels)), sharey=len(panels) > 1)), strict=False))
         for trace in self.data:
             _draw(axes[trace.xaxis or "x"], trace, canvas)
@@ -59,9 +56,7 @@ class Figure(go.Figure):
         handles, labels = first.get_legend_handles_labels()
         if handles and layout.showlegend is not False:
             canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-        buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
+        return as_png(canvas)
 
 
 def _draw(ax, trace, canvas) -> None:

@@ -1,0 +1,278 @@
+// Shared by every view; Python puts it in front of the view's own module. Plain JavaScript: no bundler, nothing from the network.
+
+const adkit = (() => {
+  const ARRAYS = { uint8: Uint8Array, int16: Int16Array, int32: Int32Array, float32: Float32Array };
+
+  /** A typed array from what Python's `packed` sent. */
+  function array({ dtype, bytes }) {
+    const copy = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength); // aligned
+    return new ARRAYS[dtype](copy);
+  }
+
+  /** An element with properties and children; text is always text, never markup. */
+  function make(tag, properties = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(properties)) {
+      if (name in node) node[name] = value;
+      else node.setAttribute(name, value);
+    }
+    node.append(...children);
+    return node;
+  }
+
+  /** Colours of JupyterLab's theme, or of the reader's system outside it. */
+  function theme(node) {
+    const flag = document.body.dataset.jpThemeLight;
+    const dark = flag ? flag === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
+    const css = getComputedStyle(node);
+    const read = (name, fallback) => css.getPropertyValue(name).trim() || fallback;
+    return {
+      dark,
+      text: read("--jp-ui-font-color1", dark ? "#eeeeee" : "#212121"),
+      faint: dark ? "#9aa0a6" : "#5f6368",
+      line: dark ? "#5a5f66" : "#c4c9cf",
+      back: read("--jp-layout-color0", dark ? "#111111" : "#ffffff"),
+      cold: dark ? [32, 38, 46] : [246, 248, 250],
+      hot: dark ? [86, 180, 233] : [0, 90, 156], // Okabe & Ito blue: attention
+      attention: dark ? "#56B4E9" : "#0072B2",
+      cursor: dark ? "#FF8A4C" : "#D55E00", // where we are
+      reward: "#E69F00",
+      good: "#009E73", // start; optimum
+    };
+  }
+
+  const mix = (a, b, share) => `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * share)).join()})`;
+
+  /** A canvas as wide as its box, sharp on any screen. */
+  function canvas(height, label) {
+    const node = make("canvas", { role: "img", "aria-label": label });
+    node.style.cssText = `width:100%;height:${height}px;display:block`;
+    node.begin = () => {
+      const ratio = window.devicePixelRatio || 1;
+      const width = Math.max(1, node.clientWidth);
+      if (node.width !== Math.round(width * ratio)) node.width = Math.round(width * ratio);
+      if (node.height !== Math.round(height * ratio)) node.height = Math.round(height * ratio);
+      const ctx = node.getContext("2d");
+      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+      ctx.clearRect(0, 0, width, height);
+      ctx.font = "11px system-ui, sans-serif";
+      ctx.textBaseline = "middle";
+      return [ctx, width, height];
+    };
+    return node;
+  }
+
+  /** A room: what cells look like, the way so far, and where one stands. `fill(x, y)` is a colour or nothing. */
+  function room(ctx, box, spec, colours) {
+    const { columns, rows, fill, visits, path, goal } = spec;
+    const unit = Math.floor(Math.min(box.width / columns, box.height / rows));
+    const left = box.left + (box.width - unit * columns) / 2;
+    const centre = ([x, y]) => [left + (x + 0.5) * unit, box.top + (y + 0.5) * unit];
+    for (let x = 0; x < columns; x++) {
+      for (let y = 0; y < rows; y++) {
+        ctx.fillStyle = (fill && fill(x, y)) || mix(colours.cold, colours.hot, 0);
+        ctx.fillRect(left + x * unit, box.top + y * unit, unit - 1, unit - 1);
+        const seen = visits ? visits[x * rows + y] : 0;
+        if (seen > 0) {
+          ctx.fillStyle = colours.faint;
+          ctx.globalAlpha = 0.25 + 0.6 * seen;
+          const size = Math.max(2, unit * 0.14);
+          ctx.fillRect(left + (x + 1) * unit - size - 3, box.top + (y + 1) * unit - size - 3, size, size);
+          ctx.globalAlpha = 1;
+        }
+      }
+    }
+    if (goal) {
+      const [x, y] = centre(goal);
+      ctx.strokeStyle = colours.reward;
+      ctx.lineWidth = 3;
+      ctx.strokeRect(x - unit * 0.38, y - unit * 0.38, unit * 0.76, unit * 0.76);
+    }
+    if (!path.length) return unit;
+    ctx.strokeStyle = colours.text;
+    ctx.lineWidth = 2;
+    ctx.beginPath();
+    path.forEach((cell, i) => ctx[i ? "lineTo" : "moveTo"](...centre(cell)));
+    ctx.stroke();
+    const ring = (cell, size, colour, filled) => {
+      ctx.beginPath();
+      ctx.arc(...centre(cell), unit * size, 0, 2 * Math.PI);
+      ctx.lineWidth = 3;
+      ctx.strokeStyle = ctx.fillStyle = colour;
+      if (filled) ctx.fill();
+      else ctx.stroke();
+    };
+    ring(path[0], 0.26, colours.good, false);
+    ring(path[path.length - 1], 0.2, colours.back, true);
+    ring(path[path.length - 1], 0.15, colours.cursor, true);
+    return unit;
+  }
+
+  /** Call `draw` before the next frame, once, however often it was asked for. */
+  function once(draw) {
+    let asked = 0;
+    const ask = () => {
+      asked ||= requestAnimationFrame(() => {
+        asked = 0;
+        draw();
+      });
+    };
+    ask.stop = () => cancelAnimationFrame(asked);
+    return ask;
+  }
+
+  /** Redraw when the theme or the width changes; returns what ends it. */
+  function watch(node, draw) {
+    const changes = new MutationObserver(draw);
+    changes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+    const sizes = new ResizeObserver(draw);
+    sizes.observe(node);
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", draw);
+    return () => {
+      changes.disconnect();
+      sizes.disconnect();
+      system.removeEventListener("change", draw);
+    };
+  }
+
+  /** Play: `step()` so many times a second while `playing`. */
+  function clock(model, step) {
+    let last = 0;
+    let frame = 0;
+    const tick = (now) => {
+      if (!model.get("playing")) return (frame = 0);
+      if (now - last >= 1000 / model.get("speed")) {
+        last = now;
+        step();
+      }
+      frame = requestAnimationFrame(tick);
+    };
+    const start = () => {
+      frame ||= requestAnimationFrame(tick);
+    };
+    model.on("change:playing", start);
+    start();
+    return () => {
+      cancelAnimationFrame(frame);
+      model.off("change:playing", start);
+    };
+  }
+
+  function set(model, values) {
+    for (const [name, value] of Object.entries(values)) model.set(name, value);
+    model.save_changes();
+  }
+
+  /** A control tied both ways to a trait of the model. */
+  function tie(model, node, name, { read, show }) {
+    const update = () => show(model.get(name));
+    node.addEventListener("input", () => set(model, { [name]: read() }));
+    model.on(`change:${name}`, update);
+    update();
+    return () => model.off(`change:${name}`, update);
+  }
+
+  function slider(model, name, last) {
+    const node = make("input", { type: "range", min: 0, max: last, step: 1, "aria-label": name, className: `ad-${name}` });
+    const value = make("output", {});
+    const show = (v) => {
+      node.value = v;
+      value.textContent = v;
+    };
+    const end = tie(model, node, name, { read: () => Number(node.value), show });
+    return [make("label", {}, `${name} `, node, value), end, node];
+  }
+
+  function select(model, name, choices) {
+    const node = make("select", { "aria-label": name, className: `ad-${name}` });
+    choices.forEach(([value, text]) => node.append(make("option", { value: JSON.stringify(value), textContent: text })));
+    const end = tie(model, node, name, { read: () => JSON.parse(node.value), show: (v) => (node.value = JSON.stringify(v)) });
+    return [make("label", {}, `${name} `, node), end];
+  }
+
+  function checkbox(model, name, text) {
+    const node = make("input", { type: "checkbox", "aria-label": text, className: `ad-${name}` });
+    const end = tie(model, node, name, { read: () => node.checked, show: (v) => (node.checked = v) });
+    return [make("label", {}, node, ` ${text}`), end];
+  }
+
+  function playButton(model) {
+    const node = make("button", { type: "button", className: "ad-playing" });
+    const show = () => {
+      const playing = model.get("playing");
+      node.textContent = playing ? "⏸ pause" : "▶ play";
+      node.setAttribute("aria-pressed", playing);
+    };
+    node.onclick = () => set(model, { playing: !model.get("playing") });
+    model.on("change:playing", show);
+    show();
+    return [node, () => model.off("change:playing", show)];
+  }
+
+  const speeds = [2, 5, 10, 20, 50].map((n) => [n, `${n} steps/s`]);
+
+  /** The box of a view: reachable by keyboard, with JupyterLab's own shortcuts kept out. */
+  function root(el, name, keys) {
+    const node = make("div", { className: `adkit-view ${name}`, tabIndex: 0, role: "group", "aria-label": name });
+    node.dataset.lmSuppressShortcuts = "true";
+    node.addEventListener("keydown", (event) => {
+      const key = keys[event.key];
+      const typing = ["SELECT", "BUTTON"].includes(event.target.tagName) || event.target.type === "checkbox";
+      const arrows = event.target.type === "range" && event.key.startsWith("Arrow");
+      if (!key || typing || arrows) return;
+      event.preventDefault();
+      event.stopPropagation();
+      key();
+    });
+    node.append(make("style", { textContent: STYLE }));
+    el.append(node);
+    return node;
+  }
+
+  const STYLE = `
+    .adkit-view { color: var(--jp-ui-font-color1, inherit); font: 13px system-ui, sans-serif; max-width: 1060px; outline-offset: 4px }
+    .adkit-view .bar { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 4px 0 8px }
+    .adkit-view label { display: inline-flex; gap: 4px; align-items: center; white-space: nowrap }
+    .adkit-view output { min-width: 3.2ch; font-variant-numeric: tabular-nums }
+    .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start }
+    .adkit-view h4 { font: 600 12px system-ui, sans-serif; margin: 0 0 3px }
+    .adkit-view .say { min-height: 1.4em; margin: 6px 0 0 }
+    .adkit-view canvas.click { cursor: pointer }
+    .adkit-view:focus-visible { outline: 2px solid #0072B2 }`;
+
+  /** The part of a widget's model that views use, for a page without a kernel. */
+  function offline(state) {
+    const revive = (value) => {
+      if (Array.isArray(value)) return value.map(revive);
+      if (value && typeof value === "object") {
+        if ("base64" in value) return new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+        return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, revive(part)]));
+      }
+      return value;
+    };
+    const values = revive(state);
+    const heard = {};
+    return {
+      offline: true,
+      get: (name) => values[name],
+      set(name, value) {
+        if (values[name] === value) return;
+        values[name] = value;
+        (heard[`change:${name}`] || []).forEach((call) => call());
+      },
+      save_changes() {},
+      send() {},
+      on(names, call) {
+        names.split(" ").forEach((name) => (heard[name] ||= []).push(call));
+      },
+      off(names, call) {
+        names.split(" ").forEach((name) => (heard[name] = (heard[name] || []).filter((other) => other !== call)));
+      },
+    };
+  }
+
+  return {
+    array, canvas, checkbox, clock, make, mix, offline, once, playButton, root, room, select, set, slider, speeds, theme, watch,
+  };
+})();

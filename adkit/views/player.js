@@ -1,0 +1,126 @@
+// Player: several lifetimes side by side on one clock. `views/player.py` says what each array holds.
+
+function render({ model, el }) {
+  const { make, set } = adkit;
+  const { columns, rows, horizon: H, lifetimes } = model.get("data");
+  const lives = lifetimes.map((life) => {
+    const read = (name) => adkit.array(life[name]);
+    return { ...life, cells: read("cells"), lengths: read("lengths"), returns: read("returns"), numbers: read("numbers") };
+  });
+  const E = Math.max(...lives.map((life) => life.lengths.length));
+  const ends = new Set();
+  const clamp = (v, last) => Math.max(0, Math.min(last, v));
+  const view = adkit.root(el, "Player", {
+    ArrowLeft: () => move(-1),
+    ArrowRight: () => move(1),
+    ArrowUp: () => jump(model.get("episode") - 1),
+    ArrowDown: () => jump(model.get("episode") + 1),
+    " ": () => set(model, { playing: !model.get("playing") }),
+  });
+  if (!E) {
+    view.append("These lifetimes have no episodes: there is nothing to play.");
+    return;
+  }
+
+  const bar = make("div", { className: "bar" });
+  const panels = make("div", { className: "panels" });
+  panels.style.gridTemplateColumns = `repeat(${Math.min(4, lives.length)}, minmax(150px, 280px))`;
+  const say = make("p", { className: "say", "aria-live": "polite" });
+  view.append(bar, panels, say);
+  const controls = [
+    adkit.slider(model, "episode", E - 1),
+    adkit.slider(model, "step", H),
+    adkit.playButton(model),
+    adkit.select(model, "speed", adkit.speeds),
+    ...(lives.some((life) => life.goal) ? [adkit.checkbox(model, "show_goal", "show goal")] : []),
+  ];
+  controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
+  for (const life of lives) {
+    life.heading = make("h4", {}, life.name);
+    life.room = adkit.canvas(lives.length > 2 ? 210 : 260, life.name);
+    life.curve = adkit.canvas(64, `return per episode of ${life.name}`);
+    life.curve.classList.add("click");
+    life.curve.onclick = (event) => jump(Math.round((event.offsetX / life.curve.clientWidth) * (E - 1)));
+    panels.append(make("div", {}, life.heading, life.room, life.curve));
+  }
+
+  /** Where a lifetime is when the clock shows an episode and a step; one that is over, or has arrived, stands still. */
+  function place(life) {
+    if (!life.lengths.length) return null;
+    const e = clamp(model.get("episode"), life.lengths.length - 1);
+    const over = model.get("episode") > e;
+    return { e, t: over ? life.lengths[e] : clamp(model.get("step"), life.lengths[e]), over };
+  }
+
+  const cell = (life, e, t) => [life.cells[2 * (e * (H + 1) + t)], life.cells[2 * (e * (H + 1) + t) + 1]];
+
+  function drawLife(life, top, colours) {
+    const at = place(life);
+    const [ctx, width, height] = life.room.begin();
+    if (!at) {
+      ctx.fillStyle = colours.faint;
+      ctx.fillText("no episodes", 4, height / 2);
+      return null;
+    }
+    const visits = new Float64Array(columns * rows);
+    for (let e = 0; e < at.e; e++) for (let t = 0; t <= life.lengths[e]; t++) visits[cell(life, e, t)[0] * rows + cell(life, e, t)[1]] += 1;
+    const most = visits.reduce((a, b) => Math.max(a, b), 1);
+    const path = Array.from({ length: at.t + 1 }, (_, t) => cell(life, at.e, t));
+    const fill = (x, y) => adkit.mix(colours.cold, colours.hot, 0.5 * Math.sqrt(visits[x * rows + y] / most));
+    const box = { left: 0, top: 0, width, height };
+    adkit.room(ctx, box, { columns, rows, fill, path, goal: model.get("show_goal") ? life.goal : null }, colours);
+    life.room.setAttribute("aria-label", `${life.name}: at cell ${path[at.t]}, step ${at.t} of episode ${life.numbers[at.e]}`);
+
+    const [line, wide, tall] = life.curve.begin();
+    const x = (e) => (E === 1 ? wide / 2 : 4 + ((wide - 8) * e) / (E - 1));
+    const y = (v) => tall - 5 - ((tall - 10) * v) / top;
+    line.strokeStyle = colours.line;
+    line.strokeRect(0.5, 0.5, wide - 1, tall - 1);
+    line.strokeStyle = colours.text;
+    line.lineWidth = 1.5;
+    line.beginPath();
+    life.returns.forEach((v, e) => line[e ? "lineTo" : "moveTo"](x(e), y(v)));
+    line.stroke();
+    line.fillStyle = colours.cursor;
+    line.fillRect(x(at.e) - 1, 1, 2, tall - 2);
+    return { ...at, cell: path[at.t], return: life.returns[at.e] };
+  }
+
+  function draw() {
+    const colours = adkit.theme(view);
+    const top = lives.reduce((most, life) => life.returns.reduce((a, b) => Math.max(a, b), most), 1e-9);
+    const places = lives.map((life) => drawLife(life, top, colours));
+    const told = lives.map((life, i) => {
+      const at = places[i];
+      return at ? `${life.name}: return ${at.return} in episode ${life.numbers[at.e]}${at.over ? ", its last" : ""}` : `${life.name}: no episodes`;
+    });
+    const nothing = lives.every((life) => life.returns.every((v) => v === 0));
+    const text = `${told.join(" · ")}.${nothing ? " No reward in any of these lifetimes." : ""}`;
+    if (say.textContent !== text) say.textContent = text;
+    view.dataset.shown = JSON.stringify({ episode: model.get("episode"), step: model.get("step"), places });
+    view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+  }
+
+  const redraw = adkit.once(draw);
+  const traits = ["episode", "step", "show_goal"];
+  traits.forEach((name) => model.on(`change:${name}`, redraw));
+  ends.add(() => traits.forEach((name) => model.off(`change:${name}`, redraw)));
+  ends.add(adkit.watch(view, redraw));
+  ends.add(adkit.clock(model, () => move(1)));
+  ends.add(redraw.stop);
+
+  const jump = (episode) => set(model, { episode: clamp(episode, E - 1) });
+
+  function move(by) {
+    const [e, t] = [model.get("episode"), model.get("step") + by];
+    const last = Math.max(...lives.map((life) => life.lengths[e] ?? 0)); // the clock waits for the slowest
+    if (t > last) return e === E - 1 ? set(model, { playing: false }) : set(model, { episode: e + 1, step: 0 });
+    if (t < 0) return e > 0 && set(model, { episode: e - 1, step: Math.max(...lives.map((life) => life.lengths[e - 1] ?? 0)) });
+    set(model, { step: t });
+  }
+
+  redraw();
+  return () => ends.forEach((end) => end());
+}
+
+export default { render };

@@ -1,0 +1,113 @@
+"""Replay lifetimes: several side by side on one clock, or one behind a slider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
+
+from adkit import display
+from adkit.histories import Histories
+
+
+class Player(anywidget.AnyWidget):
+    """Lifetimes in their rooms, side by side: `Player({"source": source[0], "distilled": rollouts[0]})`.
+
+    `episode` and `step` are two-way traits, the clock that all share; a lifetime that is over stands still. Step t shows
+    where its first t actions have led. Shades: earlier visits. Green: start. Orange: now; the square, if shown: the goal.
+    """
+
+    _esm = display.script("player.js")
+
+    episode = traitlets.Int(0, min=0).tag(sync=True)
+    step = traitlets.Int(0, min=0).tag(sync=True)
+    show_goal = traitlets.Bool(True).tag(sync=True)
+    playing = traitlets.Bool(False).tag(sync=True)
+    speed = traitlets.Int(10).tag(sync=True)
+    """Steps a second."""
+    data = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, lifetimes: Mapping[str, Histories] | Sequence[Histories], episode: int = 0, step: int | None = None):
+        named = dict(lifetimes) if isinstance(lifetimes, Mapping) else {f"lifetime {i}": life for i, life in enumerate(lifetimes)}
+        if not named:
+            raise ValueError('no lifetimes given; play some: Player({"distilled": rollouts[0]}).')
+        spec = next(iter(named.values())).spec
+        for name, life in named.items():
+            if len(life) != 1:
+                raise ValueError(f"{name}: {len(life)} lifetimes given; play one each, as in rollouts[0].")
+            if life.spec.cardinality is None or len(life.spec.cardinality) != 2:
+                raise ValueError(f"{name}: {life.spec.name} has no (x, y) observations, so there is no room to draw.")
+            if (life.spec.cardinality, life.spec.horizon) != (spec.cardinality, spec.horizon):
+                raise ValueError(f"{name} lives in another room or on another horizon than the first; play those apart.")
+        last = max(life.n_episodes for life in named.values()) - 1
+        if not 0 <= episode <= max(0, last):
+            raise ValueError(f"episode={episode}; these lifetimes have episodes 0 to {last}.")
+        self.lifetimes = named
+        columns, rows = spec.cardinality
+        data = {"columns": columns, "rows": rows, "horizon": spec.horizon, "lifetimes": [_life(*item) for item in named.items()]}
+        super().__init__(data=data, episode=episode, step=spec.horizon if step is None else step)
+
+    def png(self) -> bytes:
+        """The rooms at the clock's episode and step, as a picture."""
+        from matplotlib.figure import Figure
+
+        canvas = Figure(figsize=(2.9 * len(self.lifetimes) + 0.2, 3.2), dpi=100, layout="constrained")
+        for ax, (name, life) in zip(canvas.subplots(1, len(self.lifetimes), squeeze=False)[0], self.lifetimes.items(), strict=True):
+            if not life.n_episodes:
+                ax.axis("off")
+                ax.set_title(f"{name}: no episodes", fontsize=10)
+                continue
+            e = min(self.episode, life.n_episodes - 1)
+            cells, lengths = display.token_cells(life), life.length[0]
+            visits = np.zeros(life.spec.cardinality)
+            for earlier in range(e):
+                np.add.at(visits, tuple(cells[earlier, : lengths[earlier] + 1].T), 1)
+            goal = life.task_values["goal"][0] if self.show_goal and "goal" in life.task_values.columns else None
+            display.draw_room(ax, visits**0.5, cells[e, : min(self.step, lengths[e]) + 1], goal)
+            ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
+        return display.as_png(canvas)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained file that works offline with its controls."""
+        state = {name: getattr(self, name) for name in ("episode", "step", "show_goal", "playing", "speed", "data")}
+        return display.page(path, "Lifetimes side by side", "player.js", state)
+
+    def _repr_mimebundle_(self, **kwargs):
+        return display.with_picture(super()._repr_mimebundle_(**kwargs), self.png(), f"Player: {', '.join(self.lifetimes)}")
+
+
+def _life(name: str, life: Histories) -> dict:
+    """What the front end draws of one lifetime."""
+    goal = life.task_values["goal"][0] if "goal" in life.task_values.columns else None
+    numbers = {
+        "cells": (display.token_cells(life), "int16"),
+        "lengths": (life.length[0], "int32"),
+        "returns": (life.episode_returns[0], "float32"),
+        "numbers": (life.episode, "int32"),
+    }
+    packed = {key: display.packed(values, dtype) for key, (values, dtype) in numbers.items()}
+    return packed | {"name": str(name), "goal": None if goal is None else [int(v) for v in goal]}
+
+
+class Replay(widgets.VBox):
+    """One lifetime behind an ordinary ipywidgets slider over its episodes, linked in the browser: no kernel while it is dragged."""
+
+    def __init__(self, lifetime: Histories, episode: int = 0):
+        self.player = Player({lifetime.spec.name: lifetime}, episode)
+        self.episode = widgets.IntSlider(episode, 0, lifetime.n_episodes - 1, description="episode", layout={"width": "420px"})
+        self.link = widgets.jslink((self.episode, "value"), (self.player, "episode"))
+        super().__init__([self.episode, self.player])
+
+    def _repr_mimebundle_(self, **kwargs):
+        self.player.episode = self.episode.value
+        text = f"Replay of {', '.join(self.player.lifetimes)}, episode {self.episode.value}"
+        return display.with_picture(super()._repr_mimebundle_(**kwargs), self.player.png(), text)
+
+
+def replay(lifetime: Histories, episode: int = 0) -> Replay:
+    """A slider over the episodes of one lifetime; without a kernel, a picture of `episode`."""
+    return Replay(lifetime, episode)

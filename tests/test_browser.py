@@ -1,0 +1,291 @@
+"""The views in a real JupyterLab in real Chromium: dragged, clicked and typed at, what is drawn held against Python's numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lab import chromium, in_kernel, jupyterlab, like, pixels, run_all, shown, wait_until, write_notebook
+
+import adkit as ad
+
+MAKE = """
+import numpy as np, torch, ipywidgets
+import adkit as ad
+
+env = ad.envs.DarkRoom()
+model = ad.CausalTransformer(env.spec, layers=4, heads=4, width=32)
+generator = torch.Generator().manual_seed(0)
+for parameter in model.parameters():
+    parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+def live(episodes):
+    return ad.collect(env, env.tasks()[40:41], ad.sources.QLearning(), episodes=episodes, seed=3)
+view = ad.views.EpisodeAttention(model, live(50), env, episode=20)
+"""
+SHOW = """
+slider = ipywidgets.IntSlider(20, 0, 49, description="dragged")
+slider.add_class("s-episode")
+ipywidgets.jslink((slider, "value"), (view, "episode"))
+ipywidgets.VBox([slider, view])
+"""
+BLUE = "#0072B2"
+
+
+@pytest.fixture(scope="module")
+def view():
+    """The very widget that the notebook makes, in this process: what the browser must show."""
+    scope = {}
+    exec(MAKE, scope)
+    return scope["view"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def lab(browser, tmp_path_factory):
+    """One JupyterLab for all tests here, its notebook run."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_notebook(folder / "see.ipynb", MAKE, SHOW)
+    with jupyterlab(folder) as address:
+        page = browser()
+        run_all(page, address, "see")
+        shown(page)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def offline(browser, view, tmp_path_factory):
+    """The same view in a file of its own, opened from disk."""
+    path = view.to_html(tmp_path_factory.mktemp("page") / "view.html")
+    page = browser()
+    page.goto(path.as_uri())
+    shown(page)
+    return page
+
+
+@pytest.fixture(params=["lab", "offline"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+def agrees(page, view) -> dict:
+    """Whatever the browser shows is what Python computes at that cursor, to the rounding of one byte."""
+    now = shown(page)
+    view.episode, view.step, view.layer, view.head = (now[name] for name in ("episode", "step", "layer", "head"))
+    start, tokens, attention = view.at_cursor()
+    rounding = np.frombuffer(view.data["pooled_scale"]["bytes"], "<f4").max() / 510 + 1e-6
+    np.testing.assert_allclose(now["masses"], attention.sum(1), atol=rounding)
+    chosen = now["attended"] - start
+    np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=rounding)
+    np.testing.assert_allclose(now["probabilities"], view.probabilities(now["episode"], now["step"]), atol=1e-5)
+    painted = np.zeros((9, 9))
+    cells = ad.display.token_cells(view.lifetime)[start : now["episode"] + 1]
+    np.add.at(painted, tuple(cells[tokens].T), attention[tokens])
+    np.testing.assert_allclose(now["painted"], painted.ravel(), atol=rounding * 50)
+    return now
+
+
+def bars(page) -> np.ndarray:
+    """Heights, in pixels, of the bars in the attention-per-episode panel."""
+    blue = like(pixels(page.locator(".ad-masses")), BLUE)
+    now = shown(page)
+    step = (blue.shape[1] - 6 - 38) / len(now["masses"])
+    middles = (38 + step * (np.arange(len(now["masses"])) + 0.3)).astype(int)
+    return np.array([blue[:, x - 1 : x + 2].any(1).sum() for x in middles])
+
+
+def test_it_opens_with_what_python_computes_and_draws_bars_as_tall(page, view):
+    now = agrees(page, view)
+    assert now["episode"] == 20 and len(now["masses"]) == 7  # a window of ten of which three survive: 14 to 20
+    heights = bars(page)
+    mass = np.array(now["masses"])
+    uniform = 21 / (6 * 21 + 1)
+    expected = (138 - 26) * mass / max(mass.max(), uniform)
+    np.testing.assert_allclose(heights, expected, atol=7)  # lines over them hide a few pixels
+
+
+def test_dragging_a_linked_slider_moves_the_view_without_the_kernel(lab, view):
+    handle = lab.locator(".s-episode .noUi-handle")
+    handle.scroll_into_view_if_needed()
+    before = pixels(lab.locator(".ad-room"))
+    box = handle.bounding_box()
+    lab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    lab.mouse.down()
+    in_kernel_before = shown(lab)["episode"]
+    for pixel in range(60):
+        lab.mouse.move(box["x"] + box["width"] / 2 + pixel, box["y"] + box["height"] / 2)
+    lab.mouse.up()
+    value = int(handle.get_attribute("aria-valuenow").split(".")[0])
+    now = wait_until(lab, f"v.episode === {value}")
+    assert now["episode"] > in_kernel_before
+    agrees(lab, view)
+    assert (pixels(lab.locator(".ad-room")) != before).any(), "the room was not redrawn"
+    assert int(in_kernel(lab, "print(view.episode)")) == value
+
+
+def test_its_own_slider_moves_it_too(page, view):
+    page.locator(".adkit-view .ad-episode").fill("33")
+    wait_until(page, "v.episode === 33")
+    agrees(page, view)
+
+
+def test_arrows_step_and_space_plays(page, view):
+    page.locator(".adkit-view .ad-episode").fill("10")
+    page.locator(".adkit-view .ad-step").fill("18")
+    wait_until(page, "v.episode === 10 && v.step === 18")
+    page.locator(".adkit-view").focus()
+    for key, (episode, step) in {"ArrowRight": (10, 19), "ArrowDown": (11, 19), "ArrowUp": (10, 19), "ArrowLeft": (10, 18)}.items():
+        page.keyboard.press(key)
+        wait_until(page, f"v.episode === {episode} && v.step === {step}")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")  # past the end of an episode lies the next
+    wait_until(page, "v.episode === 11 && v.step === 0")
+    agrees(page, view)
+    page.keyboard.press(" ")
+    wait_until(page, "v.step >= 3")
+    page.keyboard.press(" ")
+    assert page.locator(".ad-playing").get_attribute("aria-pressed") == "false"
+
+
+def test_a_click_on_a_thumbnail_selects_the_head(page, view):
+    canvas = page.locator(".ad-heads")
+    unit = min(44, (canvas.bounding_box()["width"] - 18) / 6)
+    for layer, head in ((0, 3), (2, 1), (3, 5)):
+        canvas.click(position={"x": 16 + unit * (head + 0.5), "y": 18 + unit * (layer + 0.5)})
+        wait_until(page, f"v.layer === {layer} && v.head === {head}")
+        agrees(page, view)
+        vermilion = like(pixels(canvas), "#D55E00")
+        x, y = int(16 + unit * (head + 0.5)), int(18 + unit * layer + 2)
+        assert vermilion[y - 2 : y + 3, x].any(), "the selected head is not outlined"
+
+
+def test_a_click_on_the_return_curve_jumps_to_the_episode(page, view):
+    canvas = page.locator(".ad-returns")
+    width = canvas.bounding_box()["width"]
+    x = 42 + (width - 6 - 38 - 8) * 40 / 49
+    canvas.click(position={"x": x, "y": 60})
+    wait_until(page, "v.episode === 40")
+    agrees(page, view)
+    assert like(pixels(canvas), "#D55E00")[20, int(x) - 2 : int(x) + 3].any(), "the cursor is not where the click was"
+
+
+def test_a_click_on_an_episode_shows_its_steps(page, view):
+    canvas = page.locator(".ad-masses")
+    now = shown(page)
+    canvas.click(position={"x": 38 + (canvas.bounding_box()["width"] - 44) * 1.5 / len(now["masses"]), "y": 60})
+    start = now["episode"] - len(now["masses"]) + 1
+    wait_until(page, f"v.attended === {start + 1}")
+    agrees(page, view)
+    page.locator(".adkit-view").focus()
+    page.keyboard.press("Escape")
+    wait_until(page, f"v.attended === {start + int(np.argmax(now['masses']))}")
+
+
+def test_python_sets_and_reads_the_traits(lab, view):
+    in_kernel(lab, "view.layer, view.head, view.episode, view.step = 1, 2, 26, 7")
+    wait_until(lab, "v.layer === 1 && v.head === 2 && v.episode === 26 && v.step === 7")
+    agrees(lab, view)
+    refused = in_kernel(lab, "try:\n    view.layer = 4\nexcept Exception as error:\n    print(error)")
+    assert "allow 0 to 3" in refused
+
+
+def test_the_kernel_answers_what_would_be_without_a_head_or_an_episode(lab, view):
+    in_kernel(lab, "view.layer, view.head, view.episode, view.step, view.attended = 1, 2, 26, 7, 24")
+    now = wait_until(lab, "v.episode === 26 && v.attended === 24 && v.without")
+    np.testing.assert_allclose(now["without"]["head"], view.probabilities(26, 7, ablate=(1, 2)), atol=1e-5)
+    np.testing.assert_allclose(now["without"]["episode"], view.probabilities(26, 7, without=24), atol=1e-5)
+    assert np.abs(np.array(now["without"]["head"]) - now["probabilities"]).max() > 1e-4
+    in_kernel(lab, "view.attended = -1")
+
+
+def test_relative_to_uniform_and_log_redraw(page, view):
+    raw = shown(page)["masses"]
+    tokens = np.r_[np.full(len(raw) - 1, 21), shown(page)["step"] + 1]
+    page.locator(".ad-normalised").check()
+    now = wait_until(page, "v.normalised")
+    np.testing.assert_allclose(now["masses"], np.array(raw) / (tokens / tokens.sum()), rtol=1e-3)
+    before = bars(page)
+    page.locator(".ad-logarithmic").check()
+    wait_until(page, "v.logarithmic")
+    assert (bars(page) >= before - 1).all() and bars(page).sum() > before.sum()
+    page.locator(".ad-logarithmic").uncheck()
+    page.locator(".ad-normalised").uncheck()
+    wait_until(page, "!v.normalised && !v.logarithmic")
+
+
+def test_it_follows_jupyterlabs_theme(lab):
+    lab.evaluate("void jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' }); 0")
+    wait_until(lab, "v.dark")
+    lab.wait_for_function("!document.querySelector('#jupyterlab-splash')")
+    assert like(pixels(lab.locator(".ad-masses")), "#56B4E9").any()
+    lab.evaluate("void jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' }); 0")
+    wait_until(lab, "!v.dark")
+
+
+def test_a_long_lifetime_asks_the_kernel_for_steps(lab):
+    """300 episodes at 4 x 4 heads are over the size cap: pooled attention is there at once, rows come on demand."""
+    in_kernel(lab, "long = ad.views.EpisodeAttention(model, live(300), env, episode=200); long.add_class('s-long')")
+    in_kernel(lab, "assert not len(long.data['full']['bytes'])")
+    lab.evaluate("void jupyterapp.commands.execute('notebook:insert-cell-below'); 0")
+    lab.evaluate("""jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.setSource("long"); 0""")
+    lab.evaluate("void jupyterapp.commands.execute('notebook:run-cell'); 0")
+    now = wait_until(lab, "v.episode === 200 && v.steps", ".s-long .EpisodeAttention")
+    steps = in_kernel(lab, "start, tokens, row = long.at_cursor(); w = row.sum(1).argmax(); print(*row[w][tokens[w]])")
+    np.testing.assert_allclose(now["steps"], np.array(steps.split(), float), atol=1e-5)
+
+
+def test_nothing_leaves_the_machine_and_nothing_throws(lab, offline):
+    assert lab.hosts <= {"127.0.0.1", "data", "blob"}, lab.hosts
+    assert offline.hosts <= {"file", "data", "blob"}, offline.hosts
+    assert not lab.errors and not offline.errors
+
+
+def lifetime_of(view, episodes, reward=None):
+    """The first episodes of the lifetime, perhaps paid differently."""
+    arrays = {name: values[:, :episodes] for name, values in view.lifetime.arrays.items()}
+    if reward is not None:
+        arrays = arrays | {"reward": np.full_like(arrays["reward"], reward)}
+    return replace(view.lifetime, arrays=arrays, episode=np.arange(episodes))
+
+
+@pytest.mark.parametrize(
+    ("episodes", "reward", "says"),
+    [(0, None, "has no episodes"), (1, None, "Episode 0, step 0"), (5, 0, "No reward in this lifetime")],
+    ids=["no episodes", "one episode", "no reward"],
+)
+def test_odd_lifetimes_render_and_say_so(offline, view, tmp_path, episodes, reward, says):
+    odd = ad.views.EpisodeAttention(view.model, lifetime_of(view, episodes, reward), ad.envs.DarkRoom())
+    bundle = odd._repr_mimebundle_()
+    assert bundle["image/png"] and "application/vnd.jupyter.widget-view+json" in bundle
+    offline.goto(odd.to_html(tmp_path / "odd.html").as_uri())
+    offline.wait_for_function(f"document.body.innerText.includes({says!r})")
+    player = ad.views.Player([odd.lifetime])
+    assert player.png()
+    offline.goto(player.to_html(tmp_path / "player.html").as_uri())
+    offline.wait_for_function("document.querySelector('.Player').innerText.length > 10")
+    assert not offline.errors
+
+
+def test_names_from_a_file_are_text_and_never_run(offline, view, tmp_path):
+    nasty = "<img src=x onerror=alert(1)></script><script>window.__hacked = true</script>"
+    player = ad.views.Player({nasty: lifetime_of(view, 3)})
+    offline.goto(player.to_html(tmp_path / "nasty.html").as_uri())
+    offline.wait_for_function("document.querySelector('.Player')?.dataset.shown")
+    assert nasty in offline.locator(".Player h4").inner_text() and not offline.evaluate("window.__hacked === true")
+    assert not offline.errors and offline.locator(".Player img").count() == 0
+
+
+def test_players_share_one_clock(offline, view, tmp_path):
+    player = ad.views.Player({"long": view.lifetime, "short": lifetime_of(view, 5)})
+    offline.goto(player.to_html(tmp_path / "players.html").as_uri())
+    offline.locator(".Player .ad-episode").fill("3")
+    offline.locator(".Player .ad-step").fill("4")
+    now = wait_until(offline, "v.episode === 3 && v.step === 4", ".Player")
+    expected = ad.display.token_cells(view.lifetime)[3, 4].tolist()
+    assert [place["cell"] for place in now["places"]] == [expected, expected]
+    offline.locator(".Player .ad-episode").fill("30")
+    now = wait_until(offline, "v.episode === 30", ".Player")
+    assert now["places"][0]["e"] == 30 and now["places"][1] | {"over": True} == now["places"][1] and now["places"][1]["e"] == 4

@@ -48,7 +48,8 @@ def collect(
         arrays = _live(env, tasks, agent, task, number, episodes, seed, every, driver)
     else:
         shards = np.array_split(np.arange(len(task)), min(len(task), 4 * (getattr(executor, "_max_workers", None) or 4)))
-        futures = [executor.submit(_live, env, tasks, agent, task[i], number[i], episodes, seed, every, driver) for i in shards]
+        part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
+        futures = [executor.submit(_live, env, tasks, part(i), task[i], number[i], episodes, seed, every, driver) for i in shards]
         parts = [future.result() for future in tqdm(futures, desc="lifetimes", disable=None, mininterval=0.5)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if not np.isfinite(arrays["reward"]).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,8 +34,7 @@ class InContext:
     """Episodes that survive when the window is full; a third of it by default."""
     prompt: Histories | None = None
     """Somebody's histories to begin with (paper, Fig. 5): lifetime i, in `collect`'s task-major order, goes on from lifetime
-    i of the prompt, or of what fits: its last window - 1 episodes. The rollout holds only what is lived after it. Not with
-    an executor: lifetimes in shards do not know their place in the prompt."""
+    i of the prompt, or of what fits: its last window - 1 episodes. The rollout holds only what is lived after it."""
 
     def __post_init__(self):
         if self.memory not in ("lifetime", "episode"):
@@ -53,10 +52,14 @@ class InContext:
         self.model.check_spec(spec)
         if self.prompt is not None and len(self.prompt) != len(rng):
             raise ValueError(
-                f"the prompt holds {len(self.prompt)} lifetimes and {len(rng)} are to be lived; give one per lifetime, in "
-                "task-major order, and collect without an executor."
+                f"the prompt holds {len(self.prompt)} lifetimes and {len(rng)} are to be lived; give one per lifetime, "
+                "in task-major order."
             )
         return InContextLearner(self, rng)
+
+    def part(self, rows: np.ndarray) -> InContext:
+        """The agent of some of the lifetimes: what `collect` sends to each worker of an executor."""
+        return self if self.prompt is None else replace(self, prompt=self.prompt[rows])
 
     @property
     def window(self) -> tuple[int, int]:

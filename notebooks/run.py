@@ -91,10 +91,11 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
 
 
 def tidy(notebook) -> None:
-    """Leave out what changes from run to run: timings and widget state."""
+    """Leave out what changes from run to run: timings, progress bars and widget state."""
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
+        cell.outputs = [out for out in cell.outputs if "it/s]" not in str(out.get("data", {}).get("text/plain", ""))]
 
 
 def result(notebook) -> str:
@@ -121,7 +122,8 @@ def main() -> int:
     )
     args = parser.parse_args()
 
-    os.environ |= {"ADKIT_PROFILE": args.profile, "TQDM_DISABLE": "1"}  # the kernels' bars would stay in the outputs
+    os.environ["ADKIT_PROFILE"] = args.profile
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the Makefile does, and why
     if args.one_core:
         os.environ["CPU_LIMIT"] = "1"
         if hasattr(os, "sched_setaffinity"):  # Linux

@@ -244,10 +244,17 @@ def test_a_wrong_call_is_refused_kindly(model, call, says):
         call(model, lives)
 
 
-def test_a_prompt_cannot_be_cut_into_shards(model):
+def test_a_prompted_lifetime_is_the_same_in_any_executor(model):
     prompt = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=3)
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="holds 6 lifetimes and .*collect without an executor"):
-        ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1, executor=pool)
+    live = lambda **how: ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1, **how)
+    with ThreadPoolExecutor(1) as pool:
+        assert same(live(), live(executor=pool))
+
+
+def test_a_prompt_of_other_lifetimes_is_refused(model):
+    prompt = ad.collect(ROOM, ROOM.tasks()[:5], ad.sources.Random(), episodes=3)
+    with pytest.raises(ValueError, match="holds 5 lifetimes and 6 are to be lived; give one per lifetime"):
+        ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1)
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ function render({ model, el }) {
       ctx.fillStyle = colours.faint;
       ctx.textAlign = "center";
       const every = Math.ceil(24 / step);
-      if (t % every === 0) ctx.fillText(t === 0 ? "restart" : String(t), x + Math.max(step / 2, t ? 0 : 18), height - 8);
+      if (t % every === 0 && (t === 0 || x > box.left + 36)) ctx.fillText(t ? String(t) : "restart", x + (t ? step / 2 : 18), height - 8);
     });
     ctx.strokeStyle = colours.text;
     ctx.setLineDash([2, 3]);
@@ -409,7 +409,7 @@ function render({ model, el }) {
     later = setTimeout(() => {
       asked = key;
       model.send({ ask: "without", key, ...question(c, chosen) });
-    }, 120); // once the cursor rests
+    }, 250); // once the cursor rests
   }
 
   let wanted = "";

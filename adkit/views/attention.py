@@ -123,7 +123,7 @@ class EpisodeAttention(anywidget.AnyWidget):
             tasks = lifetime.task_values[lifetime.task]
             if hasattr(env, "tables"):
                 about["optimum"] = float(optimal_returns(env, tasks)[0])
-            about["random"] = float(collect(env, tasks, Random(), episodes=50, lifetimes=8).returns.mean())
+            about["random"] = float(collect(env, tasks, Random(), episodes=20, lifetimes=20).returns.mean())
         numbers = {
             "numbers": (lifetime.episode, "int32"),
             "lengths": (lifetime.length[0], "int32"),
@@ -230,11 +230,13 @@ class EpisodeAttention(anywidget.AnyWidget):
         """The view at its cursor, as a picture."""
         from matplotlib.figure import Figure
 
-        canvas = Figure(figsize=(10.4, 4.4), dpi=100, layout="constrained")
+        canvas = Figure(figsize=(10.4, 4.4), dpi=100)
         if not self.lifetime.n_episodes:
             canvas.text(0.5, 0.5, "This lifetime has no episodes: there is nothing to look back at.", ha="center")
             return display.as_png(canvas)
-        room, returns, mass, steps = canvas.subplot_mosaic([["room", "returns"], ["room", "mass"], ["room", "steps"]]).values()
+        places = {"left": 0.02, "right": 0.99, "bottom": 0.07, "top": 0.93, "hspace": 0.55, "wspace": 0.1}
+        panels = canvas.subplot_mosaic([["room", "returns"], ["room", "mass"], ["room", "steps"]], gridspec_kw=places)
+        room, returns, mass, steps = panels.values()
         e, t = self.episode, min(self.step, int(self.lifetime.length[0, self.episode]) - 1)
         start, tokens, per_token = self.at_cursor()
         per_episode = per_token.sum(1)

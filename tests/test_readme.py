@@ -10,13 +10,14 @@ ROOT = Path(ad.__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_python_block_runs_in_order():
+def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it writes a file
     scope = {"__name__": "readme"}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(compile(block, "README.md", "exec"), scope)
     assert scope["rollouts"].returns[:, :, -5:].mean() > 3 * scope["amnesiac"].returns.mean()
     assert scope["life"].returns[:, :, -1].mean() == ad.optimal_returns(scope["env"], scope["env"].tasks()).mean()
-    assert len(scope["log"]) == 20
+    assert len(scope["log"]) == 20 and (tmp_path / "attention.html").stat().st_size > 100_000
 
 
 def test_every_file_it_names_exists():

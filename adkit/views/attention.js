@@ -229,7 +229,8 @@ function render({ model, el }) {
       const expected = box.y(normalised ? 1 : m.uniform[w]); // what uniform attention would give
       ctx.fillStyle = colours.text;
       ctx.fillRect(x + step * 0.08, expected - 0.75, step * 0.84, 1.5);
-      if (returns[e] > 0) mark(ctx, x + step / 2, box.top + 6, colours.reward);
+      const paid = e < c.e ? returns[e] > 0 : rewards.subarray(e * H, e * H + c.t).some((r) => r > 0); // so far
+      if (paid) mark(ctx, x + step / 2, box.top + 6, colours.reward);
       if (e === chosen) {
         ctx.strokeStyle = colours.cursor;
         ctx.lineWidth = 2;

@@ -146,16 +146,29 @@ class Tasks:
         """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
         return Tasks({**self.columns, **columns}, self.ids)
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[Tasks, Tasks]:
-        """A random, disjoint (train, test) pair with `fraction` of the tasks in the first; both keep family order."""
-        n = round(fraction * len(self))
-        if not 0 < n < len(self):
+    def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
+        """A random, disjoint (train, test) pair with `fraction` of the tasks in the first; both keep family order.
+
+        With `by`, values are held out instead: `by=("key", "door")` keeps a `fraction` of all values found in these columns
+        for training; train has tasks made of those alone, test has tasks made of the others alone, the mixed are in neither.
+        """
+        rng = np.random.default_rng(seed)
+        if by:
+            values = [self[name].reshape(len(self), -1) for name in by]
+            unique, of = np.unique(np.concatenate(values), axis=0, return_inverse=True)
+            kept = np.zeros(len(unique), bool)
+            kept[rng.permutation(len(unique))[: round(fraction * len(unique))]] = True
+            inside = kept[of.reshape(len(by), len(self))]
+            train, test = self[inside.all(0)], self[~inside.any(0)]
+        else:
+            order, n = rng.permutation(len(self)), max(0, round(fraction * len(self)))
+            train, test = self[np.sort(order[:n])], self[np.sort(order[n:])]
+        if not len(train) or not len(test):
             raise ValueError(
-                f"split({fraction}) of {len(self)} tasks leaves {n} and {len(self) - n}; both sides need at least one. "
+                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}; both sides need at least one. "
                 f"Try a fraction between {1 / len(self):.2g} and {1 - 1 / len(self):.2g}."
             )
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self[np.sort(order[:n])], self[np.sort(order[n:])]
+        return train, test
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -13,6 +13,8 @@ ROOMS = [
     ad.envs.DarkRoom(size=17, reward="once"),
     ad.envs.DarkRoom(size=4, horizon=7, start="random"),
     ad.envs.DarkRoom(size=3, horizon=6, reward="once", start="random", permuted=True),
+    ad.envs.DarkKeyToDoor(size=4, horizon=12),
+    ad.envs.DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
 ]
 
 
@@ -46,6 +48,41 @@ def test_reward_once_pays_once_per_episode():
     assert (stay.returns == 1).all() and (stay.reward.reshape(5, 6).argmax(1) == 0).all()
     walk = ad.collect(env, env.task(goal=(1, 1)), ad.sources.Random(), episodes=200)
     assert set(np.unique(walk.returns)) == {0.0, 1.0}
+
+
+def test_the_key_pays_once_and_only_then_the_door():
+    """3 x 3, from the centre (1, 1): the door first, which pays nothing, then the key, twice, then the door, twice."""
+    env = ad.envs.DarkKeyToDoor(size=3, horizon=8, start="centre")
+    task, rng = env.task(key=(0, 1), door=(2, 1)), ad.Rng.of(0, "x", np.arange(1))
+    state, _ = env.reset(task, rng)
+    paid = []
+    for action in (2, 1, 1, 0, 2, 2, 0, 1):  # right to the door, left, left to the key, stay, right, right to the door, stay, left
+        state, step = env.step(state, task, np.array([action]), rng)
+        paid.append(float(step.reward[0]))
+    assert paid == [0, 0, 1, 0, 0, 1, 0, 0] and step.truncated.all()
+
+
+def test_a_key_that_is_also_the_door_needs_two_arrivals():
+    env = ad.envs.DarkKeyToDoor(size=3, horizon=4, start="centre")
+    task, rng = env.task(key=(1, 1), door=(1, 1)), ad.Rng.of(0, "x", np.arange(1))
+    state, _ = env.reset(task, rng)
+    paid = []
+    for action in (0, 0, 0, 0):
+        state, step = env.step(state, task, np.array([action]), rng)
+        paid.append(float(step.reward[0]))
+    assert paid == [1, 1, 0, 0]
+
+
+def test_key_to_door_can_hold_out_pairs_or_cells():
+    env = ad.envs.DarkKeyToDoor()
+    assert len(env.tasks()) == 6561 and np.allclose(ad.optimal_returns(env, env.tasks()[::300]), 2)
+    train, test = env.tasks().split(0.3, seed=0)
+    assert len(train) == 1968 and not set(train.ids) & set(test.ids)
+    train, test = env.tasks().split(0.8, seed=0, by=("key", "door"))
+    cells = lambda tasks: {tuple(cell) for name in ("key", "door") for cell in tasks[name].tolist()}
+    assert len(cells(train)) == 65 and len(cells(test)) == 16 and not cells(train) & cells(test)
+    with pytest.raises(ValueError, match="both sides need at least one"):
+        env.tasks()[:3].split(0.5, by=("key",))
 
 
 def test_permuted_actions_relabel_the_moves():

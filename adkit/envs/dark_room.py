@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal
 
 import numpy as np
 
-from adkit import tables
+from adkit import grid, tables
 from adkit.protocols import EnvSpec, Step, Tasks
 from adkit.seeds import Rng
-
-MOVES = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])  # no-op, left, right, up, down, as (dx, dy)
 
 
 @dataclass(frozen=True)
@@ -47,30 +44,20 @@ class DarkRoom:
 
     def tasks(self) -> Tasks:
         """All goals, x-major; with `permuted`, each goal under all 120 action orders."""
-        goal = np.argwhere(np.ones((self.size, self.size))).astype(np.int16)
-        if not self.permuted:
-            return Tasks({"goal": goal})
-        orders = np.array(list(permutations(range(5))), np.int16)
-        return Tasks({"goal": goal.repeat(len(orders), 0), "actions": np.tile(orders, (len(goal), 1))})
+        return grid.with_orders({"goal": grid.cells(self.size)}, self.permuted)
 
     def task(self, goal: tuple[int, int], actions: tuple[int, ...] | None = None) -> Tasks:
         """The single task with this goal (and action order), numbered as in `tasks()`."""
-        columns = {"goal": np.array([goal])} | ({"actions": np.array([actions])} if self.permuted else {})
-        self._check(Tasks(columns))
-        everything = self.tasks()
-        same = [(everything[name] == value).all(1) for name, value in columns.items()]
-        return everything[np.logical_and.reduce(same)]
+        values = {"goal": goal} | ({"actions": actions} if self.permuted else {})
+        self._check(Tasks({name: np.array([value]) for name, value in values.items()}))
+        return grid.pick(self.tasks(), **values)
 
     def tables(self, tasks: Tasks) -> tables.Tables:
         """State = cell, or cell + cells * (already paid in this episode) with reward "once"."""
         self._check(tasks)
-        goal, cells = tasks["goal"].astype(int), self.size**2
-        cell = np.argwhere(np.ones((self.size, self.size)))  # (cells, 2)
-        order = tasks["actions"].astype(int) if self.permuted else np.broadcast_to(np.arange(5), (len(tasks), 5))
-        reached = (cell[:, None] + MOVES).clip(0, self.size - 1)  # (cells, 5, 2)
-        cell_next = (reached @ (self.size, 1))[:, order].swapaxes(0, 1)  # (n, cells, 5)
-        on_goal = cell_next == (goal @ (self.size, 1))[:, None, None]
-        begin = np.full(cells, 1 / cells) if self.start == "random" else (cell == self.size // 2).all(1).astype(float)
+        cell_next = grid.reached(self.size, tasks, self.permuted)  # (n, cells, 5)
+        on_goal = cell_next == grid.number(tasks["goal"], self.size)[:, None, None]
+        cell, begin, cells = grid.cells(self.size), grid.start(self.size, self.start), self.size**2
         if self.reward == "dense":
             return tables.tables(self.spec, cell_next[..., None], on_goal[..., None], cell, begin)
         paid = np.concatenate([cell_next + cells * on_goal, cell_next + cells], axis=1)
@@ -85,9 +72,4 @@ class DarkRoom:
         return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
-        goal = tasks["goal"]
-        if goal.ndim != 2 or goal.shape[1] != 2 or goal.min() < 0 or goal.max() >= self.size:
-            outside = goal[((goal < 0) | (goal >= self.size)).any(-1)][:3].tolist() if goal.ndim == 2 else goal.shape
-            raise ValueError(f"goal {outside} is outside the room; goals are (x, y) with 0 <= x, y < {self.size}.")
-        if self.permuted and (np.sort(tasks["actions"], axis=-1) != np.arange(5)).any():
-            raise ValueError("actions must be an order of 0, 1, 2, 3, 4, such as (0, 2, 1, 4, 3).")
+        grid.check(tasks, ("goal",), self.size, self.permuted)

@@ -1,0 +1,72 @@
+"""Dark Key-to-Door: find the invisible key, then the invisible door (Laskin et al. 2022, 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from adkit import grid, tables
+from adkit.protocols import EnvSpec, Step, Tasks
+from adkit.seeds import Rng
+
+
+@dataclass(frozen=True)
+class DarkKeyToDoor:
+    """A room where a step that ends on the key pays 1, once an episode, and then one that ends on the door pays 1, once.
+
+    A task is `key` (x, y) and `door` (x, y), 6,561 pairs in a 9x9 room, and, with `permuted=True`, `actions`. The agent sees
+    only its cell: whether it holds the key is for its memory.
+    """
+
+    size: int = 9
+    """Cells along each wall."""
+    horizon: int = 50
+    """Steps in every episode; nothing ends one early."""
+    start: Literal["random", "centre"] = "random"
+    """Where episodes start: a fresh random cell each time (paper), or the centre cell."""
+    permuted: bool = False
+    """Whether tasks also relabel the actions (120 orders per pair)."""
+
+    def __post_init__(self):
+        if self.start not in ("random", "centre"):
+            raise ValueError(f"start={self.start!r}; DarkKeyToDoor allows start in ('random', 'centre').")
+        if not 2 <= self.size <= 32:
+            raise ValueError(f"size={self.size}; a room has 2 to 32 cells along a wall. The paper uses 9.")
+        _ = self.spec  # EnvSpec checks the horizon
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec("DarkKeyToDoor", n_actions=5, horizon=self.horizon, cardinality=(self.size, self.size))
+
+    def tasks(self) -> Tasks:
+        """All pairs, key-major. `split` holds out pairs; `split(..., by=("key", "door"))` holds out cells."""
+        cells, n = grid.cells(self.size), self.size**2
+        return grid.with_orders({"key": cells.repeat(n, 0), "door": np.tile(cells, (n, 1))}, self.permuted)
+
+    def task(self, key: tuple[int, int], door: tuple[int, int], actions: tuple[int, ...] | None = None) -> Tasks:
+        """The single task with this key and door (and action order), numbered as in `tasks()`."""
+        values = {"key": key, "door": door} | ({"actions": actions} if self.permuted else {})
+        self._check(Tasks({name: np.array([value]) for name, value in values.items()}))
+        return grid.pick(self.tasks(), **values)
+
+    def tables(self, tasks: Tasks) -> tables.Tables:
+        """State = cell + cells * (0: no key yet, 1: key, 2: through the door)."""
+        self._check(tasks)
+        led, cells = grid.reached(self.size, tasks, self.permuted), self.size**2  # (n, cells, 5)
+        on_key, on_door = (led == grid.number(tasks[name], self.size)[:, None, None] for name in ("key", "door"))
+        never = np.zeros_like(on_key)
+        next_state = np.concatenate([led + cells * on_key, led + cells * (1 + on_door), led + 2 * cells], axis=1)
+        reward = np.concatenate([on_key, on_door, never], axis=1)
+        begin = np.concatenate([grid.start(self.size, self.start), np.zeros(2 * cells)])
+        return tables.tables(self.spec, next_state[..., None], reward[..., None], np.tile(grid.cells(self.size), (3, 1)), begin)
+
+    def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
+        return tables.reset(self, tasks, rng)
+
+    def step(self, state, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[tables.TabularState, Step]:
+        return tables.step(self, state, tasks, action, rng)
+
+    def _check(self, tasks: Tasks) -> None:
+        grid.check(tasks, ("key", "door"), self.size, self.permuted)

@@ -63,6 +63,12 @@ def token_cells(lifetime) -> np.ndarray:
     return cells
 
 
+def goal_cell(lifetime) -> list[int] | None:
+    """The (x, y) of the lifetime's goal, if its task has one."""
+    goal = lifetime.task_values["goal"][0] if len(lifetime) and "goal" in lifetime.task_values.columns else None
+    return [int(v) for v in goal] if np.shape(goal) == (2,) else None
+
+
 # ---- still pictures ----
 
 

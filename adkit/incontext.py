@@ -41,10 +41,11 @@ class InContext:
             raise ValueError(f'memory={self.memory!r}; choose "lifetime", or "episode" for the amnesiac control.')
         if not self.temperature > 0:
             raise ValueError(f"temperature={self.temperature}; it must be positive. For the likeliest action, greedy=True.")
-        if self.keep is not None and not 0 <= self.keep < self.model.window:
-            raise ValueError(f"keep={self.keep}; a window of {self.model.window} episodes can keep 0 to {self.model.window - 1}.")
+        kept(self.model.window, self.keep)  # says so if it cannot be
         if self.prompt is not None:
             self.model.check_spec(self.prompt.spec)
+            if not self.prompt.n_episodes:
+                raise ValueError("the prompt has no episodes; leave it out.")
             if self.memory == "episode":
                 raise ValueError('memory="episode" forgets a prompt at the first reset; leave one of them out.')
 

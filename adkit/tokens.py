@@ -49,6 +49,8 @@ def window_episodes(spec: EnvSpec, context: int) -> int:
 
 def kept(window: int, keep: int | None = None) -> int:
     """Episodes that survive a full window: a third by default, which leaves room to explore anew if nothing was found."""
+    if keep is not None and not 0 <= keep < window:
+        raise ValueError(f"keep={keep}; a window of {window} episodes can keep 0 to {window - 1}.")
     return max(1, window // 3) if keep is None else keep
 
 

@@ -155,6 +155,14 @@ def pixels(canvas: Locator) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
 
 
+def wait_for_colour(canvas: Locator, colour: str) -> None:
+    """Wait until a colour is on the screen: a page may say what it drew some frames before it shows."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not like(pixels(canvas), colour).any():
+        assert time.monotonic() < deadline, f"{colour} never showed"
+        time.sleep(0.1)
+
+
 def like(image: np.ndarray, colour: str) -> np.ndarray:
     """(height, width) bool: pixels of a colour such as #0072B2."""
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

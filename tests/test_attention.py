@@ -9,7 +9,7 @@ import torch
 from conftest import same, scrambled
 
 import adkit as ad
-from adkit.probing import ablate_head, after_first_reward, attention_masses, erase_episode
+from adkit.probing import ablate_head, after_first_reward, attention_masses, attention_rollout, erase_episode
 from adkit.tokens import tokenize, window_starts
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
@@ -197,6 +197,19 @@ def test_a_prompted_lifetime_goes_on_where_it_left_off(world):
     whole = ad.collect(env, tasks, agent, episodes=9)
     rest = ad.collect(env, tasks, replace(agent, prompt=whole.episodes[:3]), episodes=6)
     assert same(whole.episodes[3:], rest)
+
+
+def test_attention_rollout_is_a_product_over_layers(world):
+    _, model, lives = world
+    seen = ad.record(model, lives.episodes[:2], "blocks.*.attn.pattern")
+    patterns = list(seen.values.values())
+    size = 2 * patterns[0].shape[2]
+    mean = [pattern.mean(3).reshape(3, size, -1)[..., :size] for pattern in patterns]
+    expected = np.eye(size)
+    for layer, rolled in zip(mean, attention_rollout(patterns), strict=True):
+        expected = (0.5 * layer + 0.5 * np.eye(size)) @ expected
+        np.testing.assert_allclose(rolled.reshape(3, size, -1)[..., :size], expected, atol=1e-6)
+        np.testing.assert_allclose(rolled.sum(-1), 1, atol=1e-5)
 
 
 def test_erasing_an_episode_is_a_life_without_it(world):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lab import chromium, in_kernel, jupyterlab, like, pixels, run_all, shown, wait_until, write_notebook
+from lab import chromium, in_kernel, jupyterlab, like, pixels, run_all, shown, wait_for_colour, wait_until, write_notebook
 
 import adkit as ad
 
@@ -71,20 +71,27 @@ def page(request):
     return request.getfixturevalue(request.param)
 
 
+def rounding(view, name: str) -> float:
+    """Half a byte's worth of the selected head's attention, as sent."""
+    scale = np.frombuffer(view.data[f"{name}_scale"]["bytes"], "<f4").reshape(4, 6)
+    return scale[view.layer, view.head] / 510 + 1e-6
+
+
 def agrees(page, view) -> dict:
     """Whatever the browser shows is what Python computes at that cursor, to the rounding of one byte."""
+    assert not page.errors
     now = shown(page)
     view.episode, view.step, view.layer, view.head = (now[name] for name in ("episode", "step", "layer", "head"))
     start, tokens, attention = view.at_cursor()
-    rounding = np.frombuffer(view.data["pooled_scale"]["bytes"], "<f4").max() / 510 + 1e-6
-    np.testing.assert_allclose(now["masses"], attention.sum(1), atol=rounding)
+    np.testing.assert_allclose(now["masses"], attention.sum(1), atol=rounding(view, "pooled"))
     chosen = now["attended"] - start
-    np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=rounding)
+    np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=rounding(view, "full"))
     np.testing.assert_allclose(now["probabilities"], view.probabilities(now["episode"], now["step"]), atol=1e-5)
-    painted = np.zeros((9, 9))
-    cells = ad.display.token_cells(view.lifetime)[start : now["episode"] + 1]
-    np.add.at(painted, tuple(cells[tokens].T), attention[tokens])
-    np.testing.assert_allclose(now["painted"], painted.ravel(), atol=rounding * 50)
+    painted, visits = np.zeros((2, 9, 9))
+    cells = tuple(ad.display.token_cells(view.lifetime)[start : now["episode"] + 1][tokens].T)
+    np.add.at(painted, cells, attention[tokens])
+    np.add.at(visits, cells, 1)
+    assert (abs(np.reshape(now["painted"], (9, 9)) - painted) <= rounding(view, "full") * visits).all()
     return now
 
 
@@ -201,6 +208,24 @@ def test_the_kernel_answers_what_would_be_without_a_head_or_an_episode(lab, view
     in_kernel(lab, "view.attended = -1")
 
 
+def test_the_first_episode_has_nothing_earlier_to_remove(lab, view):
+    in_kernel(lab, "view.episode, view.step = 0, 5")
+    now = wait_until(lab, "v.episode === 0 && v.without")
+    assert now["without"]["episode"] is None and now["without"]["head"]
+    agrees(lab, view)
+
+
+def test_brackets_choose_the_episode_whose_steps_are_shown(page, view):
+    page.locator(".adkit-view .ad-episode").fill("30")
+    now = wait_until(page, "v.episode === 30")
+    page.locator(".adkit-view").focus()
+    page.keyboard.press("]" if now["attended"] < 30 else "[")
+    wait_until(page, f"v.attended === {now['attended'] + (1 if now['attended'] < 30 else -1)}")
+    agrees(page, view)
+    page.keyboard.press("Escape")
+    wait_until(page, f"v.attended === {now['attended']}")
+
+
 def test_relative_to_uniform_and_log_redraw(page, view):
     raw = shown(page)["masses"]
     tokens = np.r_[np.full(len(raw) - 1, 21), shown(page)["step"] + 1]
@@ -220,7 +245,7 @@ def test_it_follows_jupyterlabs_theme(lab):
     lab.evaluate("void jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' }); 0")
     wait_until(lab, "v.dark")
     lab.wait_for_function("!document.querySelector('#jupyterlab-splash')")
-    assert like(pixels(lab.locator(".ad-masses")), "#56B4E9").any()
+    wait_for_colour(lab.locator(".ad-masses"), "#56B4E9")
     lab.evaluate("void jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' }); 0")
     wait_until(lab, "!v.dark")
 

@@ -5,7 +5,7 @@ A mass is an observation. `ablate_head` under `edit`, and `erase_episode` before
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,6 +107,23 @@ def _window(histories: Histories, rows: np.ndarray, start: int, here: np.ndarray
         np.stack([allowed & kinds[kind] for kind in KINDS], axis=-1).astype(np.float32),
         (allowed / allowed.sum(-1, keepdims=True)).astype(np.float32),
     )
+
+
+def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Attention through all layers up to each one, half of it staying in the residual stream (Abnar & Zuidema 2020).
+
+    From every layer's patterns (N, E, H + 1, heads, S) of whole windows, as `record` gives them: (N, E, H + 1, S) a layer.
+    """
+    n, episodes, per, _, width = patterns[0].shape
+    size = episodes * per
+    if size > width:
+        raise ValueError(f"{size} tokens attend to {width}; attention rollout needs windows that start at the first episode.")
+    rollout, rolled = np.broadcast_to(np.eye(size, dtype=np.float32), (n, size, size)), []
+    for pattern in patterns:
+        mean = pattern.mean(3).reshape(n, size, width)[..., :size]
+        rollout = 0.5 * (mean @ rollout + rollout)
+        rolled.append(np.pad(rollout, [(0, 0), (0, 0), (0, width - size)]).reshape(n, episodes, per, width))
+    return rolled
 
 
 def after_first_reward(histories: Histories) -> np.ndarray:

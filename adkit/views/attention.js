@@ -68,7 +68,7 @@ function render({ model, el }) {
 
   const cell = (e, t) => [cells[2 * (e * P + t)], cells[2 * (e * P + t) + 1]];
   const scaled = (share) => (model.get("logarithmic") ? Math.log1p(99 * clamp(share, 1)) / Math.log(100) : clamp(share, 1));
-  const short = (v) => (v === 0 ? "0" : Math.abs(v) < 0.01 ? v.toExponential(1) : v.toPrecision(2));
+  const short = adkit.short;
 
   // ---- panels ----
 
@@ -78,6 +78,8 @@ function render({ model, el }) {
     ArrowUp: () => jump(model.get("episode") - 1),
     ArrowDown: () => jump(model.get("episode") + 1),
     " ": () => set(model, { playing: !model.get("playing") }),
+    "[": () => choose(-1),
+    "]": () => choose(1),
     Escape: () => set(model, { attended: -1 }),
   });
   const bar = make("div", { className: "bar" });
@@ -108,10 +110,11 @@ function render({ model, el }) {
     return { heading, canvas };
   }
   panels.style.gridTemplateAreas = '"room returns heads" "room masses heads" "strip strip actions"';
+  const headsHeight = Math.min(300, 34 + 44 * L);
   const room = panel("room, blue: attention", columns ? 292 : 30, "room", "orange: now; green: start; small squares: earlier visits");
   const returnsPanel = panel("return per episode", 118, "returns", "shaded: the window this decision sees; click to jump");
   const massPanel = panel("attention per episode", 138, "masses", "line: what uniform attention would give; triangle: an episode with reward; click to see its steps");
-  const headsPanel = panel("layers × heads", Math.min(300, 34 + 44 * L), "heads", "down: the deciding episode; across: how many episodes back it looks; click to select");
+  const headsPanel = panel("layers × heads", headsHeight, "heads", "down: the deciding episode; across: how many episodes back it looks; click to select");
   const strip = panel("attention per step", 118, "strip", "each token of the episode: its restart, then what each action led to");
   const actions = panel("action probabilities", 118, "actions", "orange label: the action taken");
   [returnsPanel, massPanel, headsPanel].forEach((p) => p.canvas.classList.add("click"));
@@ -171,8 +174,7 @@ function render({ model, el }) {
   function drawReturns(c, colours) {
     const [ctx, width, height] = returnsPanel.canvas.begin();
     const lines = [[random, "random", colours.faint], [optimum, "optimum", colours.good]].filter(([v]) => v !== null);
-    const top = returns.reduce((a, b) => Math.max(a, b), Math.max(1e-9, ...lines.map(([v]) => v)));
-    const low = returns.reduce((a, b) => Math.min(a, b), 0);
+    const [low, top] = adkit.extent([returns, lines.map(([v]) => v)]);
     const box = { left: 38, right: width - 6, top: 8, bottom: height - 18 };
     const y = (v) => box.bottom - ((box.bottom - box.top) * (v - low)) / (top - low);
     ctx.fillStyle = adkit.mix(colours.cold, colours.hot, 0.15); // the window that this decision sees
@@ -234,7 +236,7 @@ function render({ model, el }) {
       if (e === chosen) {
         ctx.strokeStyle = colours.cursor;
         ctx.lineWidth = 2;
-        ctx.strokeRect(x + 2, box.top + 1, step - 4, box.bottom - box.top - 2);
+        ctx.strokeRect(x + 0.05 * step, box.top + 1, 0.9 * step, box.bottom - box.top - 2);
       }
       ctx.fillStyle = e === c.e ? colours.cursor : colours.faint;
       ctx.textAlign = "center";
@@ -258,7 +260,7 @@ function render({ model, el }) {
     strip.heading.textContent = `within episode ${numbers[chosen]}: attention per step; ▲ reward received, ┊ restart, line: uniform`;
     if (!values) {
       ctx.fillStyle = colours.faint;
-      const why = model.offline ? "This lifetime is too long for a file to hold every step; open it with a kernel." : "asking the kernel …";
+      const why = model.offline ? "This lifetime is too long for a file to hold every step; open it with a kernel." : trouble || "asking the kernel …";
       ctx.fillText(why, 40, height / 2);
       return null;
     }
@@ -271,12 +273,13 @@ function render({ model, el }) {
     shown.forEach((v, t) => {
       const x = box.left + step * t;
       ctx.fillStyle = colours.attention;
-      ctx.fillRect(x + 2, box.y(v), step - 4, box.bottom - box.y(v));
+      const gap = Math.min(2, step * 0.15);
+      ctx.fillRect(x + gap, box.y(v), step - 2 * gap, box.bottom - box.y(v));
       if (t > 0 && rewards[chosen * H + t - 1] > 0) mark(ctx, x + step / 2, box.top + 7, colours.reward);
       if (chosen === c.e && t === c.t) {
         ctx.strokeStyle = colours.cursor;
         ctx.lineWidth = 2;
-        ctx.strokeRect(x + 1, box.top + 1, step - 2, box.bottom - box.top - 2);
+        ctx.strokeRect(x, box.top + 1, step, box.bottom - box.top - 2);
       }
       ctx.fillStyle = colours.faint;
       ctx.textAlign = "center";
@@ -326,7 +329,7 @@ function render({ model, el }) {
     return thumbnails.pictures;
   }
 
-  const grid = (width) => ({ left: 16, top: 18, unit: Math.min(44, (width - 18) / maps) });
+  const grid = (width) => ({ left: 16, top: 18, unit: Math.min(44, (width - 18) / maps, (headsHeight - 20) / L) });
 
   function drawHeads(c, colours) {
     const [ctx, width] = headsPanel.canvas.begin();
@@ -356,9 +359,12 @@ function render({ model, el }) {
     const bars = [["now", Array.from(chances.subarray((c.e * H + c.t) * A, (c.e * H + c.t + 1) * A)), colours.attention]];
     if (without) {
       if (without.head) bars.push([`no ${c.head < heads ? `head ${c.head}` : "heads"}`, without.head, colours.reward]);
-      bars.push(["episode removed", without.episode, colours.good]);
+      if (without.episode) bars.push(["episode removed", without.episode, colours.good]);
     }
+    actions.heading.textContent = `action probabilities${without ? "" : trouble && `; without a head or an episode: ${trouble}`}`;
     const names = data.action_names;
+    const spoken = bars.map(([name, values]) => `${name}: ${values.map((v, a) => `${names[a]} ${short(v)}`).join(", ")}`);
+    actions.canvas.setAttribute("aria-label", `Action probabilities, ${spoken.join("; ")}`);
     const step = (width - 8) / A;
     const bottom = height - 32;
     for (let a = 0; a < A; a++) {
@@ -389,44 +395,47 @@ function render({ model, el }) {
 
   // ---- asking the kernel ----
 
-  let asked = "";
+  let asked = null; // the question about interventions that is out
+  let wanted = null; // the row that is out: one at a time, so that a drag leaves no queue behind
   let answer = null;
+  let later = 0;
+  let trouble = model.offline ? "needs a kernel" : "";
 
-  const question = (c, chosen) => ({ episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen });
+  function send(message) {
+    try {
+      model.send(message);
+    } catch {
+      trouble = "the kernel is gone: run the cell again";
+    }
+  }
 
-  /** What the probabilities would be without the selected head, and without the attended episode. */
+  /** What the probabilities would be without the selected head, and without the attended episode; null until known. */
   function without(c, chosen) {
-    const key = JSON.stringify(question(c, chosen));
+    if (model.offline) return null;
+    const question = { episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen };
+    const key = JSON.stringify(question);
     if (answer && answer.key === key) return answer;
+    if (asked !== key) {
+      clearTimeout(later);
+      later = setTimeout(() => ((asked = key), send({ ask: "without", key, ...question })), 250); // once the cursor rests
+    }
     return null;
   }
 
-  let later = 0;
-  function ask(c, chosen) {
-    if (model.offline) return;
-    const key = JSON.stringify(question(c, chosen));
-    if (asked === key) return;
-    clearTimeout(later);
-    later = setTimeout(() => {
-      asked = key;
-      model.send({ ask: "without", key, ...question(c, chosen) });
-    }, 250); // once the cursor rests
-  }
-
-  let wanted = "";
   function fetchRow(c) {
-    const key = `${c.e}/${c.t}`;
-    if (whole || model.offline || fetched.has(key) || wanted === key) return;
-    wanted = key;
-    model.send({ ask: "row", episode: c.e, step: c.t });
+    if (whole || model.offline || wanted || fetched.has(`${c.e}/${c.t}`)) return;
+    wanted = `${c.e}/${c.t}`;
+    send({ ask: "row", key: wanted, episode: c.e, step: c.t });
   }
 
   function heard(message, buffers) {
+    if (message.key === wanted) wanted = null;
     if (message.tell === "row") {
       if (fetched.size > 400) fetched.clear();
-      fetched.set(`${message.episode}/${message.step}`, adkit.array({ dtype: "float32", bytes: buffers[0] }));
+      fetched.set(message.key, adkit.array({ dtype: "float32", bytes: buffers[0] }));
     }
     if (message.tell === "without") answer = message;
+    trouble = message.tell === "failed" ? message.text : "";
     redraw();
   }
 
@@ -439,8 +448,6 @@ function render({ model, el }) {
     const chosen = attended(c, m.shown);
     const values = row(c);
     const other = without(c, chosen);
-    fetchRow(c);
-    ask(c, chosen);
     const painted = drawRoom(c, values, colours);
     const unpaid = drawReturns(c, colours);
     drawMasses(c, m, chosen, colours);
@@ -450,11 +457,13 @@ function render({ model, el }) {
     const where = `Episode ${numbers[c.e]}, step ${c.t}: return ${short(returns[c.e])}. Layer ${c.layer}, ${headName(c.head)}`;
     const share = short(m.raw[chosen - c.start]);
     const text = `${where} puts ${share} of its attention on episode ${numbers[chosen]}.${unpaid ? " No reward in this lifetime." : ""}`;
+    say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
     if (say.textContent !== text) say.textContent = text;
     const shown = { episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen, masses: m.shown, steps, painted };
     const how = { normalised: model.get("normalised"), logarithmic: model.get("logarithmic"), dark: colours.dark };
     view.dataset.shown = JSON.stringify({ ...shown, ...how, probabilities, without: other });
     view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+    fetchRow(c);
   }
 
   const redraw = adkit.once(draw);
@@ -488,6 +497,12 @@ function render({ model, el }) {
     }
     if (t + by < 0) return e > 0 && set(model, { episode: e - 1, step: lengths[e - 1] - 1 });
     set(model, { step: t + by });
+  }
+
+  /** Show the steps of the episode before or after the one that is shown. */
+  function choose(by) {
+    const c = cursor();
+    set(model, { attended: clamp(attended(c, masses(c).shown) + by, c.e) });
   }
 
   const at = (event) => [event.offsetX, event.offsetY];

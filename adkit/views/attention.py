@@ -16,7 +16,7 @@ from adkit import display
 from adkit.collect import collect
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
-from adkit.probing import ablate_head
+from adkit.probing import ablate_head, attention_rollout
 from adkit.protocols import Env
 from adkit.sources import Random
 from adkit.tables import optimal_returns
@@ -24,7 +24,7 @@ from adkit.taps import edit, record
 from adkit.tokens import kept, window_starts
 
 FULL_AT_MOST = 16 * 2**20  # bytes of step-by-step attention sent to the browser; beyond it, rows on demand
-TOGETHER = 16  # windows run at once
+PATTERN_AT_ONCE = 2**20  # entries of one head's attention held at a time: 23 windows of 210 tokens, one of 1,010
 
 
 class EpisodeAttention(anywidget.AnyWidget):
@@ -34,6 +34,7 @@ class EpisodeAttention(anywidget.AnyWidget):
     step, a map of every head, and the action probabilities - also without the selected head, and with the attended
     episode removed. `episode`, `step`, `layer` and `head` are two-way traits: read them, set them, `jslink` them.
     `head` counts the layer's heads, then their mean, then attention rollout up to this layer (Abnar & Zuidema 2020).
+    The past is as a model with memory reads it: an amnesiac's, or a prompted agent's, own window was another.
     Attention is exact to 1/510 of each head's maximum. With `env`, the return panel shows random and optimum.
     """
 
@@ -70,6 +71,8 @@ class EpisodeAttention(anywidget.AnyWidget):
         names = [str(name) for name in action_names or range(model.spec.n_actions)]
         if len(names) != model.spec.n_actions:
             raise ValueError(f"action_names={names}; {model.spec.name} has {model.spec.n_actions} actions, name each.")
+        if env is not None and env.spec != lifetime.spec:
+            raise ValueError(f"env is {env!r} and the lifetime was lived in {lifetime.spec}; give the environment it was lived in.")
         if episode is not None and not 0 <= episode < lifetime.n_episodes:
             raise ValueError(f"episode={episode}; this lifetime has episodes 0 to {lifetime.n_episodes - 1}.")
         self.model, self.lifetime, self.action_names = model, lifetime, names
@@ -111,11 +114,10 @@ class EpisodeAttention(anywidget.AnyWidget):
         episodes, horizon = lifetime.n_episodes, spec.horizon
         layers, heads = model.config["layers"], model.config["heads"]
         grid = spec.cardinality if spec.cardinality and len(spec.cardinality) == 2 else (0, 0)
-        goal = lifetime.task_values["goal"][0] if "goal" in lifetime.task_values.columns else None
         about = {
             "episodes": episodes, "horizon": horizon, "window": model.window, "layers": layers, "heads": heads,
             "actions": spec.n_actions, "action_names": self.action_names, "columns": int(grid[0]), "rows": int(grid[1]),
-            "goal": [int(v) for v in goal] if grid[0] and np.shape(goal) == (2,) else None, "optimum": None, "random": None,
+            "goal": display.goal_cell(lifetime) if grid[0] else None, "optimum": None, "random": None,
         }  # fmt: skip
         if not episodes:
             return about
@@ -153,7 +155,7 @@ class EpisodeAttention(anywidget.AnyWidget):
         return about | {name: display.packed(values, dtype) for name, (values, dtype) in numbers.items()}
 
     def _windows(self, episodes: Sequence[int], without: int | None = None) -> Iterator[tuple]:
-        """Run the windows in which `episodes` were acted, `TOGETHER` at once, and yield for each batch
+        """Run the windows in which `episodes` were acted, some at once, and yield for each batch
 
         (episodes (n,), where they are in what follows, attention (B, W, H, L, heads + 2, S), logits (B, W, H, A)).
         `without` leaves that episode out of the window, as if it had not happened.
@@ -163,7 +165,8 @@ class EpisodeAttention(anywidget.AnyWidget):
         # a window is as long as the episodes there are: all but the last window are full
         length = np.minimum(self.model.window, self.lifetime.n_episodes - starts)
         for size in np.unique(length):
-            for some in _chunks(np.unique(starts[length == size]), TOGETHER):
+            together = max(1, PATTERN_AT_ONCE // (int(size) * (self.lifetime.spec.horizon + 1)) ** 2)
+            for some in _chunks(np.unique(starts[length == size]), together):
                 arrays = self.lifetime.windows(np.zeros(len(some), int), some, int(size))
                 mine = episodes[np.isin(starts, some)]
                 places = [(int(np.searchsorted(some, self.starts[e])), int(e - self.starts[e])) for e in mine]
@@ -179,7 +182,7 @@ class EpisodeAttention(anywidget.AnyWidget):
         windows = replace(self.lifetime, task=np.zeros(batch, int), arrays=arrays, episode=np.arange(episodes))
         seen = record(self.model, windows, "blocks.*.attn.pattern", "logits")
         patterns = [seen[f"blocks.{layer}.attn.pattern"] for layer in range(self.model.config["layers"])]
-        attention = np.stack([_with_summaries(layer, before) for layer, before in _rolled(patterns)], axis=3)
+        attention = np.stack([_with_summaries(*pair) for pair in zip(patterns, attention_rollout(patterns), strict=True)], axis=3)
         return attention[:, :, :-1], seen["logits"][:, :, :-1]  # the closing token decides nothing
 
     # ---- what would be ----
@@ -191,6 +194,8 @@ class EpisodeAttention(anywidget.AnyWidget):
 
         `head` as in the trait: the mean stands for all heads of the layer. Attention rollout is no head: ValueError.
         """
+        if not (0 <= episode < self.lifetime.n_episodes and 0 <= step < self.lifetime.length[0, episode]):
+            raise ValueError(f"episode {episode} and step {step} are no decision of this lifetime.")
         if without is not None and not self.starts[episode] <= without < episode:
             raise ValueError(f"without={without}; episode {episode} has {self.starts[episode]} to {episode - 1} in its window.")
         with edit(self.model, _ablated(self.model, *ablate) if ablate else {}):
@@ -198,21 +203,27 @@ class EpisodeAttention(anywidget.AnyWidget):
         return softmax(logits[place][step])
 
     def _answer(self, widget, question: dict, buffers) -> None:
-        """A question from the browser: step-by-step attention it has not got, or a decision under an intervention."""
+        """Answer the browser, also when that fails: it waits for a message with its key."""
+        try:
+            message, parts = self._reply(question)
+        except Exception as error:
+            self.send({"tell": "failed", "key": question.get("key"), "text": str(error)})
+            raise
+        self.send({"tell": question["ask"], "key": question["key"]} | message, parts)
+
+    def _reply(self, question: dict) -> tuple[dict, list[bytes]]:
+        """Step-by-step attention that the browser has not got, or a decision under interventions."""
         episode, step = int(question["episode"]), int(question["step"])
         if question["ask"] == "row":
             ((_, (place,), attention, _),) = self._windows([episode])
-            row = np.ascontiguousarray(attention[place][step], "<f4")  # (L, heads + 2, S)
-            self.send({"tell": "row", "episode": episode, "step": step}, [row.tobytes()])
-        if question["ask"] == "without":
-            layer, head, attended = (int(question[name]) for name in ("layer", "head", "attended"))
-            rollout = head > self.model.config["heads"]
-            earlier = self.starts[episode] <= attended < episode
-            self.send({
-                "tell": "without", "key": question["key"],
-                "head": None if rollout else self.probabilities(episode, step, ablate=(layer, head)).tolist(),
-                "episode": self.probabilities(episode, step, without=attended).tolist() if earlier else None,
-            })  # fmt: skip
+            return {}, [np.ascontiguousarray(attention[place][step], "<f4").tobytes()]  # (L, heads + 2, S)
+        layer, head, attended = (int(question[name]) for name in ("layer", "head", "attended"))
+        message: dict = {"head": None, "episode": None}
+        if head <= self.model.config["heads"]:  # attention rollout is no head
+            message["head"] = self.probabilities(episode, step, ablate=(layer, head)).tolist()
+        if self.starts[episode] <= attended < episode:
+            message["episode"] = self.probabilities(episode, step, without=attended).tolist()
+        return message, []
 
     # ---- without a kernel ----
 
@@ -289,17 +300,6 @@ class EpisodeAttention(anywidget.AnyWidget):
         tokens = np.arange(per) <= last[:, None]
         per_token = attention[place][t, self.layer, self.head].reshape(-1, per)[: e + 1 - start]
         return start, tokens, per_token
-
-
-def _rolled(patterns: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each layer's patterns (B, W, P, heads, S) with attention rollout up to it (B, W, P, S)."""
-    batch, episodes, per, _, width = patterns[0].shape
-    size = episodes * per
-    rollout = np.broadcast_to(np.eye(size, dtype=np.float32), (batch, size, size))
-    for layer in patterns:
-        mean = layer.mean(3).reshape(batch, size, width)[..., :size]
-        rollout = 0.5 * (mean @ rollout + rollout)  # half attention, half the residual stream
-        yield layer, np.pad(rollout, [(0, 0), (0, 0), (0, width - size)]).reshape(batch, episodes, per, width)
 
 
 def _with_summaries(pattern: np.ndarray, rollout: np.ndarray) -> np.ndarray:

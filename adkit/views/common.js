@@ -136,13 +136,31 @@ const adkit = (() => {
     };
   }
 
+  /** A number as a person would write it. */
+  function short(v) {
+    if (v === 0) return "0";
+    if (Math.abs(v) < 0.01) return v.toExponential(1);
+    return Math.abs(v) >= 100 ? String(Math.round(v)) : String(Number(v.toPrecision(3)));
+  }
+
+  /** Least and most of several arrays, 0 included, never the same. */
+  function extent(arrays) {
+    let [low, top] = [0, 0];
+    for (const values of arrays) for (const v of values) [low, top] = [Math.min(low, v), Math.max(top, v)];
+    return [low, top > low ? top : low + 1];
+  }
+
+  const playing = new WeakMap(); // which of a widget's views keeps its clock: one, or it would run twice as fast
+
   /** Play: `step()` so many times a second while `playing`. */
   function clock(model, step) {
     let last = 0;
     let frame = 0;
+    const me = {};
     const tick = (now) => {
       if (!model.get("playing")) return (frame = 0);
-      if (now - last >= 1000 / model.get("speed")) {
+      if (!playing.has(model)) playing.set(model, me);
+      if (playing.get(model) === me && now - last >= 1000 / model.get("speed")) {
         last = now;
         step();
       }
@@ -154,6 +172,7 @@ const adkit = (() => {
     model.on("change:playing", start);
     start();
     return () => {
+      if (playing.get(model) === me) playing.delete(model);
       cancelAnimationFrame(frame);
       model.off("change:playing", start);
     };
@@ -273,6 +292,7 @@ const adkit = (() => {
   }
 
   return {
-    array, canvas, checkbox, clock, make, mix, offline, once, playButton, root, room, select, set, slider, speeds, theme, watch,
+    array, canvas, checkbox, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, slider, speeds,
+    theme, watch,
   };
 })();

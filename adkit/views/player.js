@@ -54,7 +54,7 @@ function render({ model, el }) {
 
   const cell = (life, e, t) => [life.cells[2 * (e * (H + 1) + t)], life.cells[2 * (e * (H + 1) + t) + 1]];
 
-  function drawLife(life, top, colours) {
+  function drawLife(life, [low, top], colours) {
     const at = place(life);
     const [ctx, width, height] = life.room.begin();
     if (!at) {
@@ -73,7 +73,7 @@ function render({ model, el }) {
 
     const [line, wide, tall] = life.curve.begin();
     const x = (e) => (E === 1 ? wide / 2 : 4 + ((wide - 8) * e) / (E - 1));
-    const y = (v) => tall - 5 - ((tall - 10) * v) / top;
+    const y = (v) => tall - 5 - ((tall - 10) * (v - low)) / (top - low);
     line.strokeStyle = colours.line;
     line.strokeRect(0.5, 0.5, wide - 1, tall - 1);
     line.strokeStyle = colours.text;
@@ -88,14 +88,15 @@ function render({ model, el }) {
 
   function draw() {
     const colours = adkit.theme(view);
-    const top = lives.reduce((most, life) => life.returns.reduce((a, b) => Math.max(a, b), most), 1e-9);
-    const places = lives.map((life) => drawLife(life, top, colours));
+    const range = adkit.extent(lives.map((life) => life.returns));
+    const places = lives.map((life) => drawLife(life, range, colours));
     const told = lives.map((life, i) => {
       const at = places[i];
-      return at ? `${life.name}: return ${at.return} in episode ${life.numbers[at.e]}${at.over ? ", its last" : ""}` : `${life.name}: no episodes`;
+      return at ? `${life.name}: return ${adkit.short(at.return)} in episode ${life.numbers[at.e]}${at.over ? ", its last" : ""}` : `${life.name}: no episodes`;
     });
     const nothing = lives.every((life) => life.returns.every((v) => v === 0));
     const text = `${told.join(" · ")}.${nothing ? " No reward in any of these lifetimes." : ""}`;
+    say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
     if (say.textContent !== text) say.textContent = text;
     view.dataset.shown = JSON.stringify({ episode: model.get("episode"), step: model.get("step"), places });
     view.dataset.frames = Number(view.dataset.frames || 0) + 1;
@@ -112,10 +113,11 @@ function render({ model, el }) {
   const jump = (episode) => set(model, { episode: clamp(episode, E - 1) });
 
   function move(by) {
-    const [e, t] = [model.get("episode"), model.get("step") + by];
-    const last = Math.max(...lives.map((life) => life.lengths[e] ?? 0)); // the clock waits for the slowest
-    if (t > last) return e === E - 1 ? set(model, { playing: false }) : set(model, { episode: e + 1, step: 0 });
-    if (t < 0) return e > 0 && set(model, { episode: e - 1, step: Math.max(...lives.map((life) => life.lengths[e - 1] ?? 0)) });
+    const e = clamp(model.get("episode"), E - 1);
+    const last = (episode) => Math.max(...lives.map((life) => life.lengths[episode] ?? 0)); // the clock waits for the slowest
+    const t = Math.min(model.get("step"), last(e)) + by;
+    if (t > last(e)) return e === E - 1 ? set(model, { playing: false }) : set(model, { episode: e + 1, step: 0 });
+    if (t < 0) return e > 0 && set(model, { episode: e - 1, step: last(e - 1) });
     set(model, { step: t });
   }
 

@@ -66,7 +66,7 @@ class Player(anywidget.AnyWidget):
             visits = np.zeros(life.spec.cardinality)
             for earlier in range(e):
                 np.add.at(visits, tuple(cells[earlier, : lengths[earlier] + 1].T), 1)
-            goal = life.task_values["goal"][0] if self.show_goal and "goal" in life.task_values.columns else None
+            goal = display.goal_cell(life) if self.show_goal else None
             display.draw_room(ax, visits**0.5, cells[e, : min(self.step, lengths[e]) + 1], goal)
             ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
         return display.as_png(canvas)
@@ -82,7 +82,6 @@ class Player(anywidget.AnyWidget):
 
 def _life(name: str, life: Histories) -> dict:
     """What the front end draws of one lifetime."""
-    goal = life.task_values["goal"][0] if "goal" in life.task_values.columns else None
     numbers = {
         "cells": (display.token_cells(life), "int16"),
         "lengths": (life.length[0], "int32"),
@@ -90,7 +89,7 @@ def _life(name: str, life: Histories) -> dict:
         "numbers": (life.episode, "int32"),
     }
     packed = {key: display.packed(values, dtype) for key, (values, dtype) in numbers.items()}
-    return packed | {"name": str(name), "goal": None if goal is None else [int(v) for v in goal]}
+    return packed | {"name": str(name), "goal": display.goal_cell(life)}
 
 
 class Replay(widgets.VBox):
@@ -98,7 +97,9 @@ class Replay(widgets.VBox):
 
     def __init__(self, lifetime: Histories, episode: int = 0):
         self.player = Player({lifetime.spec.name: lifetime}, episode)
-        self.episode = widgets.IntSlider(episode, 0, lifetime.n_episodes - 1, description="episode", layout={"width": "420px"})
+        self.episode = widgets.IntSlider(
+            episode, 0, max(0, lifetime.n_episodes - 1), description="episode", layout={"width": "420px"}
+        )
         self.link = widgets.jslink((self.episode, "value"), (self.player, "episode"))
         super().__init__([self.episode, self.player])
 

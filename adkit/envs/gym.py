@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 from adkit.protocols import Env, EnvSpec, Step, Tasks
 
-REGISTERED = {"DarkRoom": "adkit.envs.dark_room", "DarkKeyToDoor": "adkit.envs.dark_key_to_door"}
+REGISTERED = {"DarkRoom": "adkit.envs.dark_room", "DarkKeyToDoor": "adkit.envs.key_to_door"}
 
 
 def register() -> None:

@@ -30,6 +30,34 @@ def test_every_agent_keeps_the_contract_in_every_world(agent, env):
     check_agent(agent, env)
 
 
+def test_ucb_keeps_the_contract_and_refuses_a_room():
+    for env in (ad.envs.AdversarialBandit(n_tasks=6), ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=2)):
+        check_agent(ad.sources.UCB(), env)
+    with pytest.raises(ValueError, match="DarkRoom has things to see; use QLearning"):
+        ad.collect(ad.envs.DarkRoom(5, 8), ad.envs.DarkRoom(5, 8).tasks()[:1], ad.sources.UCB(), episodes=1)
+
+
+def test_ucb_pulls_every_arm_once_and_then_the_highest_bound():
+    env = ad.envs.AdversarialBandit(arms=4, n_tasks=3)
+    life = ad.collect(env, env.tasks(), ad.sources.UCB(), episodes=60, lifetimes=5)
+    for n in range(len(life)):
+        pulls, paid = np.zeros((2, 4))
+        assert sorted(life.action[n, :4]) == [0, 1, 2, 3]
+        for t, (a, r) in enumerate(zip(life.action[n], life.reward[n], strict=True)):
+            if t >= 4:
+                bounds = paid / pulls + np.sqrt(2 * np.log(t) / pulls)
+                assert bounds[a] == pytest.approx(bounds.max())
+            pulls[a] += 1
+            paid[a] += r
+
+
+def test_ucb_learns_the_bandit():
+    env = ad.envs.AdversarialBandit(n_tasks=300)
+    returns = ad.collect(env, env.tasks(), ad.sources.UCB(bonus=0.3), episodes=1000, lifetimes=2).returns
+    optimum = ad.optimal_returns(env, env.tasks()).mean()
+    assert returns[:, :, -100:].mean() > 0.95 * optimum and ad.stats.improvement(returns, share=0.02).low > 0.2
+
+
 def test_the_q_update_is_the_textbooks():
     """r + gamma max q - q, with a terminal that does not bootstrap and a time limit that does."""
     spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))

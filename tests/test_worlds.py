@@ -15,6 +15,8 @@ ROOMS = [
     ad.envs.DarkRoom(size=3, horizon=6, reward="once", start="random", permuted=True),
     ad.envs.DarkKeyToDoor(size=4, horizon=12),
     ad.envs.DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
+    ad.envs.AdversarialBandit(n_tasks=20),
+    ad.envs.AdversarialBandit(arms=3, horizon=5, bias="even", n_tasks=7),
 ]
 
 
@@ -71,6 +73,21 @@ def test_a_key_that_is_also_the_door_needs_two_arrivals():
         state, step = env.step(state, task, np.array([action]), rng)
         paid.append(float(step.reward[0]))
     assert paid == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("bias", "share"), [("odd", 0.95), ("even", 0.05), ("uniform", 0.5)])
+def test_the_best_arm_hides_where_the_bias_says(bias, share):
+    means = ad.envs.AdversarialBandit(bias=bias, n_tasks=4000).tasks()["means"]
+    assert abs((means.argmax(1) % 2 == 1).mean() - share) < 0.03 and abs(means.mean() - 0.5) < 0.01
+
+
+def test_an_arm_pays_as_often_as_its_chance_and_the_optimum_is_the_best_arm():
+    env = ad.envs.AdversarialBandit(arms=3)
+    task = env.task(means=(0.2, 0.9, 0.0))
+    life = ad.collect(env, task, ad.sources.Random(), episodes=3000)
+    paid = [life.reward[life.action == arm].mean() for arm in range(3)]
+    np.testing.assert_allclose(paid, [0.2, 0.9, 0], atol=0.05)
+    assert ad.optimal_returns(env, task) == pytest.approx([0.9])
 
 
 def test_key_to_door_can_hold_out_pairs_or_cells():

@@ -17,7 +17,11 @@ from gymnasium import spaces
 
 from adkit.protocols import Env, EnvSpec, Step, Tasks
 
-REGISTERED = {"DarkRoom": "adkit.envs.dark_room", "DarkKeyToDoor": "adkit.envs.key_to_door"}
+REGISTERED = {
+    "AdversarialBandit": "adkit.envs.bandit",
+    "DarkKeyToDoor": "adkit.envs.key_to_door",
+    "DarkRoom": "adkit.envs.dark_room",
+}
 
 
 def register() -> None:

@@ -4,6 +4,7 @@ from adkit.lazy import lazily
 
 _WHERE = {
     "QLearning": "q_learning",
+    "UCB": "ucb",
     "PosteriorSampling": "posterior_sampling",
     "SystematicExplorer": "posterior_sampling",
     "Optimal": "optimal",

@@ -49,7 +49,7 @@ const adkit = (() => {
     node.style.cssText = `width:100%;height:${height}px;display:block`;
     node.begin = () => {
       const ratio = window.devicePixelRatio || 1;
-      const width = Math.max(1, node.clientWidth);
+      const width = node.clientWidth || node.width / ratio; // while JupyterLab hides it, a canvas has no width: keep the last
       if (node.width !== Math.round(width * ratio)) node.width = Math.round(width * ratio);
       if (node.height !== Math.round(height * ratio)) node.height = Math.round(height * ratio);
       const ctx = node.getContext("2d");
@@ -121,17 +121,20 @@ const adkit = (() => {
     return ask;
   }
 
-  /** Redraw when the theme or the width changes; returns what ends it. */
+  /** Redraw when the theme or the width changes, or the view comes into sight; returns what ends it. */
   function watch(node, draw) {
     const changes = new MutationObserver(draw);
     changes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
     const sizes = new ResizeObserver(draw);
     sizes.observe(node);
+    const sight = new IntersectionObserver(draw);
+    sight.observe(node);
     const system = matchMedia("(prefers-color-scheme: dark)");
     system.addEventListener("change", draw);
     return () => {
       changes.disconnect();
       sizes.disconnect();
+      sight.disconnect();
       system.removeEventListener("change", draw);
     };
   }

@@ -24,7 +24,7 @@ from adkit.taps import edit, record
 from adkit.tokens import kept, window_starts
 
 FULL_AT_MOST = 16 * 2**20  # bytes of step-by-step attention sent to the browser; beyond it, rows on demand
-PATTERN_AT_ONCE = 2**20  # entries of one head's attention held at a time: 23 windows of 210 tokens, one of 1,010
+PATTERN_AT_ONCE = 2**19  # entries of one head's attention held at a time: 11 windows of 210 tokens, one of 1,010
 
 
 class EpisodeAttention(anywidget.AnyWidget):
@@ -75,6 +75,7 @@ class EpisodeAttention(anywidget.AnyWidget):
             raise ValueError(f"env is {env!r} and the lifetime was lived in {lifetime.spec}; give the environment it was lived in.")
         if episode is not None and not 0 <= episode < lifetime.n_episodes:
             raise ValueError(f"episode={episode}; this lifetime has episodes 0 to {lifetime.n_episodes - 1}.")
+        display.load_early()
         self.model, self.lifetime, self.action_names = model, lifetime, names
         self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window, keep))
         paid = np.flatnonzero(lifetime.episode_returns[0] > 0) if lifetime.n_episodes else []
@@ -125,7 +126,7 @@ class EpisodeAttention(anywidget.AnyWidget):
             tasks = lifetime.task_values[lifetime.task]
             if hasattr(env, "tables"):
                 about["optimum"] = float(optimal_returns(env, tasks)[0])
-            about["random"] = float(collect(env, tasks, Random(), episodes=20, lifetimes=20).returns.mean())
+            about["random"] = float(collect(env, tasks, Random(), episodes=8, lifetimes=50).returns.mean())
         numbers = {
             "numbers": (lifetime.episode, "int32"),
             "lengths": (lifetime.length[0], "int32"),

@@ -36,8 +36,8 @@ def packed(array: np.ndarray, dtype: str) -> dict:
 
 def page(path: str | Path, title: str, name: str, state: dict) -> Path:
     """Write a view as one HTML file that works offline, with its controls; whole or not at all."""
-    text = json.dumps(state, default=lambda data: {"base64": base64.b64encode(data).decode()})
-    safe = text.replace("<", "\\u003c")  # no text from a file may close the script
+    values = json.dumps(state, default=lambda data: {"base64": base64.b64encode(data).decode()})
+    safe = values.replace("<", "\\u003c")  # no text from a file may close the script
     module = script(name).replace("export default", "const view =").replace("</", "<\\/")
     path = Path(path)
     text = f"""<!doctype html>

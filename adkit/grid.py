@@ -9,7 +9,6 @@ import numpy as np
 from adkit.protocols import Tasks
 
 MOVES = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])  # no-op, left, right, up, down, as (dx, dy)
-ACTION_NAMES = ("stay", "left", "right", "up", "down")
 
 
 def cells(size: int) -> np.ndarray:

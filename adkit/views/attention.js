@@ -1,7 +1,7 @@
 // EpisodeAttention: what one decision looks back at, over episodes. `views/attention.py` says what each array holds.
 
 function render({ model, el }) {
-  const { make, set } = adkit;
+  const { clamp, make, set } = adkit;
   const data = model.get("data");
   const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, columns, rows, optimum, random, goal } = data;
   if (!E) {
@@ -21,8 +21,6 @@ function render({ model, el }) {
   const fetched = new Map(); // rows the kernel has sent, by "episode/step"
 
   // ---- numbers ----
-
-  const clamp = (v, last) => Math.max(0, Math.min(last, v));
 
   function cursor() {
     const e = clamp(model.get("episode"), E - 1);

@@ -139,6 +139,9 @@ const adkit = (() => {
     };
   }
 
+  /** A whole number from 0 to the last one. */
+  const clamp = (v, last) => Math.max(0, Math.min(last, v));
+
   /** A number as a person would write it. */
   function short(v) {
     if (v === 0) return "0";
@@ -295,7 +298,7 @@ const adkit = (() => {
   }
 
   return {
-    array, canvas, checkbox, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, slider, speeds,
+    array, canvas, checkbox, clamp, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, slider, speeds,
     theme, watch,
   };
 })();

@@ -1,7 +1,7 @@
 // Player: several lifetimes side by side on one clock. `views/player.py` says what each array holds.
 
 function render({ model, el }) {
-  const { make, set } = adkit;
+  const { clamp, make, set } = adkit;
   const { columns, rows, horizon: H, lifetimes } = model.get("data");
   const lives = lifetimes.map((life) => {
     const read = (name) => adkit.array(life[name]);
@@ -9,7 +9,6 @@ function render({ model, el }) {
   });
   const E = Math.max(...lives.map((life) => life.lengths.length));
   const ends = new Set();
-  const clamp = (v, last) => Math.max(0, Math.min(last, v));
   const view = adkit.root(el, "Player", {
     ArrowLeft: () => move(-1),
     ArrowRight: () => move(1),

@@ -7,9 +7,7 @@ import html
 import io
 import json
 import os
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 
@@ -72,11 +70,6 @@ def goal_cell(lifetime) -> list[int] | None:
 
 
 # ---- still pictures ----
-
-
-def load_early() -> None:
-    """Begin to load what draws pictures while the caller goes on: it is most of the wait for a notebook's first view."""
-    Thread(target=import_module, args=("matplotlib.figure",), daemon=True).start()
 
 
 def as_png(canvas) -> bytes:

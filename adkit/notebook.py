@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from importlib import import_module
+from threading import Thread
 
 
 def setup_notebook(*, need_mb: float = 1000) -> None:
     """Use the cores this server grants, say when it grants less memory than the notebook needs, and draw plotly in JupyterLab.
+
+    What draws the views' still pictures is loaded meanwhile, in a thread: it would be half of the wait for the first view.
 
     JupyterHub and Binder grant less than the machine shows, and put what they grant in CPU_LIMIT (cores) and MEM_LIMIT (bytes).
     Where these are unset, as on a laptop, torch keeps its threads. Raises ValueError when either is not a number above 0.
@@ -26,6 +30,7 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
             "shut down the other kernels, or start a larger server.",
             stacklevel=2,
         )
+    Thread(target=lambda: [import_module(f"matplotlib.{name}") for name in ("figure", "backends.backend_agg")], daemon=True).start()
     plotly.io.renderers.default = "plotly_mimetype"  # figures live in JupyterLab, and small in the file
 
 

@@ -75,7 +75,6 @@ class EpisodeAttention(anywidget.AnyWidget):
             raise ValueError(f"env is {env!r} and the lifetime was lived in {lifetime.spec}; give the environment it was lived in.")
         if episode is not None and not 0 <= episode < lifetime.n_episodes:
             raise ValueError(f"episode={episode}; this lifetime has episodes 0 to {lifetime.n_episodes - 1}.")
-        display.load_early()
         self.model, self.lifetime, self.action_names = model, lifetime, names
         self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window, keep))
         paid = np.flatnonzero(lifetime.episode_returns[0] > 0) if lifetime.n_episodes else []
@@ -150,8 +149,9 @@ class EpisodeAttention(anywidget.AnyWidget):
                     full[i] = attention[row]
         for name, values in (("pooled", pooled), ("full", full)):
             scale = values.max(axis=(0, 1, 4), initial=0) if len(values) else np.zeros((layers, heads + 2))
-            small = np.rint(values * (255 / np.maximum(scale, 1e-30))[..., None]) if len(values) else values
-            numbers |= {name: (small, "uint8"), f"{name}_scale": (scale, "float32")}
+            if len(values):
+                values *= (255 / np.maximum(scale, 1e-30))[..., None]
+            numbers |= {name: (np.rint(values, out=values), "uint8"), f"{name}_scale": (scale, "float32")}
         numbers["chances"] = chances, "float32"
         return about | {name: display.packed(values, dtype) for name, (values, dtype) in numbers.items()}
 
@@ -183,8 +183,13 @@ class EpisodeAttention(anywidget.AnyWidget):
         windows = replace(self.lifetime, task=np.zeros(batch, int), arrays=arrays, episode=np.arange(episodes))
         seen = record(self.model, windows, "blocks.*.attn.pattern", "logits")
         patterns = [seen[f"blocks.{layer}.attn.pattern"] for layer in range(self.model.config["layers"])]
-        attention = np.stack([_with_summaries(*pair) for pair in zip(patterns, attention_rollout(patterns), strict=True)], axis=3)
-        return attention[:, :, :-1], seen["logits"][:, :, :-1]  # the closing token decides nothing
+        heads, decisions = self.model.config["heads"], slice(0, -1)  # the closing token decides nothing
+        attention = np.empty((*patterns[0][:, :, decisions].shape[:3], len(patterns), heads + 2, patterns[0].shape[-1]), np.float32)
+        for layer, (pattern, rollout) in enumerate(zip(patterns, attention_rollout(patterns), strict=True)):
+            attention[:, :, :, layer, :heads] = pattern[:, :, decisions]
+            attention[:, :, :, layer, heads] = pattern[:, :, decisions].mean(3)
+            attention[:, :, :, layer, heads + 1] = rollout[:, :, decisions]
+        return attention, seen["logits"][:, :, decisions]
 
     # ---- what would be ----
 
@@ -301,11 +306,6 @@ class EpisodeAttention(anywidget.AnyWidget):
         tokens = np.arange(per) <= last[:, None]
         per_token = attention[place][t, self.layer, self.head].reshape(-1, per)[: e + 1 - start]
         return start, tokens, per_token
-
-
-def _with_summaries(pattern: np.ndarray, rollout: np.ndarray) -> np.ndarray:
-    """(B, W, P, heads + 2, S): every head, their mean, and attention rollout."""
-    return np.concatenate([pattern, pattern.mean(3, keepdims=True), rollout[:, :, :, None]], axis=3)
 
 
 def _ablated(model: CausalTransformer, layer: int, head: int) -> dict:

@@ -17,6 +17,7 @@ MAKE = """
 import torch, ipywidgets
 import adkit as ad
 
+ad.setup_notebook()
 env = ad.envs.DarkRoom()
 model = ad.CausalTransformer(env.spec, layers=4, heads=4)
 generator = torch.Generator().manual_seed(0)
@@ -54,6 +55,7 @@ def lab(tmp_path_factory):
     with jupyterlab(folder) as address, chromium() as open_page:
         page = open_page()
         run_all(page, address, "see")
+        page.wait_for_timeout(2000)  # JupyterLab has only just started: let it come to rest
         page.folder = folder
         yield page
 

@@ -187,7 +187,7 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
 CHANGED = {
     ad.envs.DarkRoom: dict(size=6, horizon=9, reward="once", start="random", permuted=True),
     ad.sources.QLearning: dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2),
-    ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, optimism=True),
+    ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9),
 }
 
 

@@ -4,7 +4,8 @@ from adkit.lazy import lazily
 
 _WHERE = {
     "QLearning": "q_learning",
-    "UCB": "ucb",
+    "UCB": "bandits",
+    "ThompsonSampling": "bandits",
     "PosteriorSampling": "posterior_sampling",
     "SystematicExplorer": "posterior_sampling",
     "Optimal": "optimal",

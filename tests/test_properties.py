@@ -165,7 +165,7 @@ def test_property_07_relabelling_a_source_relabels_its_tables(env):
         for learner, action in zip(learners, (life.action[:, t], order[life.action[:, t]]), strict=True):
             no = np.zeros(3, bool)
             learner.update(ad.Transition(life.obs[:, t], action, life.reward[:, t], no, no, life.obs[:, t + 1]))
-    np.testing.assert_array_equal(learners[0].q, learners[1].q[:, :, order])
+    np.testing.assert_array_equal(learners[0].q, learners[1].q[..., order])
 
 
 @pytest.mark.parametrize("agent", ["q", "model"])
@@ -186,7 +186,7 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
 
 CHANGED = {
     ad.envs.DarkRoom: dict(size=6, horizon=9, reward="once", start="random", permuted=True),
-    ad.sources.QLearning: dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2),
+    ad.sources.QLearning: dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2, phases=2),
     ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9),
 }
 

@@ -10,6 +10,7 @@ from adkit.testing import check_agent
 
 AGENTS = [
     ad.sources.QLearning(exploration_episodes=3),
+    ad.sources.QLearning(exploration_episodes=3, phases=3),
     ad.sources.PosteriorSampling(),
     ad.sources.SystematicExplorer(),
     ad.sources.Optimal(),
@@ -90,7 +91,7 @@ def test_the_q_update_is_the_textbooks():
     spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
     agent = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0)
     learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(3)))
-    learner.q[:, 1] = [2.0, 4.0]
+    learner.q[:, 0, 1] = [2.0, 4.0]
     column = lambda *values: np.array(values)[:, None]
     learner.update(
         ad.Transition(
@@ -98,8 +99,40 @@ def test_the_q_update_is_the_textbooks():
             np.array([False, True, False]), np.array([False, False, True]), column(1, 1, 1),
         )
     )  # fmt: skip
-    assert learner.q[:, 0, 1].tolist() == pytest.approx([0.5 * (1 + 0.9 * 4), 0.5, 0.5 * (1 + 0.9 * 4)])
-    assert (learner.q[:, 0, 0] == 0).all()
+    assert learner.q[:, 0, 0, 1].tolist() == pytest.approx([0.5 * (1 + 0.9 * 4), 0.5, 0.5 * (1 + 0.9 * 4)])
+    assert (learner.q[:, 0, 0, 0] == 0).all()
+
+
+def test_values_after_a_reward_are_other_values():
+    """Phase 0 learns from what phase 1 promises; phase 1 is left alone, and the next episode begins in phase 0."""
+    spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
+    learner = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2).start(spec, ad.Rng.of(0, "x", np.arange(1)))
+    learner.q[0, 1, 2] = [2.0, 4.0]
+    go = lambda o, a, r, to: learner.update(
+        ad.Transition(
+            np.array([[o]]), np.array([a]), np.array([r], np.float32), np.array([False]), np.array([False]), np.array([[to]])
+        )
+    )
+    go(0, 1, 1.0, 2)
+    assert learner.q[0, 0, 0, 1] == pytest.approx(0.5 * (1 + 0.9 * 4)) and learner.phase[0] == 1
+    go(2, 1, 1.0, 0)
+    assert learner.q[0, 1, 2, 1] == pytest.approx(4 + 0.5 * (1 - 4)) and learner.phase[0] == 1 and (learner.q[0, 0, 2] == 0).all()
+    learner.act(np.array([[0]]), np.array([True]))
+    assert learner.phase[0] == 0
+
+
+def test_with_phases_q_learning_opens_every_door_and_without_it_does_not():
+    env = ad.envs.DarkKeyToDoor(size=5, horizon=24)
+    late = lambda phases: ad.stats.bootstrap(
+        ad.collect(
+            env,
+            env.tasks()[::7],
+            ad.sources.QLearning(lr=1.0, epsilon=0.1, exploration_episodes=60, phases=phases),
+            episodes=120,
+            lifetimes=4,
+        ).returns[:, :, -20:]
+    )
+    assert late(3).low > 1.95 and late(1).high < 1.6
 
 
 def test_greedy_ties_are_broken_at_random():

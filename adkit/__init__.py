@@ -23,6 +23,7 @@ _WHERE = {
     "CausalTransformer": "model",
     "distill": "distill",
     "InContext": "incontext",
+    "RECIPES": "recipes",
     "setup_notebook": "notebook",
 }
 _MODULES = (
@@ -31,6 +32,7 @@ _MODULES = (
     "envs",
     "probing",
     "protocols",
+    "recipes",
     "seeds",
     "sources",
     "stats",

@@ -15,7 +15,7 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "envs", "sources", "histories", "collect", "tokens",
-    "taps", "model", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
+    "taps", "model", "incontext", "distill", "recipes", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -226,7 +227,7 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"setting": str}, keep_default_na=False, na_values=["nan"]) if path.exists() else pd.DataFrame()
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     runs = every_run()
     names = list(dict.fromkeys(run.experiment for run in runs))
@@ -245,16 +246,20 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{len(wanted)} runs, {len(wanted) - len(left)} of them done.", flush=True)
     if given.list:
         print("\n".join(("  done  " if run.key in done else "  to do ") + run.key for run in wanted))
-        return
-    began = time.perf_counter()
+        return 0
+    began, failed = time.perf_counter(), 0
     with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(work, run.experiment, run.setting, run.seed): run for run in left}
         for i, future in enumerate(as_completed(futures)):
-            run, (curves, cost) = futures[future], future.result()
+            run, minutes = futures[future], (time.perf_counter() - began) / 60
+            if error := future.exception():
+                failed += 1
+                print(f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
+                continue
+            curves, cost = future.result()
             keep(run, curves, cost, given.out)
             late = curves.groupby("curve", sort=False)["last10"].first()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
-            minutes = (time.perf_counter() - began) / 60
             print(
                 f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {cost['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
             )
@@ -262,4 +267,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()
+    sys.exit(main())

@@ -29,6 +29,7 @@ _MODULES = (
     "artefacts",
     "display",
     "envs",
+    "pixels",
     "probing",
     "protocols",
     "seeds",

@@ -77,7 +77,7 @@ class CausalTransformer(nn.Module):
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this model reads and acts as `spec` wants."""
-        for name in ("n_actions", "horizon", "cardinality", "shape"):
+        for name in ("n_actions", "horizon", "cardinality", "shape", "view"):
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise ValueError(

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from adkit.display import as_png, with_picture
 from adkit.histories import Histories
 from adkit.protocols import Env
-from adkit.tables import optimal_returns
+from adkit.tables import has_optimum, optimal_returns
 
 # Okabe & Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -100,7 +100,7 @@ def learning_curves(
 ) -> Figure:
     """Return per episode of several histories on the same axes, with a 95% band over tasks and lifetimes.
 
-    `env` with tables adds the optimum as a line. `x="steps"` counts environment steps instead of episodes;
+    `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps instead of episodes;
     subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
     """
     if not histories:
@@ -117,7 +117,7 @@ def learning_curves(
         figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
         line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
         figure.add_scatter(x=at, y=mean, mode="lines", name=name, line=line, legendgroup=name)
-    if env is not None and hasattr(env, "tables"):
+    if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
         figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})

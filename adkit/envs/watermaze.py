@@ -93,7 +93,9 @@ class Watermaze:
         paid = reached & ~state.found
         terminated = paid & (self.ends == "platform")
         truncated = ~terminated & (state.time == self.horizon - 1)
-        return WatermazeState(pose, state.time + 1, state.found | reached), Step(pose, paid.astype(np.float32), terminated, truncated)
+        return WatermazeState(pose, state.time + 1, state.found | reached), Step(
+            pose, paid.astype(np.float32), terminated, truncated
+        )
 
     # ---- the optimum ----
 
@@ -112,7 +114,9 @@ class Watermaze:
             raise ValueError(f"goals of shape {goal.shape}; a goal is (x, y), so give (tasks, 2).")
         inside = np.hypot(*goal.T) <= REACH
         if not inside.all():
-            raise ValueError(f"goal {goal[~inside][0].tolist()} is outside the room; it must be within {REACH} of the middle (0, 0).")
+            raise ValueError(
+                f"goal {goal[~inside][0].tolist()} is outside the room; it must be within {REACH} of the middle (0, 0)."
+            )
 
 
 # ---- in plain scalars, for compiled code: also what a searcher knows of the motion ----

@@ -30,6 +30,7 @@ _MODULES = (
     "artefacts",
     "display",
     "envs",
+    "pixels",
     "probing",
     "protocols",
     "recipes",

@@ -3,6 +3,8 @@
 from adkit.lazy import lazily
 
 _WHERE = {
+    "GoalSearch": "goal_search",
+    "PoseQLearning": "pose_q_learning",
     "QLearning": "q_learning",
     "UCB": "bandits",
     "ThompsonSampling": "bandits",

@@ -19,7 +19,7 @@ from adkit.model import CausalTransformer
 from adkit.probing import ablate_head, attention_rollout
 from adkit.protocols import Env
 from adkit.sources import Random
-from adkit.tables import optimal_returns
+from adkit.tables import has_optimum, optimal_returns
 from adkit.taps import edit, record
 from adkit.tokens import kept, window_starts
 
@@ -123,7 +123,7 @@ class EpisodeAttention(anywidget.AnyWidget):
             return about
         if env is not None:
             tasks = lifetime.task_values[lifetime.task]
-            if hasattr(env, "tables"):
+            if has_optimum(env):
                 about["optimum"] = float(optimal_returns(env, tasks)[0])
             about["random"] = float(collect(env, tasks, Random(), episodes=8, lifetimes=50).returns.mean())
         numbers = {

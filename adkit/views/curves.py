@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from adkit.display import as_png, with_picture
 from adkit.histories import Histories
 from adkit.protocols import Env
-from adkit.tables import optimal_returns
+from adkit.tables import has_optimum, optimal_returns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def learning_curves(
 ) -> Figure:
     """Return per episode of several histories on the same axes, with a 95% band over tasks and lifetimes.
 
-    `env` with tables adds the optimum as a line. `x="steps"` counts environment steps instead of episodes;
+    `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps instead of episodes;
     subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
     """
     if not histories:
@@ -116,8 +116,16 @@ def learning_curves(
         returns = history.returns
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
+<<<<<<< HEAD
         _add_curve(figure, i, name, at, mean, mean - error, mean + error)
     if env is not None and hasattr(env, "tables"):
+=======
+        band = {"x": np.r_[at, at[::-1]], "y": np.r_[mean + error, (mean - error)[::-1]], "fill": "toself", "mode": "none"}
+        figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
+        line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
+        figure.add_scatter(x=at, y=mean, mode="lines", name=name, line=line, legendgroup=name)
+    if env is not None and has_optimum(env):
+>>>>>>> 28191b121a2f33b8b3e8246f939cfb7d2a9d3eed
         last = max(trace.x.max() for trace in figure.data)
         optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
         figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})

@@ -3,6 +3,7 @@
 from adkit.lazy import lazily
 
 _WHERE = {
+    "ActorCritic": "actor_critic",
     "QLearning": "q_learning",
     "UCB": "ucb",
     "PosteriorSampling": "posterior_sampling",

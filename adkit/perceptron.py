@@ -36,7 +36,7 @@ def inputs(spec: EnvSpec, agent: str) -> int:
 def encode(spec: EnvSpec, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Observations (..., *obs_shape) as (row, value): (..., C) int32 and float32."""
     if spec.cardinality:
-        row = np.asarray(obs).astype(np.int32) + np.cumsum((0, *spec.cardinality[:-1]), dtype=np.int32)
+        row = np.ascontiguousarray(np.asarray(obs, np.int32) + np.cumsum((0, *spec.cardinality[:-1]), dtype=np.int32))
         return row, np.ones(row.shape, np.float32)
     value = np.asarray(obs, np.float32)
     value = np.ascontiguousarray(value.reshape(*value.shape[: value.ndim - len(spec.obs_shape)], -1))

@@ -36,15 +36,15 @@ class ActorCritic:
     """Units in each."""
     lr: float = 3e-3
     """Step size of Adam (b1 0.9, b2 0.999, eps 1e-6)."""
-    gamma: float = 0.95
+    gamma: float = 0.9
     """Discount, in [0, 1)."""
     lam: float = 0.95
     """Lambda of the advantages, in [0, 1]: 0 trusts the value, 1 only the rewards."""
-    entropy: float = 0.01
+    entropy: float = 0.03
     """Weight of the entropy bonus."""
     value_weight: float = 0.5
     """Weight of the squared value error."""
-    unroll: int = 20
+    unroll: int = 5
     """Steps between updates."""
     actors: int = 1
     """Copies of the environment the learner acts in at once. More than one needs tables; only the first leaves a history."""
@@ -56,7 +56,7 @@ class ActorCritic:
         if not 0 <= self.lr < math.inf:
             raise ValueError(f"lr={self.lr}; a step size is at least 0. Try lr=3e-3.")
         if not 0 <= self.gamma < 1:
-            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.95.")
+            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
         if not 0 <= self.lam <= 1:
             raise ValueError(f"lam={self.lam}; lambda lies in [0, 1]. Try lam=0.95.")
         for name in ("entropy", "value_weight"):

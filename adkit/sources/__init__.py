@@ -4,6 +4,7 @@ from adkit.lazy import lazily
 
 _WHERE = {
     "ActorCritic": "actor_critic",
+    "DQN": "dqn",
     "QLearning": "q_learning",
     "UCB": "ucb",
     "PosteriorSampling": "posterior_sampling",

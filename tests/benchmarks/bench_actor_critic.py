@@ -22,7 +22,7 @@ sb3 = pytest.importorskip("stable_baselines3", reason="no Stable-Baselines3 to c
 
 ENV = ad.envs.DarkRoom()
 SIZE, HORIZON, EPISODES = ENV.size, ENV.spec.horizon, 500
-TASKS = ENV.tasks()[[10, 24, 43, 68]]  # at 6, 4, 2 and 4 steps from the centre
+TASKS = ENV.tasks()[[10, 24, 43]]  # at 6, 4 and 4 steps from the centre
 LEARNERS = 256
 SOURCE = ad.sources.ActorCritic()
 
@@ -58,7 +58,8 @@ def alike(seed: int, goal: tuple[int, int]) -> tuple[sb3.A2C, Room]:
     net = {"net_arch": [c.width] * c.layers, "activation_fn": torch.nn.ReLU, "optimizer_class": torch.optim.Adam}
     learner = sb3.A2C(
         "MlpPolicy", room, learning_rate=c.lr, n_steps=c.unroll, gamma=c.gamma, gae_lambda=c.lam, ent_coef=c.entropy,
-        vf_coef=c.value_weight, use_rms_prop=False, policy_kwargs=net | {"optimizer_kwargs": {"eps": 1e-6}}, seed=seed, device="cpu",
+        vf_coef=c.value_weight, use_rms_prop=False, seed=seed, device="cpu",
+        policy_kwargs=net | {"optimizer_kwargs": {"eps": 1e-6}},
     )  # fmt: skip
     return learner, room
 
@@ -111,11 +112,11 @@ def test_speed_against_stable_baselines():
 
 
 def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
-    """10,000 steps on each of four goals: the last 50 episodes, and all of them, with intervals over goals and learners."""
+    """10,000 steps on each of three goals: the last 50 episodes, and all of them, with intervals over goals and learners."""
     with one_core():
-        mine = ad.collect(ENV, TASKS, SOURCE, episodes=EPISODES, lifetimes=LEARNERS // len(TASKS)).returns
+        mine = ad.collect(ENV, TASKS, SOURCE, episodes=EPISODES, lifetimes=64).returns
         curves = {"Stable-Baselines3, our hyperparameters": [], "Stable-Baselines3, its own": []}
-        for (name, curve), make in zip(curves.items(), (alike, itself), strict=True):
+        for curve, make in zip(curves.values(), (alike, itself), strict=True):
             for seed, goal in enumerate(TASKS["goal"]):
                 learner, room = make(seed, goal)
                 learner.learn(EPISODES * HORIZON)

@@ -1,11 +1,12 @@
 """Worlds with one difficulty each, written as a user would write their own: 20 lines, no base class."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from adkit import tables
-from adkit.protocols import EnvSpec, Tasks
+from adkit.protocols import EnvSpec, Step, Tasks
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,31 @@ class OneFault:
 
     def step(self, state, given, action, rng):
         return tables.step(self, state, given, action, rng)
+
+
+class LineState(NamedTuple):
+    x: np.ndarray
+    time: np.ndarray
+
+
+@dataclass(frozen=True)
+class Line:
+    """A walk on [-1, 1] that only real numbers describe, and no table: reward 1 for every step that ends at the task's side."""
+
+    spec = EnvSpec("Line", n_actions=3, horizon=10, shape=(3,))
+
+    def tasks(self):
+        return Tasks({"side": np.array([-1.0, 1.0])})
+
+    def reset(self, given, rng):
+        x = 0.4 * rng.uniform() - 0.2
+        return LineState(x, np.zeros(len(x), int)), self._see(x)
+
+    def step(self, state, given, action, rng):
+        x = (state.x + 0.25 * (action.astype(int) - 1)).clip(-1, 1)
+        truncated = state.time == self.spec.horizon - 1
+        reward = (x * given["side"] > 0.7).astype(np.float32)
+        return LineState(x, state.time + 1), Step(self._see(x), reward, np.zeros(len(x), bool), truncated)
+
+    def _see(self, x):
+        return np.stack([x, x**2, np.ones_like(x)], 1).astype(np.float32)

@@ -5,6 +5,8 @@ from adkit.lazy import lazily
 _WHERE = {
     "GoalSearch": "goal_search",
     "PoseQLearning": "pose_q_learning",
+    "ActorCritic": "actor_critic",
+    "DQN": "dqn",
     "QLearning": "q_learning",
     "UCB": "bandits",
     "ThompsonSampling": "bandits",

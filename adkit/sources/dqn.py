@@ -1,0 +1,259 @@
+"""Deep Q-learning with Q(lambda) (Mnih et al. 2015; Peng & Williams 1996): a network and a replay memory for every lifetime.
+
+What the paper distils from in the Watermaze (Laskin et al. 2022, Table 5), for observations a perceptron can read: coordinates
+and poses. It reads no pixels; where a world draws its images from a pose, it learns from the pose.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from adkit import perceptron
+from adkit.perceptron import adam, backward, forward, initialise, parts
+from adkit.protocols import EnvSpec, Transition
+from adkit.seeds import Rng, mix, uniform
+from adkit.tables import in_parallel
+
+EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
+SOURCE, START = np.uint64(0), np.uint64(1)  # draws of a replayed rollout: from all of memory or the newest; where it begins
+REPLAY = np.uint64(0xA0761D6478BD642F)  # sets the stream of replayed rollouts apart from that of actions
+GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2
+WORTH_SAYING = 2.0  # seconds per 1,000 steps
+
+
+@dataclass(frozen=True)
+class DQN:
+    """Epsilon-greedy on values learned from rollouts replayed out of the lifetime's own past.
+
+    The target of step t is G_t = r_t + gamma ((1 - lambda) max_a Q'(o_{t+1}, a) + lambda G_{t+1}), Q' being a copy of the network
+    that is renewed now and then; lambda is 0 at a rollout's end and at a truncation, and nothing follows a terminal. Peng's
+    form: what exploring did later is not cut out. Every `rollout - overlap` steps comes one update. `DQN.paper()` has Table 5.
+    """
+
+    layers: int = 2
+    """Hidden layers, ReLU."""
+    width: int = 32
+    """Units in each."""
+    lr: float = 3e-3
+    """Step size of Adam (b1 0.9, b2 0.999, eps 1e-6)."""
+    gamma: float = 0.9
+    """Discount, in [0, 1)."""
+    lam: float = 0.75
+    """Lambda of the targets, in [0, 1]: 0 is one-step Q-learning, 1 believes whole rollouts."""
+    epsilon: float = 0.05
+    """Probability of a random action."""
+    batch: int = 8
+    """Rollouts in an update."""
+    rollout: int = 10
+    """Steps in a rollout."""
+    overlap: int = 5
+    """Steps a rollout shares with the one before it: an update every `rollout - overlap` steps."""
+    capacity: int = 100_000
+    """Steps the replay memory holds, of each lifetime."""
+    offline: float = 0.7
+    """Share of the rollouts drawn from all of the memory; the others are the newest there is."""
+    target_update: int = 50
+    """Updates after which the target network is renewed."""
+    clip: float = 10.0
+    """Longest gradient."""
+
+    def __post_init__(self):
+        for name in ("layers", "width", "batch", "rollout", "capacity", "target_update"):
+            if not (isinstance(value := getattr(self, name), int) and value >= 1):
+                raise ValueError(f"{name}={value!r}; give a whole number of at least 1.")
+        if not 0 <= self.lr < math.inf:
+            raise ValueError(f"lr={self.lr}; a step size is at least 0. Try lr=3e-3.")
+        if not 0 <= self.gamma < 1:
+            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
+        for name in ("lam", "epsilon", "offline"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}; it lies in [0, 1].")
+        if not (isinstance(self.overlap, int) and 0 <= self.overlap < self.rollout):
+            raise ValueError(f"overlap={self.overlap!r}; rollouts of {self.rollout} steps overlap by 0 to {self.rollout - 1}.")
+        if self.capacity < self.rollout:
+            raise ValueError(f"capacity={self.capacity}; the memory must hold at least one rollout of {self.rollout} steps.")
+        if not self.clip > 0:
+            raise ValueError(f"clip={self.clip}; the longest gradient is positive. For no limit, clip=float('inf').")
+
+    @staticmethod
+    def paper() -> DQN:
+        """Laskin et al. (2022), Table 5, but for its image encoder (here 2 x 64) and its 16 actors (a lifetime is one stream)."""
+        return DQN(
+            layers=2, width=64, lr=1e-4, gamma=0.9, lam=0.75, epsilon=0.01, batch=8, rollout=40, overlap=31, capacity=100_000,
+            offline=0.7, target_update=50, clip=10.0,
+        )  # fmt: skip
+
+    def start(self, spec: EnvSpec, rng: Rng) -> DQNLearner:
+        return DQNLearner(self, spec, rng)
+
+    @property
+    def every(self) -> int:
+        """Steps between updates."""
+        return self.rollout - self.overlap
+
+
+class DQNLearner:
+    """N deep Q-learners in lock step: `weights` and `target` are (N, parameters), `memory` a ring of the newest steps."""
+
+    def __init__(self, config: DQN, spec: EnvSpec, rng: Rng):
+        self.config, self.spec, self.rng, self.t = config, spec, rng, 0
+        self.shape = perceptron.inputs(spec, "DQN"), config.layers, config.width, spec.n_actions
+        sizes = spec.cardinality or ()
+        self.offsets = np.cumsum((0, *sizes[:-1]) if sizes else (), dtype=np.int64)  # none: the observation is the input
+        active = len(sizes) or self.shape[0]
+        self.weights, self.m, self.v = np.zeros((3, len(rng), perceptron.count(self.shape)), np.float32)
+        _initialise_all(self.weights, self.shape, active, rng.keys)
+        self.target = self.weights.copy()
+        self.memory = _memory(len(rng), config.capacity, active)
+        self._say_what_it_costs(active)
+
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return _act_all(self.weights, self.shape, self.offsets, _flat(obs), self.config.epsilon, self.rng.keys, self.t)
+
+    def update(self, transition: Transition) -> None:
+        obs, following, action, reward, end = (values[:, self.t % self.config.capacity] for values in self.memory)
+        obs[:], following[:] = _flat(transition.obs), _flat(transition.next_obs)
+        action[:], reward[:] = transition.action, transition.reward
+        end[:] = np.where(transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON))
+        self.t += 1
+        if self.t >= self.config.rollout and self.t % self.config.every == 0:
+            learned = self.weights, self.target, self.m, self.v, self.memory, self.rng.keys
+            in_parallel(_learn_all, len(self.weights), *learned, *self._settings, self.t)
+
+    @property
+    def _settings(self) -> tuple:
+        c = self.config
+        hyper = c.lr, np.float32(c.gamma), np.float32(c.lam), c.offline, c.clip if math.isfinite(c.clip) else 0.0
+        return self.shape, self.offsets, hyper, c.batch, c.rollout, c.every, c.target_update
+
+    def _say_what_it_costs(self, active: int) -> None:
+        """Time one update of one lifetime, and print what 1,000 steps of all of them will take, if that is long."""
+        rollout = self.config.rollout
+        spare = *(x[:1].copy() for x in (self.weights, self.target, self.m, self.v)), _memory(1, rollout, active)
+        seconds = []
+        for _ in range(2):  # the first may compile
+            began = time.perf_counter()
+            _learn_all(0, 1, *spare, self.rng.keys[:1], *self._settings, rollout)
+            seconds.append(time.perf_counter() - began)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        step, n = seconds[1] / self.config.every, len(self.rng)
+        total = 1000 * step * n / min(cores, n)
+        if total > WORTH_SAYING:
+            print(
+                f"DQN: about {total:.2g} s per 1,000 steps of {n} lifetimes on {min(cores, n)} cores ({step * 1e6:.0f} us a step). "
+                "A smaller width, batch or overlap makes it cheaper.",
+                flush=True,
+            )
+
+
+def _memory(n: int, capacity: int, active: int) -> tuple[np.ndarray, ...]:
+    """Observation, next observation (N, capacity, C), action, reward, end (N, capacity). Untouched pages cost nothing."""
+    obs, following = (np.zeros((n, capacity, active), np.float32) for _ in range(2))
+    action, end = (np.zeros((n, capacity), np.uint8) for _ in range(2))
+    return obs, following, action, np.zeros((n, capacity), np.float32), end
+
+
+def _flat(obs: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(obs, dtype=np.float32).reshape(len(obs), -1)
+
+
+@njit(cache=True)
+def _encode(obs, offsets, row, value):
+    """An observation (C,) as the network's (row, value): see adkit.perceptron."""
+    for c in range(len(obs)):
+        if len(offsets):
+            row[c], value[c] = offsets[c] + int(obs[c]), 1
+        else:
+            row[c], value[c] = c, obs[c]
+
+
+@njit(cache=True)
+def _targets(reward, end, best, gamma, lam, g):
+    """Q(lambda) targets g of a rollout, from max_a Q'(o_{t+1}, a) in `best`."""
+    last = len(g) - 1
+    for t in range(last, -1, -1):
+        g[t] = reward[t]
+        if end[t] == GOES_ON and t < last:
+            g[t] += gamma * ((np.float32(1) - lam) * best[t] + lam * g[t + 1])
+        elif end[t] != TERMINATED:  # truncated still bootstraps
+            g[t] += gamma * best[t]
+
+
+@njit(cache=True, nogil=True)
+def _learn_all(
+    begin, end_n, weights, target, m, v, memory, keys, shape, offsets, hyper, batch, rollout, every, target_update, t
+):  # fmt: skip
+    obs, following, action, reward, end = memory
+    lr, gamma, lam, offline, clip = hyper
+    (_, layers, width, outputs), size = shape, batch * rollout
+    capacity, active = obs.shape[1], obs.shape[2]
+    stored, step = min(t, capacity), (t - rollout) // every + 1
+    row, value = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
+    row_t, value_t = np.empty(active, np.int32), np.empty(active, np.float32)
+    h, y = np.empty((size, layers, width), np.float32), np.empty((size, outputs), np.float32)
+    h_t, y_t = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
+    paid, ends = np.empty(rollout, np.float32), np.empty(rollout, np.uint8)
+    best, g = np.empty(rollout, np.float32), np.empty(rollout, np.float32)
+    dy, gradient = np.empty((size, outputs), np.float32), np.empty(weights.shape[1], np.float32)
+    for n in range(begin, end_n):
+        embed, hidden, head = parts(weights[n], shape)
+        embed_t, hidden_t, head_t = parts(target[n], shape)
+        key = mix(keys[n] ^ REPLAY)
+        dy[:] = 0
+        for i in range(batch):
+            draw, start = np.uint64(t * batch + i), stored - rollout
+            if uniform(key, draw, SOURCE) < offline:
+                start = int(uniform(key, draw, START) * (stored - rollout + 1))
+            for j in range(rollout):
+                b, at = i * rollout + j, (t - stored + start + j) % capacity
+                _encode(obs[n, at], offsets, row[b], value[b])
+                _encode(following[n, at], offsets, row_t, value_t)
+                forward(embed, hidden, head, row[b], value[b], h[b], y[b])
+                forward(embed_t, hidden_t, head_t, row_t, value_t, h_t, y_t)
+                paid[j], ends[j], best[j] = reward[n, at], end[n, at], y_t.max()
+            _targets(paid, ends, best, gamma, lam, g)
+            for j in range(rollout):
+                b, a = i * rollout + j, action[n, (t - stored + start + j) % capacity]
+                dy[b, a] = (y[b, a] - g[j]) / size
+        backward(weights[n], shape, row, value, h, dy, gradient)
+        adam(weights[n], gradient, m[n], v[n], lr, step, clip)
+        if step % target_update == 0:
+            target[n] = weights[n]
+
+
+@njit(cache=True)
+def _initialise_all(weights, shape, active, keys):
+    for n in range(len(keys)):
+        initialise(weights[n], shape, active, keys[n])
+
+
+@njit(cache=True)
+def _act_all(weights, shape, offsets, obs, epsilon, keys, t):
+    (_, layers, width, outputs), active = shape, obs.shape[1]
+    row, value = np.empty(active, np.int32), np.empty(active, np.float32)
+    h, q = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
+    action, t = np.empty(len(keys), np.uint8), np.uint64(t)
+    for n in range(len(keys)):
+        if epsilon > 0 and uniform(keys[n], t, EXPLORE) < epsilon:
+            action[n] = int(uniform(keys[n], t, CHOOSE) * outputs)
+            continue
+        embed, hidden, head = parts(weights[n], shape)
+        _encode(obs[n], offsets, row, value)
+        forward(embed, hidden, head, row, value, h, q)
+        best, ties = q.max(), 0
+        for a in range(outputs):
+            ties += q[a] == best
+        chosen = int(uniform(keys[n], t, CHOOSE) * ties)  # at first all values are 0: ties are broken at random
+        for a in range(outputs):
+            if q[a] == best:
+                if chosen == 0:
+                    action[n] = a
+                    break
+                chosen -= 1
+    return action

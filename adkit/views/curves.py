@@ -116,16 +116,8 @@ def learning_curves(
         returns = history.returns
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
-<<<<<<< HEAD
         _add_curve(figure, i, name, at, mean, mean - error, mean + error)
-    if env is not None and hasattr(env, "tables"):
-=======
-        band = {"x": np.r_[at, at[::-1]], "y": np.r_[mean + error, (mean - error)[::-1]], "fill": "toself", "mode": "none"}
-        figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
-        line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-        figure.add_scatter(x=at, y=mean, mode="lines", name=name, line=line, legendgroup=name)
     if env is not None and has_optimum(env):
->>>>>>> 28191b121a2f33b8b3e8246f939cfb7d2a9d3eed
         last = max(trace.x.max() for trace in figure.data)
         optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
         figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})

@@ -99,7 +99,7 @@ RECIPES = {
     ),
     "bandit": Recipe(
         AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,
-        model={"context": 100}, training={"steps": 300, "batch": 32, "short_episodes": 30},
+        model={"context": 100}, training={"steps": 600, "batch": 32, "short_episodes": 30, "first": 1.0},
     ),
 }  # fmt: skip
 """By world; without a source named, the best there is."""

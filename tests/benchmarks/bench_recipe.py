@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_recipe.py --recipe "dark room, q-learning" --splits 3 --seeds 3
 
 Each run imports, collects histories on the training tasks, distils, and lets the frozen model live on held-out ones. Its
-clock starts when its process is spawned and stops when the distilled agent is evaluated; the controls come after that. Prints a table and
-writes `runs/recipe.csv`.
+clock starts when its process is spawned and stops when the distilled agent is evaluated; the controls come after that. Prints a
+table and writes `runs/recipe.csv`.
 """
 
 from __future__ import annotations

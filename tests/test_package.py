@@ -14,8 +14,8 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "pixels", "envs", "sources", "histories", "collect", "tokens",
-    "taps", "encoders", "model", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
+    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "pixels", "envs", "sources", "histories", "collect",
+    "tokens", "taps", "encoders", "model", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

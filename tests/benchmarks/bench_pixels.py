@@ -48,14 +48,12 @@ def test_share_of_a_training_step(monkeypatch):
         model = ad.CausalTransformer(seen.spec, context=200, layers=4, heads=4, width=64)
         ad.distill(model, seen, steps=1, batch=32, short=0)
         shares, steps = [], []
-        for _ in range(5):
+        for _ in range(3):
             spent[0] = 0.0
             seconds = ad.distill(model, seen, steps=2, batch=32, short=0)["seconds"].iloc[-1]
             shares.append(100 * spent[0] / seconds)
             steps.append(500 * seconds)
-        say(
-            f"training at {size[0]}x{size[1]}: {statistics.median(steps):.0f} ms a step of 32 x 200, {torch.get_num_threads()} threads"
-        )
+        say(f"training at {size}: {statistics.median(steps):.0f} ms a step of 32 x 200, {torch.get_num_threads()} threads")
         try:
             bound(f"drawing, share of a training step at {size[0]}x{size[1]}", shares, "%", 15)
         except AssertionError as error:

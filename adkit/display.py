@@ -115,7 +115,7 @@ def painted(size: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float
 
 
 def _circle(x: float, y: float, radius: float) -> list:
-    return [[x + radius * np.cos(angle), y + radius * np.sin(angle)] for angle in np.linspace(0, 2 * np.pi, 33)]
+    return [[x + radius * np.cos(angle), y + radius * np.sin(angle)] for angle in np.linspace(0, 2 * np.pi, 49)]
 
 
 GLYPHS = {  # lines around (0, 0), in cells
@@ -123,8 +123,8 @@ GLYPHS = {  # lines around (0, 0), in cells
     "key": [_circle(-0.2, 0, 0.16), [(-0.04, 0), (0.38, 0), (0.38, 0.16)], [(0.22, 0), (0.22, 0.13)]],
     "door": [[(-0.24, 0.4), (-0.24, -0.4), (0.24, -0.4), (0.24, 0.4), (-0.24, 0.4)], _circle(0.12, 0.03, 0.04)],
     "platform": [_circle(0, 0, PLATFORM * ACROSS / 2)],
-    "best": [[(-0.38, -0.38), (0.38, -0.38), (0.38, 0.38), (-0.38, 0.38), (-0.38, -0.38)]],
 }
+GLYPHS["best"] = GLYPHS["goal"]
 
 
 def marks(lifetime) -> list[dict]:

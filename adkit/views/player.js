@@ -37,7 +37,7 @@ function render({ model, el }) {
   controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
   for (const life of lives) {
     life.heading = make("h4", {}, life.name);
-    life.room = adkit.canvas(lives.length > 2 ? 210 : 260, life.name);
+    life.room = adkit.canvas(kind === "arms" ? 52 : lives.length > 2 ? 210 : 260, life.name);
     life.curve = adkit.canvas(64, `return per episode of ${life.name}`);
     life.curve.classList.add("click");
     life.curve.onclick = (event) => jump(Math.round((event.offsetX / life.curve.clientWidth) * (E - 1)));

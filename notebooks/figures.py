@@ -122,6 +122,7 @@ def single_stream(seed: int):
     test, model = distilled(recipe, seed)
     yield "distilled", live(recipe, test, ad.InContext(model), 200, seed)
     yield "source", live(recipe, test, next(iter(recipe.sources)), recipe.episodes, seed)
+    yield "optimum", np.full((len(test), 1, 1), 2.0)
 
 
 def variant(name: str, changes: dict, episodes: int, seed: int):
@@ -187,29 +188,42 @@ def every_run() -> list[Run]:
 
 
 def work(experiment: str, setting: str, seed: int) -> tuple[pd.DataFrame, dict]:
-    """One run, in a process of its own: its curves, and what it cost."""
+    """One run, in a process of its own: its curves, and what it cost and came to."""
     import torch
 
     torch.set_num_threads(1)
     (run,) = (run for run in every_run() if (run.experiment, run.setting, run.seed) == (experiment, setting, seed))
-    wall, cpu, curves = time.perf_counter(), time.process_time(), []
+    wall, cpu, curves, lived = time.perf_counter(), time.process_time(), [], {}
     for curve, returns in run.live(seed):
+        lived[curve] = returns
         points = POINTS[returns.shape[2] >= POINTS]
         by_task = returns.mean(1)  # (task, episode)
         spread = by_task.std(0, ddof=1) / np.sqrt(len(by_task)) if len(by_task) > 1 else np.full(returns.shape[2], np.nan)
         columns = {"episode": points, "return": by_task.mean(0)[points - 1], "standard_error": spread[points - 1]}
         curves.append(pd.DataFrame(columns).assign(curve=curve, last10=by_task[:, -10:].mean()))
-    cost = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    return pd.concat(curves), cost
+    about = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    if {"distilled", "source", "optimum"} <= set(lived):
+        about |= data_efficiency(lived["source"], lived["distilled"], 0.8 * lived["optimum"].mean())
+    return pd.concat(curves), about
 
 
-def keep(run: Run, curves: pd.DataFrame, cost: dict, out: Path) -> None:
+def data_efficiency(source: np.ndarray, distilled: np.ndarray, target: float) -> dict[str, float]:
+    """Episodes of one lifetime until each reaches the target, and how many times fewer the distilled agent needs."""
+    ratio = ad.stats.speed_up(source, distilled, target)
+    episodes = {"source": ad.stats.episodes_to(source, target), "distilled": ad.stats.episodes_to(distilled, target)}
+    return {f"{name}_episodes": n for name, n in episodes.items()} | {f"ratio_{name}": v for name, v in ratio._asdict().items()}
+
+
+def keep(run: Run, curves: pd.DataFrame, about: dict, out: Path) -> None:
     """Put a run's rows into its experiment's table, in place of older ones; whole or not at all."""
-    path, costs = out / f"{run.experiment}.csv", out / "runs.csv"
     mine = {"setting": run.setting, "seed": run.seed}
-    _replace(path, curves.assign(**mine)[[*mine, "curve", "episode", "return", "standard_error", "last10"]], mine)
+    _replace(
+        out / f"{run.experiment}.csv",
+        curves.assign(**mine)[[*mine, "curve", "episode", "return", "standard_error", "last10"]],
+        mine,
+    )
     mine = {"experiment": run.experiment} | mine
-    _replace(costs, pd.DataFrame([mine | {"key": run.key} | cost]), mine)
+    _replace(out / "runs.csv", pd.DataFrame([mine | {"key": run.key} | about]), mine)
 
 
 def _replace(path: Path, rows: pd.DataFrame, of: dict) -> None:
@@ -256,12 +270,12 @@ def main(arguments: list[str] | None = None) -> int:
                 failed += 1
                 print(f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
                 continue
-            curves, cost = future.result()
-            keep(run, curves, cost, given.out)
+            curves, about = future.result()
+            keep(run, curves, about, given.out)
             late = curves.groupby("curve", sort=False)["last10"].first()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
             print(
-                f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {cost['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
+                f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
             )
 
 

@@ -101,9 +101,12 @@ def test_property_05_the_recorded_path_equals_the_fast_path(env, model, historie
 
 
 @pytest.mark.parametrize("memory", ["lifetime", "episode"])
-@pytest.mark.parametrize("world", ["room", "lake"])
+@pytest.mark.parametrize("world", ["room", "lake", "maze"])
 def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, world):
-    """Twelve episodes: the window of four fills and is cut three times over. In the lake episodes end early."""
+    """Twelve episodes: the window of four fills and is cut three times over. In the lake episodes end early; the maze is seen."""
+    if world == "maze":
+        env = ad.envs.Watermaze(horizon=16, view=(8, 12), ends="platform")
+        model = scrambled(ad.CausalTransformer(env.spec, context=64, layers=2, heads=2, width=16))
     if world == "lake":
         env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8)
         model = scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16))

@@ -18,7 +18,10 @@ EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to expl
 
 @dataclass(frozen=True)
 class PoseQLearning:
-    """Epsilon-greedy Q-learning over bins of (x, y, heading), for worlds that pay once: it learns up to the first reward."""
+    """Epsilon-greedy Q-learning over bins of (x, y, heading), for worlds that pay once.
+
+    What follows an episode's first reward is not learned from.
+    """
 
     bins: tuple[int, int, int] = (10, 10, 8)
     """Bins of x and y over [-1, 1], and of the heading around the circle."""

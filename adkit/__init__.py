@@ -22,6 +22,7 @@ _WHERE = {
     "edit": "taps",
     "CausalTransformer": "model",
     "distill": "distill",
+    "distill_encoder": "distill",
     "InContext": "incontext",
     "RECIPES": "recipes",
     "setup_notebook": "notebook",

@@ -50,8 +50,8 @@ class CausalTransformer(nn.Module):
 
         `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it.
         """
-        position = torch.arange(tokens.action.shape[1], device=tokens.action.device)
-        position = position[None] if cache is None else cache.begin[:, None] + position
+        position = torch.arange(tokens.action.shape[1], device=tokens.action.device)[None] if tokens.slot is None else tokens.slot
+        position = position if cache is None else cache.begin[:, None] + position
         x = self.embed(self.embed_tokens(tokens, position, dtype or torch.float32))  # (B, S, D)
         mask = self._mask(tokens, x.dtype) if cache is None else cache.mask(position)
         for layer, block in enumerate(self.blocks):
@@ -73,8 +73,8 @@ class CausalTransformer(nn.Module):
 
     def on_device(self, tokens: Tokens) -> Tokens:
         """The tokens as tensors where the model is."""
-        valid = None if tokens.valid is None else torch.as_tensor(tokens.valid).to(self.device)
-        return Tokens(*(torch.as_tensor(v).to(self.device) for v in (tokens.obs, tokens.action, tokens.reward)), valid)
+        parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
+        return Tokens(*(None if values is None else torch.as_tensor(values).to(self.device) for values in parts))
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this model reads and acts as `spec` wants."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adkit.collect import collect
-from adkit.distill import distill
-from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom
+from adkit.distill import distill, distill_encoder
+from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.protocols import Agent, Env, Tasks
-from adkit.sources import UCB, PosteriorSampling, QLearning
+from adkit.sources import UCB, GoalSearch, PosteriorSampling, QLearning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,8 @@ class Recipe:
     """Of `CausalTransformer`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Of `distill`."""
+    teacher: Mapping[str, Any] | None = None
+    """Of `distill`, for a model that is shown the poses and is trained first; the encoder of pictures then learns from it."""
 
     def split(self, seed: int) -> tuple[Tasks, Tasks]:
         """Training and held-out tasks, drawn anew for each seed and thinned to `train_tasks` and `test_tasks`."""
@@ -69,7 +71,13 @@ class Recipe:
     def distil(self, histories: Histories, seed: int) -> tuple[CausalTransformer, pd.DataFrame]:
         """A model of these histories, and its training log. Its window is no longer than the histories."""
         context = min(self.model.get("context", 200), histories.n_episodes * self.env.spec.horizon)
-        model = CausalTransformer(self.env.spec, **{**self.model, "context": context}, seed=seed)
+        make = lambda spec: CausalTransformer(spec, **{**self.model, "context": context}, seed=seed)
+        model = make(self.env.spec)
+        if self.teacher:
+            poses = histories.seen_as("pose")
+            teacher = make(poses.spec)
+            distill(teacher, poses, seed=seed, **self.teacher)
+            distill_encoder(model, teacher, histories, seed=seed)
         return model, distill(model, histories, seed=seed, **self.training)
 
 
@@ -100,6 +108,11 @@ RECIPES = {
     "bandit": Recipe(
         AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,
         model={"context": 100}, training={"steps": 600, "batch": 32, "short_episodes": 30, "first": 1.0},
+    ),
+    "watermaze": Recipe(
+        Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
+        model={"context": 800, "layers": 4}, teacher={"steps": 800, "batch": 24, "short_episodes": 4},
+        training={"steps": 200, "batch": 24, "short": 0.0, "lr": 1e-3, "matrix_lr": 0.005},
     ),
 }  # fmt: skip
 """By world; without a source named, the best there is."""

@@ -23,6 +23,9 @@ _WHERE = {
     "CausalTransformer": "model",
     "distill": "distill",
     "InContext": "incontext",
+    "RecurrentPolicy": "recurrent",
+    "RL2": "rl2",
+    "train_rl2": "rl2",
     "setup_notebook": "notebook",
 }
 _MODULES = (

@@ -15,7 +15,7 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "perceptron", "envs", "sources", "histories", "collect",
-    "tokens", "taps", "model", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
+    "tokens", "taps", "model", "recurrent", "rl2", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

@@ -25,6 +25,9 @@ _WHERE = {
     "distill_encoder": "distill",
     "InContext": "incontext",
     "RECIPES": "recipes",
+    "RecurrentPolicy": "recurrent",
+    "RL2": "rl2",
+    "train_rl2": "rl2",
     "setup_notebook": "notebook",
 }
 _MODULES = (

@@ -1,0 +1,117 @@
+"""A recurrent policy: what it knows of a task is its state, carried from step to step and from episode to episode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_weights
+from safetensors.torch import save as save_weights
+from torch import nn
+from torch.nn import functional as F
+
+from adkit import artefacts
+from adkit.protocols import EnvSpec
+
+KIND = "recurrent policy"
+
+
+class RecurrentPolicy(nn.Module):
+    """A GRU that reads (observation, previous action, previous reward, first) and gives action logits and a value.
+
+    Discrete observations are factored, one table per coordinate; a lifetime begins with a state of zeros.
+    """
+
+    def __init__(self, spec: EnvSpec, width: int = 64, seed: int = 0):
+        super().__init__()
+        if not (isinstance(width, int) and width >= 1):
+            raise ValueError(f"width={width!r}; give a whole number of units, such as 64.")
+        self.spec, self.config = spec, {"width": width, "seed": seed}
+        cardinality = spec.cardinality or ()
+        tokens = *cardinality, spec.n_actions + 1, 2  # the action before the first is one of its own
+        self.table = nn.Parameter(torch.empty(sum(tokens), 3 * width))
+        self.register_buffer("offsets", torch.tensor([sum(tokens[:i]) for i in range(len(tokens))]), persistent=False)
+        self.vector = None if cardinality else nn.Linear(math.prod(spec.obs_shape), 3 * width, bias=False)
+        self.reward = nn.Parameter(torch.empty(3 * width))
+        self.recurrent = nn.Linear(width, 3 * width)
+        self.logits, self.value = nn.Linear(width, spec.n_actions), nn.Linear(width, 1)
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            std = 0.0 if name.startswith(("logits", "value")) or name.endswith("bias") else parameter.shape[-1] ** -0.5
+            nn.init.normal_(parameter, std=0.5 if name in ("table", "reward") else std, generator=generator)
+
+    def forward(self, obs, action, reward, first, state) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One step of N lifetimes: logits (N, A), values (N,), and the state (N, D) that goes on.
+
+        obs (N, *obs_shape); previous action (N,), n_actions before the first; previous reward (N,); first (N,).
+        """
+        rows = torch.stack([action, first], -1)
+        if self.vector is None:
+            rows = torch.cat([obs, rows], -1)
+        x = F.embedding_bag(rows + self.offsets, self.table, mode="sum")  # (N, 3 D)
+        if self.vector is not None:
+            x = x + self.vector(obs.flatten(1))
+        x = x + reward[:, None] * self.reward
+        reset, update, new = x.chunk(3, -1)
+        h_reset, h_update, h_new = self.recurrent(state).chunk(3, -1)
+        update = (update + h_update).sigmoid()
+        new = (new + (reset + h_reset).sigmoid() * h_new).tanh()
+        state = new + update * (state - new)
+        return self.logits(state), self.value(state)[:, 0], state
+
+    def check_spec(self, spec: EnvSpec) -> None:
+        """Raise ValueError unless this policy reads and acts as `spec` wants; any horizon will do."""
+        for name in ("n_actions", "cardinality", "shape"):
+            mine, theirs = getattr(self.spec, name), getattr(spec, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"this policy was made for {self.spec.name} with {name}={mine}, and this is {spec.name} with "
+                    f"{name}={theirs}; train one there with train_rl2(RecurrentPolicy(env.spec), env, tasks)."
+                )
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write weights (safetensors) and a hashed manifest, whole or not at all."""
+        weights = save_weights({name: value.detach().contiguous() for name, value in self.state_dict().items()})
+        about = {"spec": asdict(self.spec), "config": self.config}
+        return artefacts.save(path, KIND, {"weights.safetensors": weights}, about, overwrite)
+
+    @staticmethod
+    def load(path: str | Path) -> RecurrentPolicy:
+        """Read and verify what `save` wrote."""
+        files, about = artefacts.load(path, KIND)
+        try:
+            model = RecurrentPolicy(EnvSpec(**about["spec"]), **about["config"])
+            model.load_state_dict(load_weights(files["weights.safetensors"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise artefacts.ArtefactError(f"{path} does not hold a complete policy: {error}.") from error
+        return model
+
+    def __repr__(self) -> str:
+        size = sum(parameter.numel() for parameter in self.parameters())
+        return f"RecurrentPolicy({self.spec.name}, width={self.config['width']}, seed={self.config['seed']}): {size:,} parameters"
+
+
+class Seen(NamedTuple):
+    """What N lifetimes know at a step besides their state, as arrays: `RecurrentPolicy.forward` reads it as tensors."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    """(N,) the previous action; n_actions before a lifetime's first."""
+    reward: np.ndarray
+    """(N,) the previous reward, also that of the episode before."""
+    first: np.ndarray
+    """(N,) whether an episode opens here."""
+
+    @staticmethod
+    def nothing(spec: EnvSpec, obs: np.ndarray) -> Seen:
+        """At the first step of lives."""
+        n = len(obs)
+        return Seen(obs, np.full(n, spec.n_actions), np.zeros(n, np.float32), np.ones(n, bool))
+
+    def tensors(self, spec: EnvSpec, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+        obs, action, reward, first = (torch.as_tensor(np.ascontiguousarray(values)) for values in self)
+        return obs.long() if spec.cardinality else obs.to(dtype), action.long(), reward.to(dtype), first.long()

@@ -109,6 +109,10 @@ RECIPES = {
         AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,
         model={"context": 100}, training={"steps": 600, "batch": 32, "short_episodes": 30, "first": 1.0},
     ),
+    "permuted dark room": Recipe(
+        DarkRoom(permuted=True), {QLearning(): 1}, episodes=500, every=25, held_out=("actions",), train_tasks=4000,
+        model={"layers": 4}, training={"steps": 900, "batch": 48},
+    ),
     "watermaze": Recipe(
         Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
         model={"context": 800, "layers": 4}, teacher={"steps": 800, "batch": 24, "short_episodes": 4},

@@ -28,7 +28,9 @@ import adkit as ad
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "paper_figures"
 SEEDS = (0, 1, 2)
-POINTS = np.unique(np.round(np.geomspace(1, 2000, 60)).astype(int))  # episodes, counted from 1, whose return is kept
+SHIPPED = {"key to door": "key_to_door", "hard": "hard", "watermaze": "watermaze"}  # the Dark Room's is made by notebook 02
+POINTS = np.unique(np.r_[np.round(np.geomspace(1, 2000, 50)), 10, 20, 30, 50, 100, 200, 300, 500, 1000].astype(int))
+"""Episodes, counted from 1, whose return is kept."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,32 @@ def distilled(recipe: ad.recipes.Recipe, seed: int, only: slice | None = None):
     return test, model
 
 
+def practised(recipe: ad.recipes.Recipe, seed: int, **training) -> ad.RL2:
+    """RL2 on the recipe's training tasks."""
+    policy = ad.RecurrentPolicy(recipe.env.spec, seed=seed)
+    ad.train_rl2(policy, recipe.env, recipe.split(seed)[0], seed=seed, **training)
+    return ad.RL2(policy)
+
+
 def live(recipe, tasks, agent, episodes: int, seed: int, lifetimes: int = 1) -> np.ndarray:
     """(task, lifetime, episode) returns, on randomness that no training run has seen."""
     return ad.collect(recipe.env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=10_000 + seed).returns
+
+
+def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episodes: int = 20) -> None:
+    """Keep the first seed's model and a few of its rollouts in data/, for whoever has no time to train one."""
+    if seed == 0:
+        model.save(OUT.parent / world / "ad", overwrite=True)
+        rollouts = ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1)
+        rollouts.save(OUT.parent / world / "rollouts", overwrite=True)
 
 
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
     recipe = ad.RECIPES[name]
     test, model = distilled(recipe, seed)
+    if name in SHIPPED:
+        ship(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
     yield "distilled", run(ad.InContext(model))
     yield "amnesiac", run(ad.InContext(model, memory="episode"))
@@ -77,25 +96,29 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     yield "random", run(ad.sources.Random())
     if "posterior" in type(next(iter(recipe.sources))).__name__.lower():
         yield "systematic explorer", run(ad.sources.SystematicExplorer())
-    _, expert = distilled(recipe, seed, only=slice(-max(2, recipe.episodes // recipe.every // 6), None))
+    _, expert = distilled(recipe, seed, only=slice(-max(2, recipe.episodes // recipe.every // 4), None))
     yield "expert distillation", run(ad.InContext(expert))
+    if name in ("dark room", "key to door"):
+        yield "RL2", run(practised(recipe, seed))
     yield "optimum", np.repeat(ad.optimal_returns(recipe.env, test)[:, None, None], episodes, axis=2)
 
 
 def bandit(seed: int):
-    """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere."""
+    """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere. Returns add up."""
     recipe = ad.RECIPES["bandit"]
-    _, model = distilled(recipe, seed)
+    test, model = distilled(recipe, seed)
+    ship("bandit", model, recipe.env, test, seed, episodes=100)
     _, expert = distilled(recipe, seed, only=slice(-50, None))
+    rl2 = practised(recipe, seed, steps=4_000_000, episodes_per_lifetime=100)
     for bias in ("odd", "even", "uniform"):
         env = replace(recipe.env, bias=bias, seed=77 + seed)  # other bandits than those of training
-        agents = {"distilled": ad.InContext(model), "expert distillation": ad.InContext(expert)}
+        agents = {"distilled": ad.InContext(model), "expert distillation": ad.InContext(expert), "RL2": rl2}
         agents |= {"source": next(iter(recipe.sources)), "UCB1": ad.sources.UCB(), "Thompson": ad.sources.ThompsonSampling()}
         agents |= {"random": ad.sources.Random()}
         tasks = env.tasks()[:400]
         for name, agent in agents.items():
-            yield f"{bias}: {name}", ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns
-        yield f"{bias}: optimum", np.repeat(ad.optimal_returns(env, tasks)[:, None, None], 100, axis=2)
+            yield f"{bias}: {name}", ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns.cumsum(2)
+        yield f"{bias}: optimum", ad.optimal_returns(env, tasks)[:, None, None] * np.arange(1, 101)
 
 
 def prompting(seed: int):
@@ -123,6 +146,18 @@ def single_stream(seed: int):
     yield "distilled", live(recipe, test, ad.InContext(model), 200, seed)
     yield "source", live(recipe, test, next(iter(recipe.sources)), recipe.episodes, seed)
     yield "optimum", np.full((len(test), 1, 1), 2.0)
+
+
+def permuted(seed: int):
+    """Actions that mean something else in every task: a model that has met this, and one that has not."""
+    plain, mixed = ad.RECIPES["dark room, q-learning"], ad.RECIPES["permuted dark room"]
+    _, model = distilled(plain, seed)
+    test, relabelled = distilled(mixed, seed)
+    usual = test.replace(actions=np.tile(np.arange(5), (len(test), 1)))
+    for name, tasks in (("permuted", test), ("usual", usual)):
+        for trained, frozen in (("trained without", model), ("trained with", relabelled)):
+            yield f"{name} actions, {trained}", live(mixed, tasks, ad.InContext(frozen), 50, seed)
+        yield f"{name} actions, source", live(mixed, tasks, next(iter(mixed.sources)), mixed.episodes, seed)
 
 
 def variant(name: str, changes: dict, episodes: int, seed: int):
@@ -175,6 +210,7 @@ def every_run() -> list[Run]:
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
     for seed in SEEDS[:2]:
+        runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
         runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
         runs.append(Run("single stream", "", seed, single_stream, repr(SINGLE_STREAM)))
         for experiment, (name, episodes, settings) in VARIANTS.items():

@@ -93,18 +93,19 @@ def _render(begin, end, pose, table, texture, background, rays, out):
         picture = out[n]
         picture[:] = background
         for j in range(width):
-            first, last = max(0, int(np.ceil(top[j]))), min(height, int(np.ceil(bottom[j])))
-            down = np.float32(tall) / (bottom[j] - top[j])
-            v = (np.float32(first) - top[j]) * down
-            column, bright = texture[where[j]], light[j]
-            at = np.uint64(3 * (first * width + j))
-            for _ in range(first, last):
-                texel = column[np.uint64(min(np.int32(v), tall - 1))]
-                v += down
-                picture[at] = table[np.uint64(np.int32(texel[0] * bright))]
-                picture[at + np.uint64(1)] = table[np.uint64(np.int32(texel[1] * bright))]
-                picture[at + np.uint64(2)] = table[np.uint64(np.int32(texel[2] * bright))]
-                at += np.uint64(3 * width)
+            i, texel_rows = max(0, int(np.ceil(top[j]))), (bottom[j] - top[j]) / np.float32(tall)
+            at = np.uint64(3 * (i * width + j))
+            for v in range(tall):
+                end_row = min(height, int(np.ceil(top[j] + texel_rows * np.float32(v + 1))))
+                if end_row > i:
+                    texel, bright = texture[where[j], v], light[j]
+                    red = table[np.uint64(np.int32(texel[0] * bright))]
+                    green = table[np.uint64(np.int32(texel[1] * bright))]
+                    blue = table[np.uint64(np.int32(texel[2] * bright))]
+                    for _ in range(i, end_row):
+                        picture[at], picture[at + np.uint64(1)], picture[at + np.uint64(2)] = red, green, blue
+                        at += np.uint64(3 * width)
+                    i = end_row
 
 
 def _rays(width: int) -> np.ndarray:

@@ -136,6 +136,7 @@ def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
         (lambda: pixels.render(np.ones(3)), "outside the room"),
         (lambda: pixels.render(np.zeros(3), dtype="int8"), """dtype='int8'; pictures come as "uint8\""""),
         (lambda: ad.EnvSpec("x", 2, 5, cardinality=(3,), view="pose"), "only poses"),
+        (lambda: ad.EnvSpec("x", 2, 5, shape=(3,), view=5), "view=5; give"),
         (lambda: ad.sources.GoalSearch(noise=2), "noise=2; a probability"),
         (lambda: ad.sources.GoalSearch(cells=3), "cells=3; give 24 to 256"),
         (lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "this is DarkRoom; PosteriorSampling"),

@@ -223,6 +223,26 @@ def test_the_search_never_rules_out_the_truth(maze):
         assert learner.possible[np.arange(50), *cell.T].all()
 
 
+def test_the_search_begins_anew_when_the_platform_is_moved(maze):
+    """Thirty lifetimes, 150 steps on one platform and 600 on another; at both ends most episodes take a straight way."""
+    tasks, rng = maze.tasks()[:30], ad.Rng.of(0, "x", np.arange(30))
+    learner, first = ad.sources.GoalSearch().start(maze.spec, rng), np.ones(30, bool)
+    state, obs = maze.reset(tasks, rng)
+    paid = []
+    for t in range(750):
+        here = tasks if t < 150 else tasks.replace(goal=-tasks["goal"])
+        action = learner.act(obs, first)
+        state, step = maze.step(state, here, action, rng.at(t))
+        learner.update(ad.Transition(obs, action, *step[1:], step.obs))
+        paid.append(step.reward)
+        first = step.terminated | step.truncated
+        fresh, _ = maze.reset(here, rng.at(t))
+        pose, time, found = (np.where(first.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(state, fresh, strict=True))
+        state, obs = type(state)(pose, time, found), pose
+    paid = np.array(paid)
+    assert paid[120:150].mean() > 0.12 and paid[150:180].mean() < 0.02 and (paid[-60:].mean(0) > 0.08).mean() > 0.9
+
+
 def test_q_learning_on_binned_poses_learns_from_scratch(maze):
     agent = ad.sources.PoseQLearning(exploration_episodes=60)
     returns = ad.collect(maze, maze.tasks()[:24], agent, episodes=150).episode_returns

@@ -1,5 +1,6 @@
 """The Watermaze: its motion by hand, its pictures, its sources, and what a model may see of it."""
 
+import pickle
 from dataclasses import fields, replace
 
 import gymnasium
@@ -188,6 +189,24 @@ def test_models_get_the_very_same_pictures(poses):
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         drawn = picture.draw(torch.as_tensor(poses), dtype)
         assert drawn.dtype == dtype and torch.equal(drawn.float(), torch.as_tensor(exact))
+
+
+def test_pictures_in_use_are_never_drawn_over(poses):
+    picture, there = encoder(ad.envs.Watermaze().spec, 8), torch.as_tensor(poses)
+    for dtype in (torch.float32, torch.bfloat16):
+        first, kept = picture.draw(there, dtype), picture.draw(there, dtype).clone()
+        second = picture.draw(-there, dtype)
+        assert torch.equal(first, kept) and not torch.equal(first, second)
+        place = second.data_ptr()
+        del second
+        assert picture.draw(there[:9], dtype).data_ptr() == place  # and memory is used again
+    assert len(pickle.dumps(picture)) < 4.1 * sum(parameter.numel() for parameter in picture.parameters())  # it does not travel
+    both = picture(there, torch.float32).sum() + picture(-there, torch.float32).sum()
+    both.backward()
+    together, picture.inner.weight.grad = picture.inner.weight.grad.clone(), None
+    for pose in (there, -there):
+        picture(pose, torch.float32).sum().backward()
+    torch.testing.assert_close(together, picture.inner.weight.grad)
 
 
 def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):

@@ -6,6 +6,7 @@ Where the view is a picture or nothing, no number of the pose gets past this fil
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -76,8 +77,19 @@ class Picture(nn.Module):
 
     def draw(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Pictures (n, H, W, 3) in [-2, 2), written as `dtype` by the renderer itself and put where the poses are."""
-        poses = obs.detach().cpu().numpy()
-        if dtype != torch.bfloat16:
-            return torch.from_numpy(pixels.render(poses, self.size, "float32")).to(obs.device, dtype)
-        bits = pixels.render(poses, self.size, "bfloat16").view(np.int16)
-        return torch.from_numpy(bits).view(torch.bfloat16).to(obs.device)
+        kind = "bfloat16" if dtype == torch.bfloat16 else "float32"
+        paper = self._paper(len(obs) * self.inner.in_features, pixels.TABLES[kind].dtype)
+        drawn = pixels.render(obs.detach().cpu().numpy(), self.size, kind, paper)
+        self.paper = paper
+        tensor = torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16) if kind == "bfloat16" else torch.from_numpy(drawn)
+        return tensor.to(obs.device, dtype)
+
+    def _paper(self, n: int, dtype: np.dtype) -> np.ndarray:
+        """Memory for n numbers: the last pictures', if no tensor (a gradient's, another thread's) holds them any more."""
+        paper = self.__dict__.pop("paper", None)  # at once, so that no two threads get the same
+        free = paper is not None and paper.dtype == dtype and len(paper) >= n and sys.getrefcount(paper) == 2
+        return paper if free else np.empty(n, dtype)
+
+    def __getstate__(self) -> dict:
+        """A copy of the model, or one sent to another process, comes without that memory."""
+        return {name: value for name, value in self.__dict__.items() if name != "paper"}

@@ -57,10 +57,10 @@ class EnvSpec:
         if self.view is not None:
             if self.shape != (3,):
                 raise ValueError(f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed.")
-            if isinstance(self.view, str) and self.view not in ("pose", "nothing"):
-                raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
-            if not isinstance(self.view, str):
-                object.__setattr__(self, "view", tuple(self.view))
+            if self.view not in ("pose", "nothing"):
+                if isinstance(self.view, str) or np.shape(self.view) != (2,):
+                    raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
+                object.__setattr__(self, "view", tuple(int(n) for n in self.view))
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The Watermaze: its motion by hand, its pictures, its sources, and what a model may see of it."""
 
+import pickle
 from dataclasses import fields, replace
 
 import gymnasium
@@ -136,6 +137,7 @@ def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
         (lambda: pixels.render(np.ones(3)), "outside the room"),
         (lambda: pixels.render(np.zeros(3), dtype="int8"), """dtype='int8'; pictures come as "uint8\""""),
         (lambda: ad.EnvSpec("x", 2, 5, cardinality=(3,), view="pose"), "only poses"),
+        (lambda: ad.EnvSpec("x", 2, 5, shape=(3,), view=5), "view=5; give"),
         (lambda: ad.sources.GoalSearch(noise=2), "noise=2; a probability"),
         (lambda: ad.sources.GoalSearch(cells=3), "cells=3; give 24 to 256"),
         (lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "this is DarkRoom; PosteriorSampling"),
@@ -189,6 +191,24 @@ def test_models_get_the_very_same_pictures(poses):
         assert drawn.dtype == dtype and torch.equal(drawn.float(), torch.as_tensor(exact))
 
 
+def test_pictures_in_use_are_never_drawn_over(poses):
+    picture, there = encoder(ad.envs.Watermaze().spec, 8), torch.as_tensor(poses)
+    for dtype in (torch.float32, torch.bfloat16):
+        first, kept = picture.draw(there, dtype), picture.draw(there, dtype).clone()
+        second = picture.draw(-there, dtype)
+        assert torch.equal(first, kept) and not torch.equal(first, second)
+        place = second.data_ptr()
+        del second
+        assert picture.draw(there[:9], dtype).data_ptr() == place  # and memory is used again
+    assert len(pickle.dumps(picture)) < 4.1 * sum(parameter.numel() for parameter in picture.parameters())  # it does not travel
+    both = picture(there, torch.float32).sum() + picture(-there, torch.float32).sum()
+    both.backward()
+    together, picture.inner.weight.grad = picture.inner.weight.grad.clone(), None
+    for pose in (there, -there):
+        picture(pose, torch.float32).sum().backward()
+    torch.testing.assert_close(together, picture.inner.weight.grad)
+
+
 def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):
     searches.save(tmp_path / "h")
     frame = np.prod((*searches.spec.view, 3))
@@ -220,6 +240,26 @@ def test_the_search_never_rules_out_the_truth(maze):
         learner.update(ad.Transition(obs, action, *step[1:], step.obs))
         obs = step.obs
         assert learner.possible[np.arange(50), *cell.T].all()
+
+
+def test_the_search_begins_anew_when_the_platform_is_moved(maze):
+    """Thirty lifetimes, 150 steps on one platform and 600 on another; at both ends most episodes take a straight way."""
+    tasks, rng = maze.tasks()[:30], ad.Rng.of(0, "x", np.arange(30))
+    learner, first = ad.sources.GoalSearch().start(maze.spec, rng), np.ones(30, bool)
+    state, obs = maze.reset(tasks, rng)
+    paid = []
+    for t in range(750):
+        here = tasks if t < 150 else tasks.replace(goal=-tasks["goal"])
+        action = learner.act(obs, first)
+        state, step = maze.step(state, here, action, rng.at(t))
+        learner.update(ad.Transition(obs, action, *step[1:], step.obs))
+        paid.append(step.reward)
+        first = step.terminated | step.truncated
+        fresh, _ = maze.reset(here, rng.at(t))
+        pose, time, found = (np.where(first.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(state, fresh, strict=True))
+        state, obs = type(state)(pose, time, found), pose
+    paid = np.array(paid)
+    assert paid[120:150].mean() > 0.12 and paid[150:180].mean() < 0.02 and (paid[-60:].mean(0) > 0.08).mean() > 0.9
 
 
 def test_q_learning_on_binned_poses_learns_from_scratch(maze):

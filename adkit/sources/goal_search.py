@@ -49,14 +49,16 @@ class GoalSearcher:
         self.config, self.n_actions, self.rng, self.t = config, spec.n_actions, rng, 0
         middle = _middle(np.arange(config.cells), config.cells)
         radius, slack = np.hypot(middle[:, None], middle), _slack(config.cells)
-        self.possible = np.tile((radius > RING[0] - slack) & (radius < RING[1] + slack), (len(rng), 1, 1))
+        self.prior = (radius > RING[0] - slack) & (radius < RING[1] + slack)
+        self.possible = np.tile(self.prior, (len(rng), 1, 1))
         self.target, self.found = np.full((len(rng), 2), -1), np.zeros(len(rng), bool)
         self.open = np.ones(len(rng), bool)  # the platform was not yet reached in this episode: not being paid says something
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.open |= first
         self.target[first & ~self.found] = -1
-        return _act_all(self.possible, self.target, obs, self.config.noise, self.n_actions, self.rng.keys, np.uint64(self.t))
+        noise, keys = self.config.noise, self.rng.keys
+        return _act_all(self.prior, self.possible, self.target, obs, noise, self.n_actions, keys, np.uint64(self.t))
 
     def update(self, transition: Transition) -> None:
         paid = transition.reward > 0
@@ -78,10 +80,12 @@ def _slack(cells):
 
 
 @njit(cache=True)
-def _act_all(possible, target, pose, noise, n_actions, keys, t):
+def _act_all(prior, possible, target, pose, noise, n_actions, keys, t):
     action, cells = np.empty(len(pose), np.uint8), possible.shape[1]
     for n in range(len(pose)):
         if target[n, 0] < 0:
+            if not possible[n].any():  # it was moved: begin anew
+                possible[n] = prior
             target[n] = _sample(possible[n], keys[n], t)
         if noise > 0 and uniform(keys[n], t, NOISE) < noise:
             action[n] = int(uniform(keys[n], t, CHOOSE) * n_actions)
@@ -93,7 +97,7 @@ def _act_all(possible, target, pose, noise, n_actions, keys, t):
 
 @njit(cache=True)
 def _sample(possible, key, t):
-    """A possible cell, each equally likely. There always is one: the platform's own is never ruled out."""
+    """A possible cell, each equally likely. Unless the platform is moved there always is one: its own is never ruled out."""
     flat = possible.ravel()
     skip = int(uniform(key, t, SAMPLE) * flat.sum())
     for m in range(len(flat)):
@@ -122,6 +126,7 @@ def _learn_all(possible, target, found, open, pose, paid):
         ruled_out = not possible[n, target[n, 0], target[n, 1]]
         if found[n] and (news or ruled_out):
             target[n] = _central(possible[n], x, y)
+            found[n] = target[n, 0] >= 0
         elif ruled_out:
             target[n] = -1
 
@@ -134,13 +139,13 @@ def _cells(x, far, cells):
 
 @njit(cache=True)
 def _central(possible, x, y):
-    """The possible cell closest to the middle of all possible ones, of a platform found close to (x, y)."""
+    """The possible cell closest to the middle of all possible ones, of a platform found close to (x, y); -1 if there is none."""
     cells, count, i_sum, j_sum = len(possible), 0, 0, 0
     for i in _cells(x, 4 * PLATFORM, cells):
         for j in _cells(y, 4 * PLATFORM, cells):
             if possible[i, j]:
                 count, i_sum, j_sum = count + 1, i_sum + i, j_sum + j
-    best, chosen = np.inf, (0, 0)
+    best, chosen = np.inf, (-1, -1)
     for i in _cells(x, 4 * PLATFORM, cells):
         for j in _cells(y, 4 * PLATFORM, cells):
             if possible[i, j]:

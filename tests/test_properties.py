@@ -36,8 +36,12 @@ def test_property_01_future_tokens_never_change_past_logits(model, histories, cu
 
 
 @pytest.mark.parametrize(
-    "agent", [ad.sources.QLearning(exploration_episodes=5), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer()]
-)
+    "agent",
+    [
+        ad.sources.QLearning(exploration_episodes=5), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer(),
+        ad.sources.ActorCritic(), ad.sources.DQN(width=8),
+    ],
+)  # fmt: skip
 def test_property_02_a_lifetime_is_identical_in_any_batch_driver_and_executor(env, agent):
     live = lambda tasks, lifetimes, **how: ad.collect(env, tasks, agent, episodes=10, lifetimes=lifetimes, seed=3, **how)
     tasks = env.tasks()[4:12]

@@ -10,7 +10,7 @@ from adkit import rl2
 from adkit.recurrent import Seen
 from adkit.testing import check_agent
 
-QUICK = dict(steps=60_000, lifetimes=64, episodes_per_lifetime=4, unroll=8, lr=1e-2)
+QUICK = dict(steps=60_000, lifetimes=64, episodes_per_lifetime=4, unroll=8, lr=1e-2, gamma=0.9)
 
 
 def a_policy(spec, width=12):
@@ -131,17 +131,16 @@ def test_it_learns_what_only_memory_across_episodes_can_know():
         return ad.stats.bootstrap(returns[:, :, 1:].mean(2), draws=500)
 
     assert late({}).low > 3.9
-    assert late({}, memory="episode").high < 3.75
+    assert late({}, memory="episode").estimate < 3.65, "with the first step of every episode a guess, 3.5 is the most"
     assert late({"lr": 0.0}).high < 2.5
 
 
-def test_it_improves_over_a_lifetime_on_goals_it_never_saw():
-    env = ad.envs.DarkRoom(size=5, horizon=10)
-    train, test = env.tasks().split(0.8, seed=0)
+def test_it_improves_over_a_lifetime_and_without_memory_does_not():
+    """On goals it trained on; what it makes of others is for bench_rl2.py, which trains for long enough."""
+    env = ad.envs.DarkRoom(size=4, horizon=8)
     model = ad.RecurrentPolicy(env.spec, width=32)
-    log = ad.train_rl2(model, env, train, steps=600_000, lifetimes=128, episodes_per_lifetime=6)
-    returns = ad.collect(env, test, ad.RL2(model), episodes=6, lifetimes=20, seed=1).returns
-    random = ad.collect(env, test, ad.sources.Random(), episodes=6, lifetimes=20, seed=1).returns
-    assert log["last"].iloc[-1] > log["first"].iloc[-1] > log["first"].iloc[0]
-    assert returns[:, :, -1].mean() > 3 * random.mean()
-    assert ad.stats.improvement(returns, share=0.2).low > 0.5
+    log = ad.train_rl2(model, env, env.tasks(), steps=250_000, lifetimes=64, episodes_per_lifetime=5, lr=1e-2)
+    live = lambda **how: ad.collect(env, env.tasks(), ad.RL2(model, **how), episodes=5, lifetimes=20, seed=1).returns
+    remembering, amnesiac = (ad.stats.improvement(live(memory=m), share=0.2) for m in ("lifetime", "episode"))
+    assert log["last"].iloc[-1] > 1.5 * log["last"].iloc[0]
+    assert remembering.low > 0.7 and remembering.low > amnesiac.high and amnesiac.low < 0 < amnesiac.high

@@ -115,7 +115,7 @@ RECIPES = {
     ),
     "watermaze": Recipe(
         Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
-        model={"context": 800, "layers": 4}, teacher={"steps": 800, "batch": 24, "short_episodes": 4},
+        model={"context": 600, "layers": 4}, teacher={"steps": 900, "batch": 24, "short_episodes": 4},
         training={"steps": 200, "batch": 24, "short": 0.0, "lr": 1e-3, "matrix_lr": 0.005},
     ),
 }  # fmt: skip

@@ -93,10 +93,14 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
 
 
 def pack(tokens: Tokens, target: np.ndarray) -> tuple[Tokens, np.ndarray]:
-    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was."""
+    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was.
+
+    Windows that are more than twice as long as they are on average lose their ends: all others would be padded to them.
+    """
     if tokens.valid is None:
         return tokens, target
-    order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : tokens.valid.sum(1).max()]
+    lengths = tokens.valid.sum(1)
+    order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : min(lengths.max(), int(2 * lengths.mean()))]
     take = lambda values: np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), axis=1)
     return Tokens(*(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order), take(target)
 

@@ -313,6 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
             )
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ RECIPES = {
     "key to door, q-learning": Recipe(
         DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},
         episodes=200, every=10, share=0.3,
-        model={"context": 400, "layers": 4}, training={"steps": 900, "batch": 12, "short_episodes": 2},
+        model={"context": 400, "layers": 4}, training={"steps": 1200, "batch": 12, "short_episodes": 2},
     ),
     "hard": Recipe(
         DarkRoom(size=17, reward="once"), {FAST: 24}, episodes=36,

@@ -101,10 +101,10 @@ def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(two_runs, t
     assert figures.main(out) == 0 and len(pd.read_csv(tmp_path / "runs.csv")) == 3, "in place of the older"
 
 
-def test_an_unknown_experiment_is_refused(two_runs, capsys):
+def test_a_text_that_no_run_has_is_refused(two_runs, capsys):
     with pytest.raises(SystemExit):
         figures.main(["fall"])
-    assert "no experiment 'fall'; there are rise" in capsys.readouterr().err
+    assert "no run has 'fall' in its name; --list shows them all" in capsys.readouterr().err
 
 
 def test_every_run_of_the_paper_figures_has_a_name_of_its_own():

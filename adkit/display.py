@@ -13,6 +13,9 @@ import numpy as np
 
 VIEWS = Path(__file__).parent / "views"
 ATTENTION, CURSOR, REWARD, GOOD = "#0072B2", "#D55E00", "#E69F00", "#009E73"  # Okabe & Ito, as in common.js
+ACROSS = 20  # cells across the map of a round room, whose radius is 1
+PLATFORM = 0.12  # the radius of the Watermaze's
+NOSE = 1.4  # cells: how far a heading points
 
 
 def script(name: str) -> str:
@@ -55,18 +58,88 @@ view.render({{ model: adkit.offline({safe}), el: document.getElementById("view")
     return path
 
 
+# ---- maps ----
+
+
+def map_kind(lifetime) -> str | None:
+    """How a lifetime's world is drawn: a "grid" of cells, a "round" room, a row of "arms", or not at all."""
+    spec = lifetime.spec
+    if spec.view is not None:
+        return "round"
+    if spec.cardinality and len(spec.cardinality) == 2:
+        return "grid"
+    return "arms" if "means" in lifetime.task_values.columns and spec.cardinality == (1,) else None
+
+
+def map_size(lifetime) -> tuple[int, int]:
+    """(columns, rows) of its map; (0, 0) if there is none."""
+    sizes = {"round": (ACROSS, ACROSS), "grid": lifetime.spec.cardinality, "arms": (lifetime.spec.n_actions, 1), None: (0, 0)}
+    columns, rows = sizes[map_kind(lifetime)]
+    return int(columns), int(rows)
+
+
 def token_cells(lifetime) -> np.ndarray:
-    """(E, H + 1, 2) where each token of one lifetime was seen; an episode's last is where its last action led."""
-    obs = lifetime.arrays["obs"][0]
+    """(E, H + 1, 2) where on its map each token of one lifetime was seen, in cells; an episode's last is where its last action led.
+
+    In a round room cells have fractions; among arms it is the one just pulled, and -1 before.
+    """
+    obs, kind = lifetime.arrays["obs"][0], map_kind(lifetime)
+    if kind == "arms":
+        pulled = np.concatenate([np.full_like(obs[:, :1, 0], -1, np.int16), lifetime.arrays["action"][0]], axis=1)
+        return np.stack([pulled, np.minimum(pulled, 0)], axis=-1)
     cells = np.concatenate([obs, np.zeros_like(obs[:, :1])], axis=1)
     cells[np.arange(len(cells)), lifetime.length[0]] = lifetime.arrays["final_obs"][0]
-    return cells
+    return in_cells(cells) if kind == "round" else cells
 
 
-def goal_cell(lifetime) -> list[int] | None:
-    """The (x, y) of the lifetime's goal, if its task has one."""
-    goal = lifetime.task_values["goal"][0] if len(lifetime) and "goal" in lifetime.task_values.columns else None
-    return [int(v) for v in goal] if np.shape(goal) == (2,) else None
+def in_cells(place: np.ndarray) -> np.ndarray:
+    """Places (..., 2 or more) in a round room as cells (..., 2) of its map: y points down there."""
+    return (place[..., :2] * [1, -1] + 1) * (ACROSS / 2) - 0.5
+
+
+def headings(lifetime) -> np.ndarray:
+    """(E, H + 1) radians where poses have them, else nothing."""
+    if map_kind(lifetime) != "round":
+        return np.zeros(0)
+    turned = np.pad(lifetime.arrays["obs"][0, :, :, 2], [(0, 0), (0, 1)])
+    turned[np.arange(len(turned)), lifetime.length[0]] = lifetime.arrays["final_obs"][0, :, 2]
+    return turned
+
+
+def painted(size: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float = 1.0) -> np.ndarray:
+    """(columns, rows) how often, or with how much weight, cells (n, 2) were visited; those before the first pull are on no map."""
+    counts, at = np.zeros(size), np.rint(cells).astype(int)
+    there = at[:, 0] >= 0
+    np.add.at(counts, tuple(at[there].T), np.broadcast_to(weight, len(at))[there])
+    return counts
+
+
+def _circle(x: float, y: float, radius: float) -> list:
+    return [[x + radius * np.cos(angle), y + radius * np.sin(angle)] for angle in np.linspace(0, 2 * np.pi, 49)]
+
+
+GLYPHS = {  # lines around (0, 0), in cells
+    "goal": [[(-0.38, -0.38), (0.38, -0.38), (0.38, 0.38), (-0.38, 0.38), (-0.38, -0.38)]],
+    "key": [_circle(-0.2, 0, 0.16), [(-0.04, 0), (0.38, 0), (0.38, 0.16)], [(0.22, 0), (0.22, 0.13)]],
+    "door": [[(-0.24, 0.4), (-0.24, -0.4), (0.24, -0.4), (0.24, 0.4), (-0.24, 0.4)], _circle(0.12, 0.03, 0.04)],
+    "platform": [_circle(0, 0, PLATFORM * ACROSS / 2)],
+}
+GLYPHS["best"] = GLYPHS["goal"]
+
+
+def marks(lifetime) -> list[dict]:
+    """What is hidden in the lifetime's world: name, place (x, y) in cells, and the lines of its glyph there."""
+    kind, columns = map_kind(lifetime), lifetime.task_values.columns
+    if not len(lifetime) or kind is None:
+        return []
+    if kind == "arms":
+        found = {"best": (int(columns["means"][0].argmax()), 0)}
+    elif kind == "round":
+        found = {"platform": in_cells(columns["goal"][0])} if "goal" in columns else {}
+    else:
+        found = {name: columns[name][0] for name in ("goal", "key", "door") if name in columns and columns[name].shape[1:] == (2,)}
+    lines = lambda name, x, y: [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
+    return [{"name": name, "x": float(x), "y": float(y), "lines": lines(name, x, y)} for name, (x, y) in found.items()]
 
 
 # ---- still pictures ----
@@ -82,16 +155,32 @@ def as_png(canvas) -> bytes:
     return buffer.getvalue()
 
 
-def draw_room(ax, painted: np.ndarray, path: np.ndarray, goal=None) -> None:
-    """A room (columns, rows) with its cells painted, x to the right and y downwards, and the way (t, 2) walked so far."""
+def draw_room(ax, painted: np.ndarray, path: np.ndarray, marks=(), kind: str = "grid", heading: float | None = None) -> None:
+    """A map (columns, rows) with its cells painted, x to the right and y downwards, and the way (t, 2) walked so far."""
     columns, rows = painted.shape
+    if kind == "round":
+        centre = (np.array(painted.shape) - 1) / 2
+        outside = np.hypot(*(np.indices(painted.shape) - centre[:, None, None])) > columns / 2
+        painted = np.ma.array(painted, mask=outside)
+        ax.plot(*np.array(_circle(*centre, columns / 2)).T, color="#777777", linewidth=1.5)
+        ax.axis("off")
     ax.imshow(painted.T, cmap="Blues", vmin=0, vmax=max(painted.max(), 1e-9) * 1.2, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
     ax.set_xticks(np.arange(-0.5, columns), [])
     ax.set_yticks(np.arange(-0.5, rows), [])
     ax.grid(color="#c4c9cf", linewidth=0.6)
     ax.tick_params(length=0)
+    if kind == "arms":
+        for arm, pulls in enumerate(painted[:, 0]):
+            ax.text(arm, 0.8, f"{pulls:g}", ha="center", fontsize=7)
+    for mark in marks:
+        for line in mark["lines"]:
+            ax.plot(*np.array(line).T, color=REWARD, linewidth=2)
+    path = path[path[:, 0] >= 0]
+    if not len(path):
+        return
     ax.plot(*path.T, color="#333333", linewidth=1.5)
     ax.plot(*path[0], "o", markerfacecolor="none", markeredgecolor=GOOD, markersize=11, markeredgewidth=2)
+    if heading is not None:
+        ahead = path[-1] + NOSE * np.array([np.cos(heading), -np.sin(heading)])
+        ax.plot(*np.stack([path[-1], ahead]).T, color=CURSOR, linewidth=3)
     ax.plot(*path[-1], "o", color=CURSOR, markersize=8)
-    if goal is not None:
-        ax.plot(*goal, "s", markerfacecolor="none", markeredgecolor=REWARD, markersize=16, markeredgewidth=2)

@@ -22,7 +22,7 @@ from adkit.incontext import InContext
 from adkit.model import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tokens import pad, sample_windows, tokenize
+from adkit.tokens import pack, pad, sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +103,46 @@ def distill(
     return _frame(log)
 
 
+def distill_encoder(
+    student: CausalTransformer,
+    teacher: CausalTransformer,
+    histories: Histories,
+    *,
+    steps: int = 800,
+    batch: int = 1024,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Make the student the teacher seen through other eyes: its weights, and an encoder that says what the teacher's says.
+
+    For a student that is shown pictures and a teacher that is shown the poses they are drawn from. Each step draws `batch`
+    poses of the histories. Privileged, in training only: what the student is shown at test time is its own view.
+    A row per step of the error, as a share of the variance.
+    """
+    for name in ("n_actions", "horizon", "shape"):
+        if getattr(student.spec, name) != getattr(teacher.spec, name):
+            raise ValueError(f"student and teacher differ in {name}; make both for one environment, apart from its view.")
+    mine, theirs = (model.embed_tokens.encoder for model in (student, teacher))
+    if mine is None or theirs is None:
+        raise ValueError(f"views {student.spec.view!r} and {teacher.spec.view!r}: both must be shown something.")
+    learned = {name: values for name, values in teacher.state_dict().items() if not name.startswith("embed_tokens.encoder")}
+    student.load_state_dict(learned, strict=False)
+    real = np.arange(histories.spec.horizon) < histories.length[..., None]
+    poses, optimizer = histories.arrays["obs"][real], torch.optim.AdamW(mine.parameters(), lr=lr, weight_decay=0.0)
+    log, draws, dtype = [], Rng.of(seed, "encoder", np.arange(batch)), _dtype("auto", student.device)
+    for step in tqdm(range(steps), desc="distill_encoder", disable=None, mininterval=0.5):
+        obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))]).to(student.device)
+        with torch.no_grad():
+            wanted = theirs(obs, torch.float32)
+        loss = F.mse_loss(mine(obs, dtype).float(), wanted) / wanted.var(0).mean()
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        log.append({"step": step + 1, "error": loss.item()})
+    return _frame(log)
+
+
 def _check(model: CausalTransformer, histories: Histories, steps: int, batch: int, lr: float, val) -> None:
     model.check_spec(histories.spec)
     for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
@@ -149,7 +189,7 @@ def _optimizers(model: CausalTransformer, lr: float, matrix_lr: float, weight_de
 
 def _loss(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0) -> torch.Tensor:
     """Mean cross-entropy of the source's actions, at every token that has one (Eq. 6)."""
-    tokens, target = pad(*tokenize(model.spec, windows), PADDING)
+    tokens, target = pad(*pack(*tokenize(model.spec, windows)), PADDING)
     logits = model(model.on_device(tokens), dtype=dtype)
     target = torch.as_tensor(target).to(model.device)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing)

@@ -6,7 +6,8 @@ from itertools import permutations
 
 import numpy as np
 
-from adkit.protocols import Tasks
+from adkit import tables
+from adkit.protocols import EnvSpec, Tasks
 
 MOVES = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])  # no-op, left, right, up, down, as (dx, dy)
 
@@ -48,6 +49,13 @@ def start(size: int, where: str) -> np.ndarray:
     if where == "random":
         return np.full(size**2, 1 / size**2)
     return (cells(size) == size // 2).all(1).astype(float)
+
+
+def search(spec: EnvSpec, size: int) -> tables.Tables:
+    """One stage of a task: something is hidden, a hypothesis for each cell. Arriving there pays 1 and ends the stage."""
+    led = reached(size, Tasks({"of": np.zeros(1)}), permuted=False)
+    found = led == np.arange(size**2)[:, None, None]
+    return tables.tables(spec, led[..., None], found[..., None], cells(size), start(size, "random"), terminated=found[..., None])
 
 
 def check(tasks: Tasks, things: tuple[str, ...], size: int, permuted: bool) -> None:

@@ -124,6 +124,10 @@ class Histories:
         index = lifetime[:, None], start[:, None] + np.arange(episodes)
         return {name: values[index] for name, values in self.arrays.items()}
 
+    def seen_as(self, view) -> Histories:
+        """The same poses for a model that is shown another `view` of them; see `EnvSpec.view`."""
+        return replace(self, spec=replace(self.spec, view=view))
+
     @staticmethod
     def concatenate(parts: Sequence[Histories]) -> Histories:
         """The lifetimes of several histories of one environment and episode numbering, grouped by task."""

@@ -34,7 +34,7 @@ class InContext:
     """Episodes that survive when the window is full; a third of it by default."""
     prompt: Histories | None = None
     """Somebody's histories to begin with (paper, Fig. 5): lifetime i, in `collect`'s task-major order, goes on from lifetime
-    i of the prompt, or of what fits: its last window - 1 episodes. The rollout holds only what is lived after it."""
+    i of the prompt, of at most window - 1 episodes. The rollout holds only what is lived after it."""
 
     def __post_init__(self):
         if self.memory not in ("lifetime", "episode"):
@@ -46,6 +46,12 @@ class InContext:
             self.model.check_spec(self.prompt.spec)
             if not self.prompt.n_episodes:
                 raise ValueError("the prompt has no episodes; leave it out.")
+            window = self.model.window
+            if self.prompt.n_episodes >= window:
+                raise ValueError(
+                    f"the prompt has {self.prompt.n_episodes} episodes and the model's window {window}, one of them the present; "
+                    f"give what can be remembered, such as prompt.episodes[-{window - 1}:]."
+                )
             if self.memory == "episode":
                 raise ValueError('memory="episode" forgets a prompt at the first reset; leave one of them out.')
 
@@ -95,7 +101,7 @@ class InContextLearner:
         self.episode, self.time = np.full(n, -1), np.zeros(n, int)  # episode in window, step in episode
         self.last = np.full(n, spec.n_actions), np.zeros(n, np.float32)  # previous action and reward
         if config.prompt is not None:
-            self._remember(config.prompt.episodes[1 - window :])
+            self._remember(config.prompt)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adkit import artefacts
+from adkit.encoders import Linear, encoder
 from adkit.protocols import EnvSpec
 from adkit.taps import Tap
 from adkit.tokens import Tokens, slots, window_episodes
@@ -49,9 +50,9 @@ class CausalTransformer(nn.Module):
 
         `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it.
         """
-        position = torch.arange(tokens.action.shape[1], device=tokens.action.device)
-        position = position[None] if cache is None else cache.begin[:, None] + position
-        x = self.embed(self.embed_tokens(tokens, position).to(dtype or torch.float32))  # (B, S, D)
+        position = torch.arange(tokens.action.shape[1], device=tokens.action.device)[None] if tokens.slot is None else tokens.slot
+        position = position if cache is None else cache.begin[:, None] + position
+        x = self.embed(self.embed_tokens(tokens, position, dtype or torch.float32))  # (B, S, D)
         mask = self._mask(tokens, x.dtype) if cache is None else cache.mask(position)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, None if cache is None else cache.layer(layer, position))
@@ -72,12 +73,12 @@ class CausalTransformer(nn.Module):
 
     def on_device(self, tokens: Tokens) -> Tokens:
         """The tokens as tensors where the model is."""
-        valid = None if tokens.valid is None else torch.as_tensor(tokens.valid).to(self.device)
-        return Tokens(*(torch.as_tensor(v).to(self.device) for v in (tokens.obs, tokens.action, tokens.reward)), valid)
+        parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
+        return Tokens(*(None if values is None else torch.as_tensor(values).to(self.device) for values in parts))
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this model reads and acts as `spec` wants."""
-        for name in ("n_actions", "horizon", "cardinality", "shape"):
+        for name in ("n_actions", "horizon", "cardinality", "shape", "view"):
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise ValueError(
@@ -113,16 +114,6 @@ def norm(x: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x, x.shape[-1:])
 
 
-class Linear(nn.Linear):
-    """A linear map, without bias, that computes in its input's dtype."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
-
-
 class Embedding(nn.Module):
     """Observation + previous action + previous reward + (episode in window, step in episode), summed.
 
@@ -135,24 +126,30 @@ class Embedding(nn.Module):
         cardinality = spec.cardinality or ()
         self.n_actions, self.slots = spec.n_actions, slots(spec)
         self.table = nn.Parameter(torch.empty(sum(cardinality) + spec.n_actions + 1, width))
-        self.vector = None if spec.cardinality else Linear(math.prod(spec.obs_shape), width)
+        self.discrete, self.encoder = spec.cardinality is not None, encoder(spec, width)
         self.reward = nn.Parameter(torch.empty(width))
         self.episode = nn.Parameter(torch.empty(window, width))
         self.step = nn.Parameter(torch.empty(self.slots, width))
         offsets = torch.tensor([sum(cardinality[:i]) for i in range(len(cardinality) + 1)])
         self.register_buffer("offsets", offsets, persistent=False)
 
-    def forward(self, tokens: Tokens, position: torch.Tensor) -> torch.Tensor:
-        """(B, S, D) for tokens at slots `position` (B or 1, S) of their windows."""
+    def forward(self, tokens: Tokens, position: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """(B, S, D) in `dtype` for tokens at slots `position` (B or 1, S) of their windows."""
         rows = tokens.action[..., None]
-        if self.vector is None:
+        if self.discrete:
             rows = torch.cat([tokens.obs.long(), rows], dim=-1)
         x = F.embedding_bag((rows + self.offsets).flatten(0, 1), self.table, mode="sum").unflatten(0, rows.shape[:2])
-        if self.vector is not None:
-            x = x + self.vector(tokens.obs.float().flatten(2))
         x = x + symlog(tokens.reward)[..., None] * self.reward
         episode = (position // self.slots).clamp(max=len(self.episode) - 1)  # beyond it is only padding
-        return x + (self.episode[episode] + self.step[position % self.slots])
+        x = (x + (self.episode[episode] + self.step[position % self.slots])).to(dtype)
+        return x if self.encoder is None else x + self._seen(tokens, dtype)
+
+    def _seen(self, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
+        """What the encoder makes of the observations (B, S, D); it looks only at slots that hold a token."""
+        if tokens.valid is None:
+            return self.encoder(tokens.obs.flatten(0, 1), dtype).unflatten(0, tokens.obs.shape[:2])
+        seen = torch.zeros(*tokens.valid.shape, self.table.shape[1], dtype=dtype, device=tokens.obs.device)
+        return seen.masked_scatter(tokens.valid[..., None], self.encoder(tokens.obs[tokens.valid], dtype).to(dtype))
 
 
 def symlog(x: torch.Tensor) -> torch.Tensor:

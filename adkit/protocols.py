@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class EnvSpec:
     """Values per observation coordinate, (9, 9) for a 9x9 room; None if observations are real vectors."""
     shape: tuple[int, ...] | None = None
     """Shape of a real-valued observation; leave None when `cardinality` is given."""
+    view: tuple[int, int] | Literal["pose", "nothing"] | None = None
+    """What a model is shown where observations are poses (x, y, heading): the (height, width) of a first-person picture, the
+    "pose" itself, or "nothing". Histories hold the poses whichever it is. None where observations are no poses."""
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -51,6 +54,13 @@ class EnvSpec:
                 object.__setattr__(self, name, tuple(int(n) for n in sizes))
                 if not sizes or min(sizes) < 1:
                     raise ValueError(f"{name}={sizes}: every entry must be at least 1, and there must be one.")
+        if self.view is not None:
+            if self.shape != (3,):
+                raise ValueError(f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed.")
+            if self.view not in ("pose", "nothing"):
+                if isinstance(self.view, str) or np.shape(self.view) != (2,):
+                    raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
+                object.__setattr__(self, "view", tuple(int(n) for n in self.view))
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

@@ -252,7 +252,19 @@ def _discounted_values(begin, end, tables, gamma, sweeps, q):
 
 
 def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
-    """(n,) the most undiscounted return an episode of each task can have on average, by backward induction."""
+    """(n,) the most undiscounted return an episode of each task can have on average, by backward induction.
+
+    An environment that is no table may say it itself, with a method of this name; `has_optimum` tells.
+    """
+    if not has_optimum(env):
+        raise ValueError(f"{env.spec.name} publishes neither tables nor optimal_returns(tasks), so its optimum is unknown.")
+    if hasattr(env, "optimal_returns"):
+        return env.optimal_returns(Tasks.of(tasks))
     table, row = of_rows(env, Tasks.of(tasks))
     value, _ = backward_induction(table, env.spec.horizon)
     return (value * np.diff(table.start, axis=1, prepend=0.0)).sum(1)[row]
+
+
+def has_optimum(env: Env) -> bool:
+    """Whether the optimum of this environment's tasks is known."""
+    return hasattr(env, "optimal_returns") or hasattr(env, "tables")

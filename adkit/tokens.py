@@ -30,6 +30,8 @@ class Tokens:
     """(B, S) float32: the previous reward, 0 at a restart."""
     valid: np.ndarray | None = None
     """(B, S) bool: slots that hold a token; None when all do."""
+    slot: np.ndarray | None = None
+    """(B, S) int64: the slot of its window that each token belongs to, once packed; None when that is its place."""
 
 
 def slots(spec: EnvSpec) -> int:
@@ -90,14 +92,27 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
     return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
 
 
+def pack(tokens: Tokens, target: np.ndarray) -> tuple[Tokens, np.ndarray]:
+    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was.
+
+    Windows that are more than twice as long as they are on average lose their ends: all others would be padded to them.
+    """
+    if tokens.valid is None:
+        return tokens, target
+    lengths = tokens.valid.sum(1)
+    order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : min(lengths.max(), int(2 * lengths.mean()))]
+    take = lambda values: np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), axis=1)
+    return Tokens(*(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order), take(target)
+
+
 def pad(tokens: Tokens, target: np.ndarray, multiple: int) -> tuple[Tokens, np.ndarray]:
     """A few empty slots at the end if they make up a multiple: later than every token, without a target, they change nothing."""
     more = -target.shape[1] % multiple
     if more > 0.05 * target.shape[1]:
         return tokens, target
     grow = lambda values, fill: np.pad(values, [(0, 0), (0, more)] + [(0, 0)] * (values.ndim - 2), constant_values=fill)
-    valid = None if tokens.valid is None else grow(tokens.valid, False)
-    return Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid), grow(target, NO_TARGET)
+    valid, slot = (None if values is None else grow(values, 0) for values in (tokens.valid, tokens.slot))
+    return Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid, slot), grow(target, NO_TARGET)
 
 
 def sample_windows(histories: Histories, episodes: int, batch: int, first: float, rng) -> dict[str, np.ndarray]:

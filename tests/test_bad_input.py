@@ -44,6 +44,11 @@ def look():
         (lambda: Q(exploration_episodes=0), "give at least 1"),
         (lambda: Q(initial_q=float("nan")), "give a finite number"),
         (lambda: ad.sources.PosteriorSampling(noise=-1), "noise=-1"),
+        (lambda: ad.sources.PosteriorSampling(greed=-1), "greed=-1; give a number of at least 0"),
+        (
+            lambda: ad.sources.PosteriorSampling().informed(ad.envs.DarkKeyToDoor(2, permuted=True), ROOM.tasks()),
+            r"too many. Use QLearning\(\)",
+        ),
         (lambda: ad.sources.PosteriorSampling().start(ROOM.spec, ad.Rng.of(0)), "must be told its family"),
         (lambda: ad.sources.Optimal().start(ROOM.spec, ad.Rng.of(0)), "must be told the tasks"),
         (lambda: collect(episodes=0), "episodes: 0 given"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import same
 
@@ -14,8 +15,9 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "perceptron", "envs", "sources", "histories", "collect",
-    "tokens", "taps", "model", "recurrent", "rl2", "incontext", "distill", "probing", "display", "notebook", "views", "testing",
+    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "pixels", "perceptron", "envs", "sources", "histories",
+    "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "recurrent", "rl2", "recipes", "probing", "display",
+    "notebook", "views", "testing",
 ]  # fmt: skip
 
 
@@ -129,6 +131,18 @@ def test_curves_show_every_history_with_the_optimum(env, histories):
     np.testing.assert_allclose(lines["source"].y, histories.returns.mean((0, 1)), rtol=1e-6)
     assert lines["every other"].x.tolist() == [1, 3, 5, 7] and lines["optimum"].y[0] == ad.optimal_returns(env, env.tasks()).mean()
     assert set(figure._repr_mimebundle_()) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
+
+
+def test_result_curves_average_runs_and_show_the_papers_in_grey():
+    table = pd.DataFrame({"episode": [1, 2, 1, 2, 1], "return": [0.0, 1.0, 1.0, 3.0, 9.0], "curve": ["ours"] * 4 + ["other"]})
+    figure = ad.views.result_curves(table, x="episode", y="return", by="curve", paper={"AD (paper)": ([10], [2.0])})
+    ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
+    assert (ours.name, list(ours.x), list(ours.y)) == ("ours", [1, 2], [0.5, 2.0]) and list(other.y) == [9.0]
+    assert paper.name == "AD (paper)" and paper.line.dash == "dash" and list(paper.y) == [2.0]
+    band = figure.data[0]
+    assert list(band.y) == [1, 3, 1, 0], "from the least to the most of the runs"
+    with pytest.raises(ValueError, match="no column setting among episode, return, curve"):
+        ad.views.result_curves(table, x="episode", y="return", by="setting")
 
 
 def test_visits_count_every_real_step(histories):

@@ -155,3 +155,35 @@ def test_temperature_one_samples_what_the_model_says(env, model):
     drawn = np.bincount(rollouts.action[:, 0], minlength=5) / 4000
     said = torch.as_tensor(ad.record(model, rollouts[:1], "logits").array[0, 0, 0]).softmax(-1).numpy()
     np.testing.assert_allclose(drawn, said, atol=0.03)
+
+
+def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
+    model = ad.CausalTransformer(env.spec, context=72, layers=2, width=16)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    tokens, target = ad.tokens.tokenize(env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6))
+    packed, packed_target = ad.tokens.pad(*ad.tokens.pack(tokens, target), 32)
+    assert packed.action.shape[1] < tokens.action.shape[1]
+    with torch.no_grad():
+        loose, tight = model(model.on_device(tokens)), model(model.on_device(packed))
+    for row in np.flatnonzero(tokens.valid.sum(1) <= packed.action.shape[1]):
+        assert (target[row][tokens.valid[row]] == packed_target[row][packed.valid[row]]).all()
+        np.testing.assert_allclose(tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5)
+
+
+def test_the_students_encoder_learns_what_the_teachers_says():
+    env = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
+    lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=3)
+    make = lambda view, seed: ad.CausalTransformer(lives.seen_as(view).spec, context=100, layers=1, width=16, seed=seed)
+    student, teacher = make((8, 8), 0), make("pose", 1)
+    log = ad.distill_encoder(student, teacher, lives, steps=60, batch=128)
+    assert log.error.iloc[-10:].mean() < 0.5 * log.error.iloc[0]
+    mine, theirs = student.state_dict(), teacher.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs if not name.startswith("embed_tokens.encoder"))
+    with pytest.raises(ValueError, match="both must be shown something"):
+        ad.distill_encoder(make("nothing", 0), teacher, lives)
+    with pytest.raises(ValueError, match="student and teacher differ in n_actions"):
+        ad.distill_encoder(ad.CausalTransformer(ad.envs.DarkRoom().spec), teacher, lives)

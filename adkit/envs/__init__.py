@@ -2,5 +2,11 @@
 
 from adkit.lazy import lazily
 
-_WHERE = {"AdversarialBandit": "bandit", "DarkKeyToDoor": "key_to_door", "DarkRoom": "dark_room", "from_gymnasium": "gym"}
+_WHERE = {
+    "AdversarialBandit": "bandit",
+    "DarkKeyToDoor": "key_to_door",
+    "DarkRoom": "dark_room",
+    "Watermaze": "watermaze",
+    "from_gymnasium": "gym",
+}
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

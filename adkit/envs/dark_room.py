@@ -65,6 +65,12 @@ class DarkRoom:
         begin = np.concatenate([begin, np.zeros(cells)])
         return tables.tables(self.spec, paid[..., None], once[..., None], np.tile(cell, (2, 1)), begin)
 
+    def stages(self) -> tuple[tables.Tables, ...]:
+        """The goal may be in any cell; paid "once", there is nothing left to do when it is found."""
+        if self.reward == "once" and not self.permuted:
+            return (grid.search(self.spec, self.size),)
+        return (self.tables(self.tasks()),)
+
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
         return tables.reset(self, tasks, rng)
 

@@ -21,6 +21,7 @@ REGISTERED = {
     "AdversarialBandit": "adkit.envs.bandit",
     "DarkKeyToDoor": "adkit.envs.key_to_door",
     "DarkRoom": "adkit.envs.dark_room",
+    "Watermaze": "adkit.envs.watermaze",
 }
 
 
@@ -49,7 +50,7 @@ def make(name: str, **settings: Any) -> GymnasiumEnv:
 
 
 class GymnasiumEnv(gymnasium.Env):
-    """One task of an adkit environment as a Gymnasium environment."""
+    """One task of an adkit environment as a Gymnasium environment; where poses are viewed, it is shown what a model is."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
@@ -61,19 +62,30 @@ class GymnasiumEnv(gymnasium.Env):
         self.action_space = spaces.Discrete(spec.n_actions)
         if spec.cardinality:
             self.observation_space = spaces.MultiDiscrete(spec.cardinality, dtype=spec.obs_dtype)
+        elif isinstance(spec.view, tuple):
+            self.observation_space = spaces.Box(0, 255, (*spec.view, 3), np.uint8)
         else:
-            self.observation_space = spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+            low, high = getattr(env, "bounds", (-np.inf, np.inf))
+            self.observation_space = spaces.Box(low, high, spec.shape, np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self.rng, self.t = self._rng(np.array([self.np_random.integers(2**63)], np.uint64)), 0
         self.state, obs = self.env.reset(self.task, self.rng.at(0))
-        return obs[0], {}
+        return self._shown(obs[0]), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.state, step = self.env.step(self.state, self.task, np.array([action]), self.rng.at(self.t))
         self.t += 1
-        return step.obs[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), {}
+        return self._shown(step.obs[0]), float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), {}
+
+    def _shown(self, obs: np.ndarray) -> np.ndarray:
+        view = self.env.spec.view
+        if isinstance(view, tuple):
+            from adkit.pixels import render
+
+            return render(obs, view)
+        return np.zeros_like(obs) if view == "nothing" else obs
 
 
 # ---- Gymnasium -> adkit ----

@@ -3,10 +3,13 @@
 from adkit.lazy import lazily
 
 _WHERE = {
+    "GoalSearch": "goal_search",
+    "PoseQLearning": "pose_q_learning",
     "ActorCritic": "actor_critic",
     "DQN": "dqn",
     "QLearning": "q_learning",
-    "UCB": "ucb",
+    "UCB": "bandits",
+    "ThompsonSampling": "bandits",
     "PosteriorSampling": "posterior_sampling",
     "SystematicExplorer": "posterior_sampling",
     "Optimal": "optimal",

@@ -32,21 +32,26 @@ class RandomLearner:
 
 @dataclass(frozen=True)
 class Optimal:
-    """Told the task, it walks the policy that backward induction finds: the most that can be had, from episode one."""
+    """Told the task, it walks the policy that backward induction finds: the most that can be had, from episode one.
 
-    told: tuple[Tables, np.ndarray] | None = None
-    """The distinct tasks' tables and each lifetime's row, filled in by `informed`."""
+    Where there are no tables it takes what the environment's `optimal_actions(obs, tasks)` names.
+    """
+
+    told: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
+    """The distinct tasks' tables and each lifetime's row, or environment and tasks, filled in by `informed`."""
 
     def informed(self, env: Env, tasks: Tasks) -> Optimal:
         """Told each lifetime's task."""
+        if hasattr(env, "optimal_actions"):
+            return Optimal((env, tasks))
         if not hasattr(env, "tables"):
             raise ValueError(f"{env.spec.name} publishes no tables, so its optimum is unknown; leave Optimal() out.")
         return Optimal(of_rows(env, tasks))
 
-    def start(self, spec: EnvSpec, rng: Rng) -> OptimalLearner:
+    def start(self, spec: EnvSpec, rng: Rng) -> OptimalLearner | Guided:
         if self.told is None:
             raise ValueError("Optimal() must be told the tasks first: agent.informed(env, tasks).")
-        return OptimalLearner(*self.told, spec)
+        return OptimalLearner(*self.told, spec) if isinstance(self.told[0], Tables) else Guided(*self.told)
 
 
 class OptimalLearner:
@@ -71,3 +76,16 @@ class OptimalLearner:
         explains = (self.table.seen[self.row[:, None], outcomes] == seen) & (self.table.reward[at] == transition.reward[:, None])
         self.state = np.take_along_axis(outcomes, explains.argmax(1)[:, None], 1)[:, 0]
         self.time += 1
+
+
+class Guided:
+    """N lifetimes that do what their environment says is best."""
+
+    def __init__(self, env: Env, tasks: Tasks):
+        self.env, self.tasks = env, tasks
+
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return self.env.optimal_actions(obs, self.tasks)
+
+    def update(self, transition: Transition) -> None:
+        pass

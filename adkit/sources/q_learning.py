@@ -28,6 +28,9 @@ class QLearning:
     """Probability of a random action in the first episode."""
     exploration_episodes: int = 250
     """Episodes over which epsilon falls linearly to 0: half of the 500 that `collect` is usually asked for."""
+    phases: int = 1
+    """Tables of values, one for each number of rewards this episode has paid so far: 3 where a key opens a door (none, key,
+    both), 2 where a goal pays once. With 1 it expects to be paid again."""
 
     def __post_init__(self):
         if not 0 < self.lr <= 1:
@@ -38,6 +41,8 @@ class QLearning:
             raise ValueError(f"epsilon={self.epsilon}; a probability lies in [0, 1].")
         if not self.exploration_episodes >= 1:
             raise ValueError(f"exploration_episodes={self.exploration_episodes}; give at least 1.")
+        if not 1 <= self.phases <= 256:
+            raise ValueError(f"phases={self.phases}; give 1 to 256. Key-to-Door needs 3: no reward yet, the key, both.")
         if not np.isfinite(self.initial_q):
             raise ValueError(f"initial_q={self.initial_q}; give a finite number, such as 1.0.")
 
@@ -48,33 +53,43 @@ class QLearning:
     def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
         """Whole lifetimes over tables: ~50 M steps/s per core."""
         hyper = np.float32(self.lr), np.float32(self.gamma), self.epsilon, self.exploration_episodes
-        q = np.full((len(task), spec.n_observations, spec.n_actions), self.initial_q, np.float32)
+        q = self.table(spec, len(task))
         in_parallel(_live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, q, *hyper, trace)
+
+    def table(self, spec: EnvSpec, n: int) -> np.ndarray:
+        """(n, phases, observations, actions) float32 values of n learners who have lived nothing."""
+        return np.full((n, self.phases, spec.n_observations, spec.n_actions), self.initial_q, np.float32)
 
 
 class QLearner:
-    """N Q-learners in lock step: `q` is (N, observations, actions)."""
+    """N Q-learners in lock step: `q` is (N, phases, observations, actions)."""
 
     def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng):
         self.config, self.spec, self.rng = config, spec, rng
-        self.q = np.full((len(rng), spec.n_observations, spec.n_actions), config.initial_q, np.float32)
-        self.t, self.episode = 0, np.full(len(rng), -1)
+        self.q = config.table(spec, len(rng))
+        self.t, self.episode, self.phase = 0, np.full(len(rng), -1), np.zeros(len(rng), np.int64)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.episode += first
+        self.phase[first] = 0
         epsilon = _epsilon(self.config.epsilon, self.config.exploration_episodes, self.episode)
-        return _act_all(self.q, self.spec.index(obs), epsilon, self.rng.keys, self.t)
+        return _act_all(self.q, self.phase, self.spec.index(obs), epsilon, self.rng.keys, self.t)
 
     def update(self, transition: Transition) -> None:
         s, s_next = self.spec.index(transition.obs), self.spec.index(transition.next_obs)
         lr, gamma = np.float32(self.config.lr), np.float32(self.config.gamma)
-        _learn_all(self.q, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma)
+        _learn_all(self.q, self.phase, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma)
         self.t += 1
 
 
 @njit(cache=True)
 def _epsilon(epsilon, exploration_episodes, episode):
     return epsilon * np.maximum(0.0, 1.0 - episode / exploration_episodes)
+
+
+@njit(cache=True)
+def _next_phase(phase, phases, reward):
+    return min(phase + (reward > 0), phases - 1)
 
 
 @njit(cache=True)
@@ -97,12 +112,13 @@ def _act(q, s, epsilon, key, t):
 
 
 @njit(cache=True)
-def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
+def _learn(q, s_tm1, a_tm1, r_t, terminated_t, later, s_t, lr, gamma):
+    """One step of values `q` towards the reward and the best of `later`, which are the same but where the phase changes."""
     target = r_t
     if not terminated_t:  # truncated still bootstraps
-        best = q[s_t, 0]
+        best = later[s_t, 0]
         for a in range(1, q.shape[1]):
-            best = max(best, q[s_t, a])
+            best = max(best, later[s_t, a])
         target += gamma * best
     q[s_tm1, a_tm1] += lr * (target - q[s_tm1, a_tm1])
 
@@ -118,13 +134,14 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsil
             e = episode // every if episode % every == 0 else -1
             eps = _epsilon(epsilon, exploration_episodes, episode)
             s = start_state(start, row, env_key, t)
-            o = seen[row, s]
+            o, phase = seen[row, s], 0
             for i in range(horizon):
-                a = _act(q_n, o, eps, key, t)
+                a = _act(q_n[phase], o, eps, key, t)
                 k = outcome(cumulative, row, s, a, env_key, t)
                 s_next, done = next_state[row, s, a, k], terminated[row, s, a, k]
-                o_next = seen[row, s_next]
-                _learn(q_n, o, a, reward[row, s, a, k], done, o_next, lr, gamma)
+                o_next, before = seen[row, s_next], phase
+                phase = _next_phase(phase, len(q_n), reward[row, s, a, k])
+                _learn(q_n[before], o, a, reward[row, s, a, k], done, q_n[phase], o_next, lr, gamma)
                 if e >= 0:
                     states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
                     states[n, e, i + 1] = s_next
@@ -135,14 +152,16 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsil
 
 
 @njit(cache=True)
-def _act_all(q, s, epsilon, keys, t):
+def _act_all(q, phase, s, epsilon, keys, t):
     action = np.empty(len(s), np.uint8)
     for n in range(len(s)):
-        action[n] = _act(q[n], s[n], epsilon[n], keys[n], np.uint64(t))
+        action[n] = _act(q[n, phase[n]], s[n], epsilon[n], keys[n], np.uint64(t))
     return action
 
 
 @njit(cache=True)
-def _learn_all(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
+def _learn_all(q, phase, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
     for n in range(len(s_t)):
-        _learn(q[n], s_tm1[n], a_tm1[n], r_t[n], terminated_t[n], s_t[n], lr, gamma)
+        before = phase[n]
+        phase[n] = _next_phase(before, q.shape[1], r_t[n])
+        _learn(q[n, before], s_tm1[n], a_tm1[n], r_t[n], terminated_t[n], q[n, phase[n]], s_t[n], lr, gamma)

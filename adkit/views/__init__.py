@@ -4,6 +4,7 @@ from adkit.lazy import lazily
 
 _WHERE = {
     "learning_curves": "curves",
+    "result_curves": "curves",
     "visits": "curves",
     "visit_shares": "curves",
     "Figure": "curves",

@@ -3,7 +3,7 @@
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
   const data = model.get("data");
-  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, columns, rows, optimum, random, goal } = data;
+  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, kind, columns, rows, optimum, random, marks } = data;
   if (!E) {
     el.append(make("p", { className: "adkit-view" }, "This lifetime has no episodes: there is nothing to look back at."));
     return;
@@ -95,7 +95,7 @@ function render({ model, el }) {
     adkit.select(model, "head", Array.from({ length: maps }, (_, h) => [h, headName(h)])),
     adkit.checkbox(model, "normalised", "relative to uniform attention"),
     adkit.checkbox(model, "logarithmic", "log"),
-    ...(goal ? [adkit.checkbox(model, "show_goal", "show goal")] : []),
+    ...(marks.length ? [adkit.checkbox(model, "show_goal", adkit.showing(marks))] : []),
   ];
   controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
 
@@ -148,7 +148,8 @@ function render({ model, el }) {
     const path = Array.from({ length: c.t + 1 }, (_, t) => cell(c.e, t));
     const fill = (x, y) => adkit.mix(colours.cold, colours.hot, scaled(shown[x * rows + y] / top));
     const box = { left: 0, top: 0, width, height };
-    adkit.room(ctx, box, { columns, rows, fill, visits: visits.map((v) => v / most), path, goal: model.get("show_goal") ? goal : null }, colours);
+    const hidden = model.get("show_goal") ? marks : [];
+    adkit.room(ctx, box, { kind, columns, rows, fill, visits: visits.map((v) => v / most), path, marks: hidden }, colours);
     room.canvas.setAttribute("aria-label", `Room: at cell ${path[c.t]}, step ${c.t} of episode ${numbers[c.e]}`);
     return Array.from(shown);
   }

@@ -19,7 +19,7 @@ from adkit.model import CausalTransformer
 from adkit.probing import ablate_head, attention_rollout
 from adkit.protocols import Env
 from adkit.sources import Random
-from adkit.tables import optimal_returns
+from adkit.tables import has_optimum, optimal_returns
 from adkit.taps import edit, record
 from adkit.tokens import kept, window_starts
 
@@ -113,17 +113,18 @@ class EpisodeAttention(anywidget.AnyWidget):
         model, lifetime, spec = self.model, self.lifetime, self.lifetime.spec
         episodes, horizon = lifetime.n_episodes, spec.horizon
         layers, heads = model.config["layers"], model.config["heads"]
-        grid = spec.cardinality if spec.cardinality and len(spec.cardinality) == 2 else (0, 0)
+        kind = display.map_kind(lifetime)
+        grid = (0, 0) if kind == "arms" else display.map_size(lifetime)
         about = {
             "episodes": episodes, "horizon": horizon, "window": model.window, "layers": layers, "heads": heads,
-            "actions": spec.n_actions, "action_names": self.action_names, "columns": int(grid[0]), "rows": int(grid[1]),
-            "goal": display.goal_cell(lifetime) if grid[0] else None, "optimum": None, "random": None,
+            "actions": spec.n_actions, "action_names": self.action_names, "columns": grid[0], "rows": grid[1],
+            "kind": kind, "marks": display.marks(lifetime) if grid[0] else [], "optimum": None, "random": None,
         }  # fmt: skip
         if not episodes:
             return about
         if env is not None:
             tasks = lifetime.task_values[lifetime.task]
-            if hasattr(env, "tables"):
+            if has_optimum(env):
                 about["optimum"] = float(optimal_returns(env, tasks)[0])
             about["random"] = float(collect(env, tasks, Random(), episodes=8, lifetimes=50).returns.mean())
         numbers = {
@@ -131,7 +132,7 @@ class EpisodeAttention(anywidget.AnyWidget):
             "lengths": (lifetime.length[0], "int32"),
             "starts": (self.starts, "int32"),
             "returns": (lifetime.episode_returns[0], "float32"),
-            "cells": (display.token_cells(lifetime) if grid[0] else np.zeros(0), "int16"),
+            "cells": (np.rint(display.token_cells(lifetime)) if grid[0] else np.zeros(0), "int16"),
             "rewards": (lifetime.arrays["reward"][0], "float32"),
             "taken": (lifetime.arrays["action"][0], "uint8"),
         }
@@ -260,10 +261,9 @@ class EpisodeAttention(anywidget.AnyWidget):
 
         if self.data["columns"]:
             cells = display.token_cells(self.lifetime)
-            painted = np.zeros((self.data["columns"], self.data["rows"]))
-            np.add.at(painted, tuple(cells[start : e + 1][tokens].T), per_token[tokens])
-            goal = self.data["goal"] if self.show_goal else None
-            display.draw_room(room, painted, cells[e, : t + 1], goal)
+            painted = display.painted(display.map_size(self.lifetime), cells[start : e + 1][tokens], per_token[tokens])
+            marks = self.data["marks"] if self.show_goal else ()
+            display.draw_room(room, painted, cells[e, : t + 1], marks, self.data["kind"])
         else:
             room.axis("off")
             room.text(0.5, 0.5, "this world has no map", ha="center")

@@ -62,14 +62,18 @@ const adkit = (() => {
     return node;
   }
 
+  /** What a checkbox that reveals marks says. */
+  const showing = (marks) => `show ${[...new Set(marks.map(({ name }) => (name === "best" ? "best arm" : name)))].join(" and ")}`;
+
   /** A room: what cells look like, the way so far, and where one stands. `fill(x, y)` is a colour or nothing. */
   function room(ctx, box, spec, colours) {
-    const { columns, rows, fill, visits, path, goal } = spec;
+    const { kind, columns, rows, fill, visits, path, marks, heading, counts } = spec;
     const unit = Math.floor(Math.min(box.width / columns, box.height / rows));
     const left = box.left + (box.width - unit * columns) / 2;
     const centre = ([x, y]) => [left + (x + 0.5) * unit, box.top + (y + 0.5) * unit];
     for (let x = 0; x < columns; x++) {
       for (let y = 0; y < rows; y++) {
+        if (kind === "round" && Math.hypot(x + 0.5 - columns / 2, y + 0.5 - rows / 2) > columns / 2) continue;
         ctx.fillStyle = (fill && fill(x, y)) || mix(colours.cold, colours.hot, 0);
         ctx.fillRect(left + x * unit, box.top + y * unit, unit - 1, unit - 1);
         const seen = visits ? visits[x * rows + y] : 0;
@@ -82,29 +86,44 @@ const adkit = (() => {
         }
       }
     }
-    if (goal) {
-      const [x, y] = centre(goal);
-      ctx.strokeStyle = colours.reward;
-      ctx.lineWidth = 3;
-      ctx.strokeRect(x - unit * 0.38, y - unit * 0.38, unit * 0.76, unit * 0.76);
-    }
-    if (!path.length) return unit;
-    ctx.strokeStyle = colours.text;
-    ctx.lineWidth = 2;
-    ctx.beginPath();
-    path.forEach((cell, i) => ctx[i ? "lineTo" : "moveTo"](...centre(cell)));
-    ctx.stroke();
-    const ring = (cell, size, colour, filled) => {
+    const draw = (points, colour, width) => {
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = width;
       ctx.beginPath();
-      ctx.arc(...centre(cell), unit * size, 0, 2 * Math.PI);
+      points.forEach((point, i) => ctx[i ? "lineTo" : "moveTo"](...centre(point)));
+      ctx.stroke();
+    };
+    if (kind === "round") {
+      ctx.strokeStyle = colours.line;
+      ctx.lineWidth = 2;
+      ctx.beginPath();
+      ctx.arc(left + (columns * unit) / 2, box.top + (rows * unit) / 2, (columns * unit) / 2 - 1, 0, 2 * Math.PI);
+      ctx.stroke();
+    }
+    for (const { lines } of marks) lines.forEach((line) => draw(line, colours.reward, 3));
+    if (counts) {
+      ctx.fillStyle = colours.text;
+      ctx.textAlign = "center";
+      counts.forEach((n, i) => ctx.fillText(n, ...centre([Math.floor(i / rows), (i % rows) + 0.9])));
+      ctx.textAlign = "start";
+    }
+    const way = path.filter(([x]) => x >= 0); // before the first pull there is no arm
+    if (!way.length) return unit;
+    draw(way, colours.text, 2);
+    const size = kind === "round" ? 2 : 1; // cells of a round room are small
+    const ring = (cell, radius, colour, filled) => {
+      ctx.beginPath();
+      ctx.arc(...centre(cell), unit * size * radius, 0, 2 * Math.PI);
       ctx.lineWidth = 3;
       ctx.strokeStyle = ctx.fillStyle = colour;
       if (filled) ctx.fill();
       else ctx.stroke();
     };
-    ring(path[0], 0.26, colours.good, false);
-    ring(path[path.length - 1], 0.2, colours.back, true);
-    ring(path[path.length - 1], 0.15, colours.cursor, true);
+    const now = way[way.length - 1];
+    ring(way[0], 0.26, colours.good, false);
+    if (heading != null) draw([now, [now[0] + 1.4 * Math.cos(heading), now[1] - 1.4 * Math.sin(heading)]], colours.cursor, 4);
+    ring(now, 0.2, colours.back, true);
+    ring(now, 0.15, colours.cursor, true);
     return unit;
   }
 
@@ -298,7 +317,7 @@ const adkit = (() => {
   }
 
   return {
-    array, canvas, checkbox, clamp, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, slider, speeds,
+    array, canvas, checkbox, clamp, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, showing, slider, speeds,
     theme, watch,
   };
 })();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,10 @@ import plotly.graph_objects as go
 from adkit.display import as_png, with_picture
 from adkit.histories import Histories
 from adkit.protocols import Env
-from adkit.tables import optimal_returns
+from adkit.tables import has_optimum, optimal_returns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Okabe & Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -100,7 +104,7 @@ def learning_curves(
 ) -> Figure:
     """Return per episode of several histories on the same axes, with a 95% band over tasks and lifetimes.
 
-    `env` with tables adds the optimum as a line. `x="steps"` counts environment steps instead of episodes;
+    `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps instead of episodes;
     subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
     """
     if not histories:
@@ -109,24 +113,54 @@ def learning_curves(
         raise ValueError(f'x={x!r}; choose "episodes" or "steps".')
     figure = Figure()
     for i, (name, history) in enumerate(histories.items()):
-        colour = COLOURS[i % len(COLOURS)]
         returns = history.returns
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
-        band = {"x": np.r_[at, at[::-1]], "y": np.r_[mean + error, (mean - error)[::-1]], "fill": "toself", "mode": "none"}
-        figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
-        line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-        figure.add_scatter(x=at, y=mean, mode="lines", name=name, line=line, legendgroup=name)
-    if env is not None and hasattr(env, "tables"):
+        _add_curve(figure, i, name, at, mean, mean - error, mean + error)
+    if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
         figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})
+    _lay_out(figure, title, "environment steps" if x == "steps" else "episode", "return per episode", log_x)
+    return figure
+
+
+def result_curves(
+    table: pd.DataFrame, x: str, y: str, by: str, paper: Mapping[str, tuple] | None = None, *, log_x: bool = False, title: str = ""
+) -> Figure:
+    """Results of many runs: a line per value of column `by`, the mean over runs, in a band from the least to the most.
+
+    `paper` has curves (x, y) read off somebody's figure, drawn in grey dashes under their names.
+    """
+    missing = [name for name in (x, y, by) if name not in table.columns]
+    if missing or not len(table):
+        raise ValueError(f"no column {', '.join(missing)} among {', '.join(table.columns)}." if missing else "the table is empty.")
+    figure = Figure()
+    for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
+        runs = rows.groupby(x)[y].agg(["mean", "min", "max"])
+        mode = "lines" if len(runs) > 12 else "lines+markers"
+        _add_curve(figure, i, str(name), runs.index.to_numpy(), *runs.to_numpy().T, mode)
+    for name, (at, values) in (paper or {}).items():
+        line = {"color": "#888888", "dash": "dash", "width": 1.5}
+        figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=str(name), line=line)
+    _lay_out(figure, title, x, y, log_x)
+    return figure
+
+
+def _add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:
+    """Line number i in its band."""
+    colour = COLOURS[i % len(COLOURS)]
+    band = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
+    figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
+    line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
+    figure.add_scatter(x=at, y=mean, mode=mode, name=name, line=line, legendgroup=name)
+
+
+def _lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool) -> None:
     figure.update_layout(
         title=title, template="simple_white", width=760, height=400, margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50},
-        xaxis={"title": "environment steps" if x == "steps" else "episode", "type": "log" if log_x else None},
-        yaxis={"title": "return per episode", "rangemode": "tozero"},
+        xaxis={"title": x, "type": "log" if log_x else None}, yaxis={"title": y, "rangemode": "tozero"},
     )  # fmt: skip
-    return figure
 
 
 def _standard_error(returns: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
-  const { columns, rows, horizon: H, lifetimes } = model.get("data");
+  const { kind, columns, rows, horizon: H, lifetimes } = model.get("data");
   const lives = lifetimes.map((life) => {
     const read = (name) => adkit.array(life[name]);
-    return { ...life, cells: read("cells"), lengths: read("lengths"), returns: read("returns"), numbers: read("numbers") };
+    const names = ["cells", "headings", "lengths", "returns", "numbers"];
+    return { ...life, ...Object.fromEntries(names.map((name) => [name, read(name)])) };
   });
   const E = Math.max(...lives.map((life) => life.lengths.length));
   const ends = new Set();
@@ -31,12 +32,12 @@ function render({ model, el }) {
     adkit.slider(model, "step", H),
     adkit.playButton(model),
     adkit.select(model, "speed", adkit.speeds),
-    ...(lives.some((life) => life.goal) ? [adkit.checkbox(model, "show_goal", "show goal")] : []),
+    ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks)))] : []),
   ];
   controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
   for (const life of lives) {
     life.heading = make("h4", {}, life.name);
-    life.room = adkit.canvas(lives.length > 2 ? 210 : 260, life.name);
+    life.room = adkit.canvas(kind === "arms" ? 52 : lives.length > 2 ? 210 : 260, life.name);
     life.curve = adkit.canvas(64, `return per episode of ${life.name}`);
     life.curve.classList.add("click");
     life.curve.onclick = (event) => jump(Math.round((event.offsetX / life.curve.clientWidth) * (E - 1)));
@@ -62,13 +63,21 @@ function render({ model, el }) {
       return null;
     }
     const visits = new Float64Array(columns * rows);
-    for (let e = 0; e < at.e; e++) for (let t = 0; t <= life.lengths[e]; t++) visits[cell(life, e, t)[0] * rows + cell(life, e, t)[1]] += 1;
+    for (let e = 0; e < at.e; e++) {
+      for (let t = 0; t <= life.lengths[e]; t++) {
+        const [x, y] = cell(life, e, t).map(Math.round);
+        if (x >= 0) visits[x * rows + y] += 1; // before the first pull there is no arm
+      }
+    }
     const most = visits.reduce((a, b) => Math.max(a, b), 1);
     const path = Array.from({ length: at.t + 1 }, (_, t) => cell(life, at.e, t));
     const fill = (x, y) => adkit.mix(colours.cold, colours.hot, 0.5 * Math.sqrt(visits[x * rows + y] / most));
     const box = { left: 0, top: 0, width, height };
-    adkit.room(ctx, box, { columns, rows, fill, path, goal: model.get("show_goal") ? life.goal : null }, colours);
-    life.room.setAttribute("aria-label", `${life.name}: at cell ${path[at.t]}, step ${at.t} of episode ${life.numbers[at.e]}`);
+    const marks = model.get("show_goal") ? life.marks : [];
+    const heading = kind === "round" ? life.headings[at.e * (H + 1) + at.t] : null;
+    adkit.room(ctx, box, { kind, columns, rows, fill, path, marks, heading, counts: kind === "arms" ? visits : null }, colours);
+    const where = { arms: "arm", grid: "cell", round: "place" }[kind];
+    life.room.setAttribute("aria-label", `${life.name}: at ${where} ${path[at.t].map(adkit.short)}, step ${at.t} of episode ${life.numbers[at.e]}`);
 
     const [line, wide, tall] = life.curve.begin();
     const x = (e) => (E === 1 ? wide / 2 : 4 + ((wide - 8) * e) / (E - 1));

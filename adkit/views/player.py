@@ -18,7 +18,8 @@ class Player(anywidget.AnyWidget):
     """Lifetimes in their rooms, side by side: `Player({"source": source[0], "distilled": rollouts[0]})`.
 
     `episode` and `step` are two-way traits, the clock that all share; a lifetime that is over stands still. Step t shows
-    where its first t actions have led. Shades: earlier visits. Green: start. Orange: now; the square, if shown: the goal.
+    where its first t actions have led. Shades: earlier visits. Green: start. Orange: now, with its heading if it has one, and,
+    if shown, what is hidden: goal, key and door, platform, the best of the arms (numbers: earlier pulls).
     """
 
     _esm = display.script("player.js")
@@ -35,20 +36,21 @@ class Player(anywidget.AnyWidget):
         named = dict(lifetimes) if isinstance(lifetimes, Mapping) else {f"lifetime {i}": life for i, life in enumerate(lifetimes)}
         if not named:
             raise ValueError('no lifetimes given; play some: Player({"distilled": rollouts[0]}).')
-        spec = next(iter(named.values())).spec
+        first = next(iter(named.values()))
+        spec, size = first.spec, display.map_size(first)
         for name, life in named.items():
             if len(life) != 1:
                 raise ValueError(f"{name}: {len(life)} lifetimes given; play one each, as in rollouts[0].")
-            if life.spec.cardinality is None or len(life.spec.cardinality) != 2:
+            if display.map_kind(life) is None:
                 raise ValueError(f"{name}: {life.spec.name} has no (x, y) observations, so there is no room to draw.")
-            if (life.spec.cardinality, life.spec.horizon) != (spec.cardinality, spec.horizon):
+            if (display.map_size(life), life.spec.horizon) != (size, spec.horizon):
                 raise ValueError(f"{name} lives in another room or on another horizon than the first; play those apart.")
         last = max(life.n_episodes for life in named.values()) - 1
         if not 0 <= episode <= max(0, last):
             raise ValueError(f"episode={episode}; these lifetimes have episodes 0 to {last}.")
         self.lifetimes = named
-        columns, rows = spec.cardinality
-        data = {"columns": columns, "rows": rows, "horizon": spec.horizon, "lifetimes": [_life(*item) for item in named.items()]}
+        data = {"kind": display.map_kind(first), "columns": size[0], "rows": size[1], "horizon": spec.horizon}
+        data["lifetimes"] = [_life(*item) for item in named.items()]
         super().__init__(data=data, episode=episode, step=spec.horizon if step is None else step)
 
     def png(self) -> bytes:
@@ -62,12 +64,13 @@ class Player(anywidget.AnyWidget):
                 ax.set_title(f"{name}: no episodes", fontsize=10)
                 continue
             e = min(self.episode, life.n_episodes - 1)
-            cells, lengths = display.token_cells(life), life.length[0]
-            visits = np.zeros(life.spec.cardinality)
-            for earlier in range(e):
-                np.add.at(visits, tuple(cells[earlier, : lengths[earlier] + 1].T), 1)
-            goal = display.goal_cell(life) if self.show_goal else None
-            display.draw_room(ax, visits**0.5, cells[e, : min(self.step, lengths[e]) + 1], goal)
+            cells, lengths, headings = display.token_cells(life), life.length[0], display.headings(life)
+            t = min(self.step, lengths[e])
+            earlier = [cells[i, : lengths[i] + 1] for i in range(e)]
+            visits = display.painted(display.map_size(life), np.concatenate([cells[:0, 0], *earlier]))
+            kind, marks = display.map_kind(life), display.marks(life) if self.show_goal else ()
+            shade = visits if kind == "arms" else visits**0.5
+            display.draw_room(ax, shade, cells[e, : t + 1], marks, kind, headings[e, t] if len(headings) else None)
             ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
         return display.as_png(canvas)
 
@@ -83,13 +86,14 @@ class Player(anywidget.AnyWidget):
 def _life(name: str, life: Histories) -> dict:
     """What the front end draws of one lifetime."""
     numbers = {
-        "cells": (display.token_cells(life), "int16"),
+        "cells": (display.token_cells(life), "float32"),
+        "headings": (display.headings(life), "float32"),
         "lengths": (life.length[0], "int32"),
         "returns": (life.episode_returns[0], "float32"),
         "numbers": (life.episode, "int32"),
     }
     packed = {key: display.packed(values, dtype) for key, (values, dtype) in numbers.items()}
-    return packed | {"name": str(name), "goal": display.goal_cell(life)}
+    return packed | {"name": str(name), "marks": display.marks(life)}
 
 
 class Replay(widgets.VBox):

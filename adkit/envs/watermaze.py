@@ -1,0 +1,168 @@
+"""Watermaze: a round pool with an invisible platform, seen through the agent's own eyes (Morris 1981; Laskin et al. 2022, 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from adkit import pixels
+from adkit.protocols import EnvSpec, Step, Tasks
+from adkit.seeds import Rng
+from adkit.tables import check_action
+
+REACH, PLATFORM, RING = 0.95, 0.12, (0.25, 0.85)  # how far out one gets; the platform's radius; where its middle may be
+STEP, TURN = 0.1, 2 * np.pi / 16
+ACTIONS = ("forward", "backward", "left", "right", "turn left", "turn right", "forward, turning left", "forward, turning right")
+FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(8)
+MOVES = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 1), (1, 0, -1)])  # ahead, left, turn
+FARTHEST = 16  # steps within which `toward` leads to every platform of the ring, whatever the heading
+
+
+class WatermazeState(NamedTuple):
+    """N lifetimes: pose (N, 3) float32, step within the episode (N,), whether the platform was found in it (N,)."""
+
+    pose: np.ndarray
+    time: np.ndarray
+    found: np.ndarray
+
+
+@dataclass(frozen=True)
+class Watermaze:
+    """A pool of radius 1. Reward 1 once an episode, when a step ends on the platform; its place is the task, `goal` (x, y).
+
+    Episodes start in the middle, looking anywhere. An observation is the pose (x, y, heading) that histories keep, 12 bytes;
+    what a model is shown is `view`, drawn from it. Eight actions: `adkit.envs.watermaze.ACTIONS`; a turn is 1/16 of a circle.
+    """
+
+    horizon: int = 50
+    """Most steps in an episode: the paper's 50."""
+    view: tuple[int, int] | Literal["pose", "nothing"] = (24, 32)
+    """What a model is shown: the (height, width) of a picture, up to the paper's (72, 96), the "pose" itself, or "nothing"."""
+    ends: Literal["clock", "platform"] = "clock"
+    """When an episode ends: after `horizon` steps (paper), or at the platform if that is found earlier."""
+    n_tasks: int = 2000
+    """Tasks in the family."""
+    seed: int = 0
+    """Which tasks; a family's tasks are addressed by seed and number."""
+
+    def __post_init__(self):
+        if self.ends not in ("clock", "platform"):
+            raise ValueError(f"ends={self.ends!r}; Watermaze allows ends in ('clock', 'platform').")
+        if self.horizon < FARTHEST:
+            raise ValueError(f"horizon={self.horizon}; some platforms are {FARTHEST} steps away, so give at least that. Try 50.")
+        if not isinstance(self.view, str):
+            object.__setattr__(self, "view", pixels.check_size(self.view))
+        if self.n_tasks < 1:
+            raise ValueError(f"n_tasks={self.n_tasks}; a family has at least 1 task.")
+        _ = self.spec  # EnvSpec checks the rest
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec("Watermaze", n_actions=len(MOVES), horizon=self.horizon, shape=(3,), view=self.view)
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and most of each observation coordinate."""
+        return np.array([-1, -1, 0], np.float32), np.array([1, 1, 2 * np.pi], np.float32)
+
+    def tasks(self) -> Tasks:
+        """`n_tasks` platforms, uniform in the ring between 0.25 and 0.85 from the middle."""
+        rng = Rng.of(self.seed, "watermaze", np.arange(self.n_tasks))
+        least, most = RING
+        radius, angle = np.sqrt(least**2 + rng.uniform(0) * (most**2 - least**2)), 2 * np.pi * rng.uniform(1)
+        return Tasks({"goal": np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)})
+
+    def task(self, goal: tuple[float, float]) -> Tasks:
+        """The task with its platform here."""
+        task = Tasks({"goal": np.array([goal], float)})
+        self._check(task)
+        return task
+
+    def reset(self, tasks: Tasks, rng: Rng) -> tuple[WatermazeState, np.ndarray]:
+        self._check(tasks)
+        pose = np.zeros((len(tasks), 3), np.float32)
+        pose[:, 2] = 2 * np.pi * rng.uniform()
+        return WatermazeState(pose, np.zeros(len(pose), np.int64), np.zeros(len(pose), bool)), pose
+
+    def step(self, state: WatermazeState, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[WatermazeState, Step]:
+        action = check_action(action, self.spec, len(state.pose))
+        pose, reached = _step(state.pose, tasks["goal"], action)
+        paid = reached & ~state.found
+        terminated = paid & (self.ends == "platform")
+        truncated = ~terminated & (state.time == self.horizon - 1)
+        return WatermazeState(pose, state.time + 1, state.found | reached), Step(
+            pose, paid.astype(np.float32), terminated, truncated
+        )
+
+    # ---- the optimum ----
+
+    def optimal_returns(self, tasks: Tasks) -> np.ndarray:
+        """(n,) ones: every platform is within reach."""
+        self._check(tasks)
+        return np.ones(len(tasks))
+
+    def optimal_actions(self, obs: np.ndarray, tasks: Tasks) -> np.ndarray:
+        """(N,) uint8: from each pose (N, 3), the first action of a short walk to the platform."""
+        return _toward(np.ascontiguousarray(obs), tasks["goal"])
+
+    def _check(self, tasks: Tasks) -> None:
+        goal = tasks["goal"]
+        if goal.ndim != 2 or goal.shape[1] != 2:
+            raise ValueError(f"goals of shape {goal.shape}; a goal is (x, y), so give (tasks, 2).")
+        inside = np.hypot(*goal.T) <= REACH
+        if not inside.all():
+            raise ValueError(
+                f"goal {goal[~inside][0].tolist()} is outside the room; it must be within {REACH} of the middle (0, 0)."
+            )
+
+
+# ---- in plain scalars, for compiled code: also what a searcher knows of the motion ----
+
+
+@njit(cache=True)
+def move(x, y, heading, action):
+    """The pose after an action: first the turn, then the step, which the wall cuts short."""
+    ahead, left, turn = MOVES[action]
+    heading = (heading + turn * TURN) % (2 * np.pi)
+    c, s = np.cos(heading), np.sin(heading)
+    x, y = x + STEP * (ahead * c - left * s), y + STEP * (ahead * s + left * c)
+    out = np.hypot(x, y)
+    if out > REACH:
+        x, y = x * (REACH / out), y * (REACH / out)
+    return np.float32(x), np.float32(y), np.float32(heading)
+
+
+@njit(cache=True)
+def toward(x, y, heading, goal_x, goal_y):
+    """The next action on the way to a place: turn while walking ahead, or turn until a side or the back faces it, and go."""
+    dx, dy = goal_x - x, goal_y - y
+    turns = (np.arctan2(dy, dx) - heading) / TURN  # to the left, until one faces it
+    turns -= 16 * np.rint(turns / 16)
+    if abs(turns) <= 3:
+        return FORWARD if abs(turns) <= 0.5 else FORWARD_LEFT if turns > 0 else FORWARD_RIGHT
+    side = np.rint(turns / 4)
+    off = turns - 4 * side
+    if abs(off) > 0.5 and np.hypot(dx, dy) * np.sin(abs(off) * TURN) > 0.75 * PLATFORM:  # it would be missed
+        return TURN_LEFT if off > 0 else TURN_RIGHT
+    return LEFT if side == 1 else RIGHT if side == -1 else BACKWARD
+
+
+@njit(cache=True)
+def _step(pose, goal, action):
+    pose_t, reached = np.empty_like(pose), np.empty(len(pose), np.bool_)
+    for n in range(len(pose)):
+        x, y, heading = move(pose[n, 0], pose[n, 1], pose[n, 2], action[n])
+        pose_t[n, 0], pose_t[n, 1], pose_t[n, 2] = x, y, heading
+        reached[n] = np.hypot(x - goal[n, 0], y - goal[n, 1]) <= PLATFORM
+    return pose_t, reached
+
+
+@njit(cache=True)
+def _toward(pose, goal):
+    action = np.empty(len(pose), np.uint8)
+    for n in range(len(pose)):
+        action[n] = toward(pose[n, 0], pose[n, 1], pose[n, 2], goal[n, 0], goal[n, 1])
+    return action

@@ -1,0 +1,122 @@
+"""Recipes: per world and source, the settings that we found to work, from nothing to a model that learns in context.
+
+    recipe = ad.recipes.RECIPES["key to door"]
+    train, test = recipe.split(0)
+    model, log = recipe.distil(recipe.histories(train, seed=0), seed=0)
+
+All were chosen on split 100, whose held-out tasks are validation tasks; figures are reported on splits 0, 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adkit.collect import collect
+from adkit.distill import distill, distill_encoder
+from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
+from adkit.histories import Histories
+from adkit.model import CausalTransformer
+from adkit.protocols import Agent, Env, Tasks
+from adkit.sources import UCB, GoalSearch, PosteriorSampling, QLearning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A world, its source, and how a model is distilled from it. `dataclasses.replace` makes another."""
+
+    env: Env
+    sources: Mapping[Agent, int]
+    """Lifetimes per training task of each source; several sources are mixed."""
+    episodes: int
+    """Episodes a source lives."""
+    every: int = 1
+    """One in this many episodes is kept."""
+    share: float = 0.8
+    """Of the tasks, for training."""
+    held_out: tuple[str, ...] = ()
+    """Columns whose values are held out, as in `Tasks.split(by=)`; () holds out tasks."""
+    train_tasks: int | None = None
+    """Train on no more than this many tasks; None for all."""
+    test_tasks: int = 256
+    """Evaluate on no more than this many."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Of `CausalTransformer`."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Of `distill`."""
+    teacher: Mapping[str, Any] | None = None
+    """Of `distill`, for a model that is shown the poses and is trained first; the encoder of pictures then learns from it."""
+
+    def split(self, seed: int) -> tuple[Tasks, Tasks]:
+        """Training and held-out tasks, drawn anew for each seed and thinned to `train_tasks` and `test_tasks`."""
+        sides = self.env.tasks().split(self.share, seed, by=self.held_out)
+        rng = np.random.default_rng((seed, 1))
+        most = self.train_tasks, self.test_tasks
+        return tuple(side[np.sort(rng.permutation(len(side))[:n])] for side, n in zip(sides, most, strict=True))
+
+    def histories(self, tasks: Tasks, seed: int) -> Histories:
+        """The sources' learning histories on these tasks."""
+        parts = [
+            collect(self.env, tasks, source, episodes=self.episodes, lifetimes=n, every=self.every, seed=seed + 1000 * i)
+            for i, (source, n) in enumerate(self.sources.items())
+        ]
+        return parts[0] if len(parts) == 1 else Histories.concatenate(parts)
+
+    def distil(self, histories: Histories, seed: int) -> tuple[CausalTransformer, pd.DataFrame]:
+        """A model of these histories, and its training log. Its window is no longer than the histories."""
+        context = min(self.model.get("context", 200), histories.n_episodes * self.env.spec.horizon)
+        make = lambda spec: CausalTransformer(spec, **{**self.model, "context": context}, seed=seed)
+        model = make(self.env.spec)
+        if self.teacher:
+            poses = histories.seen_as("pose")
+            teacher = make(poses.spec)
+            distill(teacher, poses, seed=seed, **self.teacher)
+            distill_encoder(model, teacher, histories, seed=seed)
+        return model, distill(model, histories, seed=seed, **self.training)
+
+
+PS, FAST = PosteriorSampling(), PosteriorSampling(greed=10.0)
+SLOW = PosteriorSampling(greed=10.0, forgetting=0.7)  # so that windows full of failures are seen, and how to go on from them
+
+RECIPES = {
+    "dark room": Recipe(DarkRoom(), {PS: 64}, episodes=20, training={"steps": 250}),
+    "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
+    "key to door": Recipe(
+        DarkKeyToDoor(), {FAST: 2, SLOW: 2}, episodes=12, share=0.3,
+        model={"context": 300, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 2},
+    ),
+    "key to door, q-learning": Recipe(
+        DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},
+        episodes=200, every=10, share=0.3,
+        model={"context": 400, "layers": 4}, training={"steps": 900, "batch": 12, "short_episodes": 2},
+    ),
+    "hard": Recipe(
+        DarkRoom(size=17, reward="once"), {FAST: 24}, episodes=36,
+        model={"context": 400, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 6},
+    ),
+    "hard, q-learning": Recipe(
+        DarkRoom(size=17, reward="once"),
+        {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=600, phases=2): 24}, episodes=900, every=30,
+        model={"context": 400, "layers": 4}, training={"steps": 1000, "batch": 16, "short_episodes": 6},
+    ),
+    "bandit": Recipe(
+        AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,
+        model={"context": 100}, training={"steps": 600, "batch": 32, "short_episodes": 30, "first": 1.0},
+    ),
+    "permuted dark room": Recipe(
+        DarkRoom(permuted=True), {QLearning(): 1}, episodes=500, every=25, held_out=("actions",), train_tasks=4000,
+        model={"layers": 4}, training={"steps": 900, "batch": 48},
+    ),
+    "watermaze": Recipe(
+        Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
+        model={"context": 600, "layers": 4}, teacher={"steps": 900, "batch": 24, "short_episodes": 4},
+        training={"steps": 200, "batch": 24, "short": 0.0, "lr": 1e-3, "matrix_lr": 0.005},
+    ),
+}  # fmt: skip
+"""By world; without a source named, the best there is."""

@@ -1,0 +1,321 @@
+"""The runs behind notebook 09: every experiment of the paper that we redraw, in processes of one thread each.
+
+python notebooks/figures.py                 what is missing in data/paper_figures, two runs at a time
+python notebooks/figures.py context tasks   only these experiments
+python notebooks/figures.py --list          what there is, and what is done
+
+Each run that ends is written at once; started again, it goes on with the rest. A run whose settings have changed is run anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import adkit as ad
+
+OUT = Path(__file__).resolve().parents[1] / "data" / "paper_figures"
+SEEDS = (0, 1, 2)
+SHIPPED = {"key to door": "key_to_door", "hard": "hard", "watermaze": "watermaze"}  # the Dark Room's is made by notebook 02
+POINTS = np.unique(np.r_[np.round(np.geomspace(1, 2000, 50)), 10, 20, 30, 50, 100, 200, 300, 500, 1000].astype(int))
+"""Episodes, counted from 1, whose return is kept."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment at one setting and seed; the seed is also the split."""
+
+    experiment: str
+    setting: str
+    seed: int
+    live: Callable[[int], Iterator[tuple[str, np.ndarray]]]
+    """Yields (curve, returns (task, lifetime, episode))."""
+    about: str
+    """Every setting, as text: a change of it makes the run a new one."""
+
+    @property
+    def key(self) -> str:
+        digest = hashlib.sha256(self.about.encode()).hexdigest()[:8]
+        return f"{self.experiment} | {self.setting} | seed {self.seed} | {digest}"
+
+
+# ---- what is run ----
+
+
+def distilled(recipe: ad.recipes.Recipe, seed: int, only: slice | None = None):
+    """(held-out tasks, model): from nothing, on split `seed`; `only` these episodes of the histories."""
+    train, test = recipe.split(seed)
+    histories = recipe.histories(train, seed)
+    model, _ = recipe.distil(histories if only is None else histories.episodes[only], seed)
+    return test, model
+
+
+def practised(recipe: ad.recipes.Recipe, seed: int, **training) -> ad.RL2:
+    """RL2 on the recipe's training tasks."""
+    policy = ad.RecurrentPolicy(recipe.env.spec, seed=seed)
+    ad.train_rl2(policy, recipe.env, recipe.split(seed)[0], seed=seed, **training)
+    return ad.RL2(policy)
+
+
+def live(recipe, tasks, agent, episodes: int, seed: int, lifetimes: int = 1) -> np.ndarray:
+    """(task, lifetime, episode) returns, on randomness that no training run has seen."""
+    return ad.collect(recipe.env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=10_000 + seed).returns
+
+
+def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episodes: int = 20) -> None:
+    """Keep the first seed's model and a few of its rollouts in data/, for whoever has no time to train one."""
+    if seed == 0:
+        model.save(OUT.parent / world / "ad", overwrite=True)
+        rollouts = ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1)
+        rollouts.save(OUT.parent / world / "rollouts", overwrite=True)
+
+
+def main_results(name: str, episodes: int, lifetimes: int, seed: int):
+    """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
+    recipe = ad.RECIPES[name]
+    test, model = distilled(recipe, seed)
+    if name in SHIPPED:
+        ship(SHIPPED[name], model, recipe.env, test, seed)
+    run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
+    yield "distilled", run(ad.InContext(model))
+    yield "amnesiac", run(ad.InContext(model, memory="episode"))
+    for i, source in enumerate(recipe.sources):
+        yield f"source {i + 1}" if i else "source", run(source, max(episodes, recipe.episodes))
+    yield "random", run(ad.sources.Random())
+    if "posterior" in type(next(iter(recipe.sources))).__name__.lower():
+        yield "systematic explorer", run(ad.sources.SystematicExplorer())
+    _, expert = distilled(recipe, seed, only=slice(-max(2, recipe.episodes // recipe.every // 4), None))
+    yield "expert distillation", run(ad.InContext(expert))
+    if name in ("dark room", "key to door"):
+        yield "RL2", run(practised(recipe, seed))
+    yield "optimum", np.repeat(ad.optimal_returns(recipe.env, test)[:, None, None], episodes, axis=2)
+
+
+def bandit(seed: int):
+    """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere. Returns add up."""
+    recipe = ad.RECIPES["bandit"]
+    test, model = distilled(recipe, seed)
+    ship("bandit", model, recipe.env, test, seed, episodes=100)
+    _, expert = distilled(recipe, seed, only=slice(-50, None))
+    rl2 = practised(recipe, seed, steps=4_000_000, episodes_per_lifetime=100)
+    for bias in ("odd", "even", "uniform"):
+        env = replace(recipe.env, bias=bias, seed=77 + seed)  # other bandits than those of training
+        agents = {"distilled": ad.InContext(model), "expert distillation": ad.InContext(expert), "RL2": rl2}
+        agents |= {"source": next(iter(recipe.sources)), "UCB1": ad.sources.UCB(), "Thompson": ad.sources.ThompsonSampling()}
+        agents |= {"random": ad.sources.Random()}
+        tasks = env.tasks()[:400]
+        for name, agent in agents.items():
+            yield f"{bias}: {name}", ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns.cumsum(2)
+        yield f"{bias}: optimum", ad.optimal_returns(env, tasks)[:, None, None] * np.arange(1, 101)
+
+
+def prompting(seed: int):
+    """Fig. 5: begin with the history of a learner that has come some of the way."""
+    recipe = ad.RECIPES["dark room, q-learning"]
+    test, model = distilled(recipe, seed)
+    _, expert = distilled(recipe, seed, only=slice(-5, None))
+    lifetimes = 8
+    source = ad.collect(recipe.env, test, next(iter(recipe.sources)), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
+    source = source.subsample(recipe.every)
+    share = source.returns.mean((0, 1)) / ad.optimal_returns(recipe.env, test).mean()
+    for percent in (5, 25, 50, 75, 95):
+        at = int(np.argmax(share >= min(percent / 100, share.max())))
+        for name, frozen in (("distilled", model), ("expert distillation", expert)):
+            n = min(frozen.window - 1, 4)
+            prompt = source.episodes[max(0, at + 1 - n) : at + 1]
+            yield f"{name} | {percent}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
+    yield "distilled | none", live(recipe, test, ad.InContext(model), 50, seed, lifetimes)
+
+
+def single_stream(seed: int):
+    """Fig. 6: one actor a task, every 10th episode of 2,000."""
+    recipe = SINGLE_STREAM
+    test, model = distilled(recipe, seed)
+    yield "distilled", live(recipe, test, ad.InContext(model), 200, seed)
+    yield "source", live(recipe, test, next(iter(recipe.sources)), recipe.episodes, seed)
+    yield "optimum", np.full((len(test), 1, 1), 2.0)
+
+
+def permuted(seed: int):
+    """Actions that mean something else in every task: a model that has met this, and one that has not."""
+    plain, mixed = ad.RECIPES["dark room, q-learning"], ad.RECIPES["permuted dark room"]
+    _, model = distilled(plain, seed)
+    test, relabelled = distilled(mixed, seed)
+    usual = test.replace(actions=np.tile(np.arange(5), (len(test), 1)))
+    for name, tasks in (("permuted", test), ("usual", usual)):
+        for trained, frozen in (("trained without", model), ("trained with", relabelled)):
+            yield f"{name} actions, {trained}", live(mixed, tasks, ad.InContext(frozen), 50, seed)
+        yield f"{name} actions, source", live(mixed, tasks, next(iter(mixed.sources)), mixed.episodes, seed)
+
+
+def variant(name: str, changes: dict, episodes: int, seed: int):
+    """One recipe with something changed: how well the distilled model ends."""
+    recipe = changed(name, changes)
+    test, model = distilled(recipe, seed)
+    yield "distilled", live(recipe, test, ad.InContext(model), episodes, seed)
+
+
+def changed(name: str, changes: dict) -> ad.recipes.Recipe:
+    """A recipe with other settings of its model, its training, or itself; half as many held-out tasks will do."""
+    recipe = replace(ad.RECIPES[name], test_tasks=128)
+    for part in ("model", "training"):
+        recipe = replace(recipe, **{part: {**getattr(recipe, part), **changes.get(part, {})}})
+    return replace(recipe, **{key: value for key, value in changes.items() if key not in ("model", "training")})
+
+
+def as_many_lifetimes(name: str, tasks: int) -> dict:
+    """Fewer or more training tasks, with about as many lifetimes in all as the recipe has."""
+    recipe = ad.RECIPES[name]
+    usual = len(recipe.split(0)[0])
+    return {"train_tasks": tasks, "share": 0.4, "sources": {a: max(1, n * usual // tasks) for a, n in recipe.sources.items()}}
+
+
+SINGLE_STREAM = replace(
+    ad.RECIPES["key to door, q-learning"],
+    sources={ad.sources.QLearning(lr=0.1, initial_q=0.0, epsilon=1.0, exploration_episodes=1600, phases=3): 1},
+    episodes=2000,
+    training={"steps": 900, "batch": 12, "short_episodes": 2},
+)
+VARIANTS = {  # experiment: recipe, episodes, {setting: what is changed}
+    "context size": ("key to door", 30, {n: {"model": {"context": n}} for n in (100, 150, 200, 300, 400)}),
+    "width": ("key to door", 30, {n: {"model": {"width": n}} for n in (16, 32, 64, 128)}),
+    "layers": ("key to door", 30, {n: {"model": {"layers": n}} for n in (1, 2, 4, 6)}),
+    "heads": ("key to door", 30, {n: {"model": {"heads": n}} for n in (1, 2, 4, 8)}),
+    "label smoothing": ("hard", 50, {a: {"training": {"label_smoothing": a}} for a in (0.0, 0.1, 0.2, 0.3)}),
+    "tasks": ("key to door", 30, {n: as_many_lifetimes("key to door", n) for n in (1, 9, 37, 151, 606, 2424)}),
+}  # fmt: skip
+
+
+def every_run() -> list[Run]:
+    """All of them, those first that the others can do without least."""
+    runs = []
+    for seed in SEEDS:
+        runs.append(Run("bandit", "", seed, bandit, repr(ad.RECIPES["bandit"])))
+        for name, episodes, lifetimes in (
+            ("key to door", 50, 1), ("hard", 100, 4), ("dark room", 50, 8),
+            ("key to door, q-learning", 100, 1), ("hard, q-learning", 100, 2), ("dark room, q-learning", 50, 8),
+        ):  # fmt: skip
+            about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
+            runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
+    for seed in SEEDS[:2]:
+        runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
+        runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
+        runs.append(Run("single stream", "", seed, single_stream, repr(SINGLE_STREAM)))
+        for experiment, (name, episodes, settings) in VARIANTS.items():
+            for setting, changes in settings.items():
+                live_it = partial(variant, name, changes, episodes)
+                runs.append(Run(experiment, str(setting), seed, live_it, f"{changed(name, changes)} {episodes}"))
+    return runs
+
+
+# ---- running them ----
+
+
+def work(experiment: str, setting: str, seed: int) -> tuple[pd.DataFrame, dict]:
+    """One run, in a process of its own: its curves, and what it cost and came to."""
+    import torch
+
+    torch.set_num_threads(1)
+    (run,) = (run for run in every_run() if (run.experiment, run.setting, run.seed) == (experiment, setting, seed))
+    wall, cpu, curves, lived = time.perf_counter(), time.process_time(), [], {}
+    for curve, returns in run.live(seed):
+        lived[curve] = returns
+        points = POINTS[returns.shape[2] >= POINTS]
+        by_task = returns.mean(1)  # (task, episode)
+        spread = by_task.std(0, ddof=1) / np.sqrt(len(by_task)) if len(by_task) > 1 else np.full(returns.shape[2], np.nan)
+        columns = {"episode": points, "return": by_task.mean(0)[points - 1], "standard_error": spread[points - 1]}
+        curves.append(pd.DataFrame(columns).assign(curve=curve, last10=by_task[:, -10:].mean()))
+    about = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    if {"distilled", "source", "optimum"} <= set(lived):
+        about |= data_efficiency(lived["source"], lived["distilled"], 0.8 * lived["optimum"].mean())
+    return pd.concat(curves), about
+
+
+def data_efficiency(source: np.ndarray, distilled: np.ndarray, target: float) -> dict[str, float]:
+    """Episodes of one lifetime until each reaches the target, and how many times fewer the distilled agent needs."""
+    ratio = ad.stats.speed_up(source, distilled, target)
+    episodes = {"source": ad.stats.episodes_to(source, target), "distilled": ad.stats.episodes_to(distilled, target)}
+    return {f"{name}_episodes": n for name, n in episodes.items()} | {f"ratio_{name}": v for name, v in ratio._asdict().items()}
+
+
+def keep(run: Run, curves: pd.DataFrame, about: dict, out: Path) -> None:
+    """Put a run's rows into its experiment's table, in place of older ones; whole or not at all."""
+    mine = {"setting": run.setting, "seed": run.seed}
+    _replace(
+        out / f"{run.experiment}.csv",
+        curves.assign(**mine)[[*mine, "curve", "episode", "return", "standard_error", "last10"]],
+        mine,
+    )
+    mine = {"experiment": run.experiment} | mine
+    _replace(out / "runs.csv", pd.DataFrame([mine | {"key": run.key} | about]), mine)
+
+
+def _replace(path: Path, rows: pd.DataFrame, of: dict) -> None:
+    old = _read(path)
+    if len(old):
+        same = np.logical_and.reduce([old[name] == value for name, value in of.items()])
+        rows = pd.concat([old[~same], rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    rows.to_csv(part, index=False, float_format="%.4g")
+    os.replace(part, path)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"setting": str}, keep_default_na=False, na_values=["nan"]) if path.exists() else pd.DataFrame()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    runs = every_run()
+    names = list(dict.fromkeys(run.experiment for run in runs))
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of: {', '.join(names)}")
+    parser.add_argument("--list", action="store_true", help="only say what there is")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more than this many")
+    parser.add_argument("--at-once", type=int, default=2, help="processes; 2")
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args(arguments)
+    if unknown := set(given.experiments) - set(names):
+        parser.error(f"no experiment {', '.join(map(repr, sorted(unknown)))}; there are {', '.join(names)}.")
+    known = _read(given.out / "runs.csv")
+    done = set(known["key"]) if len(known) else set()
+    wanted = [run for run in runs if run.experiment in (given.experiments or names) and run.seed < given.seeds]
+    left = [run for run in wanted if run.key not in done]
+    print(f"{len(wanted)} runs, {len(wanted) - len(left)} of them done.", flush=True)
+    if given.list:
+        print("\n".join(("  done  " if run.key in done else "  to do ") + run.key for run in wanted))
+        return 0
+    began, failed = time.perf_counter(), 0
+    with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(work, run.experiment, run.setting, run.seed): run for run in left}
+        for i, future in enumerate(as_completed(futures)):
+            run, minutes = futures[future], (time.perf_counter() - began) / 60
+            if error := future.exception():
+                failed += 1
+                print(f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
+                continue
+            curves, about = future.result()
+            keep(run, curves, about, given.out)
+            late = curves.groupby("curve", sort=False)["last10"].first()
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
+            print(
+                f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
+            )
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Pictures: how many a second one core draws, what of a training step that is, and how small histories of poses are."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from measure import bound, rate, say
+
+import adkit as ad
+from adkit import pixels
+
+SIZES = (24, 32), (36, 48), (72, 96)
+ASKED = 150  # times smaller than pictures
+ENV = ad.envs.Watermaze()
+HISTORIES = ad.collect(ENV, ENV.tasks()[:256], ad.sources.GoalSearch(), episodes=20)
+
+
+def test_frames():
+    """Pictures a second on one core, as a model takes them: the kernel itself, without threads."""
+    pose = np.ascontiguousarray(HISTORIES.obs.reshape(-1, 3)[:6528])
+    for size in SIZES:
+        for dtype, table in pixels.TABLES.items():
+            out = np.empty((len(pose), 3 * size[0] * size[1]), table.dtype)
+            args = pose, table, pixels.TEXTURE, table[pixels._background(*size)], pixels._rays(size[1]), out
+            draw = lambda args=args: pixels._render(0, len(pose), *args) or len(pose)
+            draw()
+            rates = sorted(rate(draw) for _ in range(7))
+            say(f"{size[0]}x{size[1]} {dtype}: {rates[3]:,.0f} pictures/s on one core [{rates[0]:,.0f}-{rates[-1]:,.0f}]")
+
+
+def test_share_of_a_training_step(monkeypatch):
+    """Time inside `pixels.render` over time inside `distill`, in its default precision; under 15% is asked."""
+    spent, render = [0.0], pixels.render
+
+    def timed(*args):
+        began = time.perf_counter()
+        picture = render(*args)
+        spent[0] += time.perf_counter() - began
+        return picture
+
+    monkeypatch.setattr(pixels, "render", timed)
+    missed = []
+    for size in SIZES:
+        seen = HISTORIES.seen_as(size)
+        model = ad.CausalTransformer(seen.spec, context=200, layers=4, heads=4, width=64)
+        ad.distill(model, seen, steps=1, batch=32, short=0)
+        shares, steps = [], []
+        for _ in range(3):
+            spent[0] = 0.0
+            seconds = ad.distill(model, seen, steps=2, batch=32, short=0)["seconds"].iloc[-1]
+            shares.append(100 * spent[0] / seconds)
+            steps.append(500 * seconds)
+        say(f"training at {size}: {statistics.median(steps):.0f} ms a step of 32 x 200, {torch.get_num_threads()} threads")
+        try:
+            bound(f"drawing, share of a training step at {size[0]}x{size[1]}", shares, "%", 15)
+        except AssertionError as error:
+            missed.append(str(error))
+    assert not missed, " ".join(missed)
+
+
+def test_size_of_histories():
+    """Bytes of observations, and of everything, against the same with pictures in place of poses."""
+    arrays = HISTORIES.arrays
+    poses = arrays["obs"].nbytes + arrays["final_obs"].nbytes
+    others = sum(values.nbytes for values in arrays.values()) - poses
+    for size in SIZES:
+        pictures = poses // 12 * 3 * size[0] * size[1]
+        say(
+            f"{size[0]}x{size[1]}: observations {pictures / poses:.0f}x smaller as poses (asked {ASKED}x), "
+            f"whole histories {(pictures + others) / (poses + others):.0f}x"
+        )
+        assert pictures >= ASKED * poses

@@ -1,0 +1,413 @@
+"""The Watermaze: its motion by hand, its pictures, its sources, and what a model may see of it."""
+
+import pickle
+from dataclasses import fields, replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from conftest import same, scrambled
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+
+import adkit as ad
+from adkit import pixels
+from adkit.encoders import encoder
+from adkit.envs import watermaze
+from adkit.testing import check_agent, check_env
+from adkit.tokens import tokenize
+
+TURN = 2 * np.pi / 16
+
+
+@pytest.fixture(scope="module")
+def maze():
+    return ad.envs.Watermaze(ends="platform", n_tasks=400)
+
+
+@pytest.fixture(scope="module")
+def searches(maze):
+    return ad.collect(maze, maze.tasks()[:30], ad.sources.GoalSearch(), episodes=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def poses():
+    """Poses from everywhere in the room."""
+    radius, angle, heading = np.random.default_rng(0).uniform(size=(3, 500)) * [[0.95], [2 * np.pi], [2 * np.pi]]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1).astype(np.float32)
+
+
+def walk(env, task, pose, *actions):
+    """What happens on the way from a pose."""
+    state, _ = env.reset(task, ad.Rng.of(0, "x", np.arange(1)))
+    state = state._replace(pose=np.array([pose], np.float32))
+    steps = []
+    for action in actions:
+        state, step = env.step(state, task, np.array([action]), ad.Rng.of(0, "x", np.arange(1)))
+        steps.append(step)
+    return steps
+
+
+# ---- the world ----
+
+
+@pytest.mark.parametrize("ends", ["clock", "platform"])
+def test_the_pool_keeps_the_contract(ends):
+    env = ad.envs.Watermaze(ends=ends, n_tasks=50)
+    check_env(env)
+    for agent in (ad.sources.Optimal(), ad.sources.GoalSearch(), ad.sources.GoalSearch(noise=0.1), ad.sources.PoseQLearning()):
+        check_agent(agent, env)
+
+
+@pytest.mark.parametrize(
+    ("action", "to"),
+    [
+        (0, (0.1, 0, 0)), (1, (-0.1, 0, 0)), (2, (0, 0.1, 0)), (3, (0, -0.1, 0)), (4, (0, 0, TURN)), (5, (0, 0, 15 * TURN)),
+        (6, (0.1 * np.cos(TURN), 0.1 * np.sin(TURN), TURN)), (7, (0.1 * np.cos(TURN), -0.1 * np.sin(TURN), 15 * TURN)),
+    ],
+)  # fmt: skip
+def test_each_of_the_eight_actions_moves_as_drawn_by_hand(maze, action, to):
+    (step,) = walk(maze, maze.task((0.5, 0.5)), (0, 0, 0), action)
+    np.testing.assert_allclose(step.obs, [to], atol=1e-6)
+
+
+def test_the_wall_stops_and_the_platform_pays_once(maze):
+    assert np.allclose(walk(maze, maze.task((0, 0.5)), (0.9, 0, 0), 0)[0].obs, [[0.95, 0, 0]])
+    there = (0.3, 0, 0), 0, 0, 1, 0, 1, 0  # onto a platform at (0.5, 0), off it, and onto it again
+    clock = ad.envs.Watermaze()
+    steps = walk(clock, clock.task((0.5, 0)), *there)
+    assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0] and not any(step.terminated[0] for step in steps)
+    (first, *_) = walk(maze, maze.task((0.5, 0)), *there)
+    assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
+
+
+def test_episodes_start_in_the_middle_looking_anywhere(searches):
+    start = searches.arrays["obs"][:, :, 0].reshape(-1, 3)
+    assert (start[:, :2] == 0).all()
+    assert np.histogram(start[:, 2], bins=4, range=(0, 2 * np.pi))[0].min() > 25
+
+
+def test_platforms_fill_the_ring_evenly():
+    goal = ad.envs.Watermaze(n_tasks=4000).tasks()["goal"]
+    radius = np.hypot(*goal.T)
+    assert radius.min() >= 0.25 and radius.max() <= 0.85 and abs(np.median(radius) - np.sqrt((0.25**2 + 0.85**2) / 2)) < 0.01
+    assert np.abs(goal.mean(0)).max() < 0.03
+
+
+def test_every_platform_is_within_reach_so_the_optimum_is_one():
+    """From all headings; and no walk is shorter than the straight line."""
+    env = ad.envs.Watermaze(ends="platform", horizon=watermaze.FARTHEST)
+    tasks = env.tasks()
+    lives = ad.collect(env, tasks, ad.sources.Optimal(), episodes=10)
+    assert (lives.returns == 1).all() and (ad.optimal_returns(env, tasks) == 1).all()
+    straight = np.ceil((np.hypot(*tasks["goal"].T) - watermaze.PLATFORM) / watermaze.STEP)
+    more = lives.length - straight[:, None]
+    assert more.min() == 0 and more.mean() < 1.2
+
+
+def test_learning_curves_know_the_optimum(maze, searches):
+    figure = ad.views.learning_curves({"search": searches}, env=maze)
+    assert next(trace.y[0] for trace in figure.data if trace.name == "optimum") == 1
+
+
+@pytest.mark.parametrize("view", [(24, 32), (8, 96), "pose", "nothing"])
+def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
+    env = gymnasium.make("adkit/Watermaze-v0", goal=(0.3, 0.4), view=view)
+    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+    obs, _ = env.reset(seed=1)
+    assert obs.shape == ((*view, 3) if isinstance(view, tuple) else (3,))
+    assert view != "nothing" or not obs.any()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ad.envs.Watermaze(view=(0, 32)), r"picture size \(0, 32\); give \(height, width\) from \(8, 8\) to \(72, 96\)"),
+        (lambda: ad.envs.Watermaze(view=(10_000, 10_000)), r"from \(8, 8\) to \(72, 96\). Try \(24, 32\)"),
+        (lambda: ad.envs.Watermaze(view=(24.5, 32)), "picture size"),
+        (lambda: ad.envs.Watermaze(view=24), "picture size 24"),
+        (lambda: ad.envs.Watermaze(view="picture"), """give \\(height, width\\), "pose" or "nothing"."""),
+        (lambda: ad.envs.Watermaze(ends="never"), "ends='never'; Watermaze allows"),
+        (lambda: ad.envs.Watermaze(horizon=5), "horizon=5; some platforms are 16 steps away"),
+        (lambda: ad.envs.Watermaze(n_tasks=0), "n_tasks=0; a family has at least 1"),
+        (lambda: ad.envs.Watermaze().task(goal=(0.9, 0.9)), r"goal \[0.9, 0.9\] is outside the room; it must be within 0.95"),
+        (lambda: ad.envs.Watermaze().task(goal=(0.1, 0.1, 0.1)), r"a goal is \(x, y\)"),
+        (lambda: pixels.render(np.zeros(3), (0, 0)), "picture size"),
+        (lambda: pixels.render(np.zeros(2)), r"a pose is \(x, y, heading\)"),
+        (lambda: pixels.render(np.ones(3)), "outside the room"),
+        (lambda: pixels.render(np.zeros(3), dtype="int8"), """dtype='int8'; pictures come as "uint8\""""),
+        (lambda: ad.EnvSpec("x", 2, 5, cardinality=(3,), view="pose"), "only poses"),
+        (lambda: ad.EnvSpec("x", 2, 5, shape=(3,), view=5), "view=5; give"),
+        (lambda: ad.sources.GoalSearch(noise=2), "noise=2; a probability"),
+        (lambda: ad.sources.GoalSearch(cells=3), "cells=3; give 24 to 256"),
+        (lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "this is DarkRoom; PosteriorSampling"),
+        (lambda: ad.sources.PoseQLearning(bins=(0, 1, 1)), "bins="),
+        (lambda: ad.sources.PoseQLearning(lr=0), "lr=0; a tabular step size"),
+        (lambda: ad.sources.PoseQLearning().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "needs poses and DarkRoom has none"),
+        (lambda: ad.optimal_returns(ad.envs.from_gymnasium("CartPole-v1"), ad.Tasks({"a": [0]})), "its optimum is unknown"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_way_out(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+# ---- the pictures ----
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 32), (17, 33), (72, 96), (72, 40)])
+def test_pictures_have_the_size_asked_for_and_are_the_same_every_time(poses, size):
+    picture = pixels.render(poses, size)
+    assert picture.shape == (500, *size, 3) and picture.dtype == np.uint8
+    assert np.array_equal(picture, pixels.render(poses, size)) and np.array_equal(picture[7], pixels.render(poses[7], size))
+    assert picture.std(0).mean() > 20  # places look different
+
+
+def test_landmarks_move_left_when_one_turns_right():
+    """The orange one at 0 degrees: ahead, then left of the middle, then right of it."""
+    orange = lambda heading: np.argwhere(
+        (np.abs(pixels.render([0, 0, heading])[11] * [1, 1, 1] - [152, 67, 0]) < 12).all(-1)
+    ).mean()
+    assert abs(orange(0) - 15.5) < 1 and orange(-TURN) < 9 and orange(TURN) > 22
+
+
+def test_walls_grow_as_one_comes_close_and_sky_is_above_floor():
+    wall = lambda x: (np.ptp(pixels.render([x, 0, 0])[:, 16], axis=1) > 130).sum()  # rows of the saturated orange landmark
+    assert wall(-0.9) < wall(0) < wall(0.5) <= 24
+    far = pixels.render([-0.9, 0, 0]).astype(int)
+    assert (far[0, :, 2] > far[0, :, 0]).all() and (far[-1, :, 0] > far[-1, :, 2]).all()
+
+
+def test_the_view_does_not_show_the_platform(maze):
+    assert np.array_equal(*(gymnasium.make("adkit/Watermaze-v0", goal=goal).reset(seed=3)[0] for goal in ((0.3, 0.4), (-0.5, 0))))
+
+
+def test_models_get_the_very_same_pictures(poses):
+    exact = (pixels.render(poses).astype(np.float32) - 128) / 64
+    assert np.array_equal(pixels.render(poses, dtype="float32"), exact)
+    picture = encoder(ad.envs.Watermaze().spec, 8)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        drawn = picture.draw(torch.as_tensor(poses), dtype)
+        assert drawn.dtype == dtype and torch.equal(drawn.float(), torch.as_tensor(exact))
+
+
+def test_pictures_in_use_are_never_drawn_over(poses):
+    picture, there = encoder(ad.envs.Watermaze().spec, 8), torch.as_tensor(poses)
+    for dtype in (torch.float32, torch.bfloat16):
+        first, kept = picture.draw(there, dtype), picture.draw(there, dtype).clone()
+        second = picture.draw(-there, dtype)
+        assert torch.equal(first, kept) and not torch.equal(first, second)
+        place = second.data_ptr()
+        del second
+        assert picture.draw(there[:9], dtype).data_ptr() == place  # and memory is used again
+    assert len(pickle.dumps(picture)) < 4.1 * sum(parameter.numel() for parameter in picture.parameters())  # it does not travel
+    both = picture(there, torch.float32).sum() + picture(-there, torch.float32).sum()
+    both.backward()
+    together, picture.inner.weight.grad = picture.inner.weight.grad.clone(), None
+    for pose in (there, -there):
+        picture(pose, torch.float32).sum().backward()
+    torch.testing.assert_close(together, picture.inner.weight.grad)
+
+
+def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):
+    searches.save(tmp_path / "h")
+    frame = np.prod((*searches.spec.view, 3))
+    assert frame * searches.obs[0, :, 0].size * len(searches) >= 150 * searches.obs.nbytes
+    assert same(searches, ad.Histories.load(tmp_path / "h")) and ad.Histories.load(tmp_path / "h").spec == searches.spec
+    other = searches.seen_as("nothing")
+    assert same(searches, other) and other.spec.view == "nothing" and other.obs is not None
+
+
+# ---- the sources ----
+
+
+def test_the_search_finds_a_platform_and_then_knows_it(maze):
+    tasks = maze.tasks()[:200]
+    searched = ad.collect(maze, tasks, ad.sources.GoalSearch(), episodes=15).episode_returns
+    at_random = ad.collect(maze, tasks, ad.sources.Random(), episodes=15).episode_returns
+    early, late, control = (ad.stats.bootstrap(values) for values in (searched[:, :1], searched[:, 12:], at_random))
+    assert early.low > 0.2 and early.high < 0.45 and late.low > 0.99 and control.high < 0.2
+
+
+def test_the_search_never_rules_out_the_truth(maze):
+    tasks, rng = maze.tasks()[:50], ad.Rng.of(0, "x", np.arange(50))
+    learner = ad.sources.GoalSearch().start(maze.spec, rng)
+    state, obs = maze.reset(tasks, rng)
+    cell = ((tasks["goal"] + 1) * 24).astype(int)
+    for t in range(30):
+        action = learner.act(obs, np.full(50, t == 0))
+        state, step = maze.step(state, tasks, action, rng.at(t))
+        learner.update(ad.Transition(obs, action, *step[1:], step.obs))
+        obs = step.obs
+        assert learner.possible[np.arange(50), *cell.T].all()
+
+
+def test_the_search_begins_anew_when_the_platform_is_moved(maze):
+    """Thirty lifetimes, 150 steps on one platform and 600 on another; at both ends most episodes take a straight way."""
+    tasks, rng = maze.tasks()[:30], ad.Rng.of(0, "x", np.arange(30))
+    learner, first = ad.sources.GoalSearch().start(maze.spec, rng), np.ones(30, bool)
+    state, obs = maze.reset(tasks, rng)
+    paid = []
+    for t in range(750):
+        here = tasks if t < 150 else tasks.replace(goal=-tasks["goal"])
+        action = learner.act(obs, first)
+        state, step = maze.step(state, here, action, rng.at(t))
+        learner.update(ad.Transition(obs, action, *step[1:], step.obs))
+        paid.append(step.reward)
+        first = step.terminated | step.truncated
+        fresh, _ = maze.reset(here, rng.at(t))
+        pose, time, found = (np.where(first.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(state, fresh, strict=True))
+        state, obs = type(state)(pose, time, found), pose
+    paid = np.array(paid)
+    assert paid[120:150].mean() > 0.12 and paid[150:180].mean() < 0.02 and (paid[-60:].mean(0) > 0.08).mean() > 0.9
+
+
+def test_q_learning_on_binned_poses_learns_from_scratch(maze):
+    agent = ad.sources.PoseQLearning(exploration_episodes=60)
+    returns = ad.collect(maze, maze.tasks()[:24], agent, episodes=150).episode_returns
+    early, late = ad.stats.bootstrap(returns[:, :5]), ad.stats.bootstrap(returns[:, -30:])
+    assert early.high < 0.45 and late.low > 0.85
+
+
+def test_a_backward_sweep_carries_the_reward_all_the_way():
+    """Two steps to a reward from an empty table: lr 0.5, gamma 0.9 give 0.5 to the last step and 0.225 to the first."""
+    agent = ad.sources.PoseQLearning(bins=(20, 1, 1))
+    learner = agent.start(ad.envs.Watermaze().spec, ad.Rng.of(0))
+    places = np.array([[0.05, 0, 0], [0.15, 0, 0], [0.25, 0, 0]], np.float32)
+    no = np.zeros(1, bool)
+    for t in range(2):
+        learner.act(places[t : t + 1], np.array([t == 0]))
+        paid = np.array([t], np.float32)
+        learner.update(ad.Transition(places[t : t + 1], np.array([3]), paid, no, no, places[t + 1 : t + 2]))
+    assert learner.q[0, [10, 11, 12], 3].tolist() == pytest.approx([0.225, 0.5, 0]) and np.count_nonzero(learner.q) == 2
+
+
+# ---- what a model sees ----
+
+
+def make(view, histories, seed=0):
+    seen = histories.seen_as(view)
+    return scrambled(ad.CausalTransformer(seen.spec, context=150, layers=2, heads=2, width=16, seed=seed)), seen
+
+
+def logits(model, histories, **changed):
+    tokens, _ = tokenize(model.spec, histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), 3))
+    with torch.inference_mode():
+        return model(model.on_device(replace(tokens, **{name: change(tokens.obs) for name, change in changed.items()})))
+
+
+VIEWS = [(8, 12), "pose", "nothing"]
+
+
+def test_a_model_of_pictures_reads_nothing_but_pictures(searches, monkeypatch):
+    model, seen = make((8, 12), searches[:4])
+    plain = logits(model, seen)
+    assert torch.equal(plain, logits(model, seen, obs=lambda obs: obs * np.float32(1 + 1e-6)))  # other poses, the same pictures
+    assert not torch.equal(plain, logits(model, seen, obs=lambda obs: -obs))
+    monkeypatch.setattr(model.embed_tokens.encoder, "draw", lambda obs, dtype: torch.zeros(len(obs), 8, 12, 3, dtype=dtype))
+    assert torch.equal(logits(model, seen), logits(model, seen, obs=lambda obs: -obs))  # all grey: poses make no difference
+
+
+def test_a_blind_model_does_not_read_poses(searches):
+    model, seen = make("nothing", searches[:4])
+    assert torch.equal(logits(model, seen), logits(model, seen, obs=lambda obs: -obs))
+    model, seen = make("pose", searches[:4])
+    assert not torch.equal(logits(model, seen), logits(model, seen, obs=lambda obs: -obs))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
+    model, seen = make(view, searches[:4])
+    loaded = ad.CausalTransformer.load(model.save(tmp_path / "m"))
+    assert loaded.spec == model.spec and torch.equal(logits(model, seen), logits(loaded.eval(), seen))
+    with pytest.raises(ValueError, match="with view="):
+        model.check_spec(replace(model.spec, view=(9, 9)))
+
+
+def test_a_step_of_a_rollout_draws_one_picture_per_lifetime(searches, monkeypatch):
+    model, _ = make((8, 12), searches)
+    drawn = []
+    render = pixels.render
+    monkeypatch.setattr(pixels, "render", lambda pose, *rest: drawn.append(len(pose)) or render(pose, *rest))
+    ad.collect(ad.envs.Watermaze(view=(8, 12)), ad.envs.Watermaze().tasks()[:5], ad.InContext(model), episodes=1)
+    assert drawn == [5] * 51
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_training_reaches_every_parameter_and_lowers_the_loss(searches, view):
+    seen = searches.seen_as(view)
+    model = ad.CausalTransformer(seen.spec, context=100, layers=1, heads=2, width=16)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    log = ad.distill(model, seen, steps=20, batch=8, precision="bfloat16" if view == "pose" else "float32")
+    assert log["loss"].iloc[-5:].mean() < log["loss"].iloc[:5].mean() - 0.02
+    assert all(not torch.equal(before[name], value) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_bfloat16_says_what_float32_says(searches, view):
+    model, seen = make(view, searches[:4])
+    tokens = model.on_device(tokenize(model.spec, seen.windows(np.arange(4), np.zeros(4, int), 3))[0])
+    with torch.inference_mode():
+        exact, brief = (model(tokens, dtype=dtype)[tokens.valid] for dtype in (torch.float32, torch.bfloat16))
+    assert (exact - brief).abs().mean() < 0.05 * exact.std()
+
+
+CHANGED = {
+    ad.envs.Watermaze: dict(horizon=20, view="pose", ends="platform", n_tasks=3, seed=1),
+    ad.sources.GoalSearch: dict(noise=0.3, cells=30),
+    ad.sources.PoseQLearning: dict(
+        bins=(5, 5, 4), lr=0.1, gamma=0.5, epsilon=0.1, final_epsilon=0.4, exploration_episodes=5
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, values in CHANGED.items() for field in values])
+def test_every_config_field_changes_something(kind, field):
+    assert {f.name for f in fields(kind)} == set(CHANGED[kind]), "a new field needs a changed value here"
+    default, changed = kind(), kind(**{field: CHANGED[kind][field]})
+    if kind is not ad.envs.Watermaze:
+        env = ad.envs.Watermaze(n_tasks=4)
+        lives = [ad.collect(env, env.tasks(), agent, episodes=20) for agent in (default, changed)]
+    else:
+        lives = [ad.collect(env, env.tasks()[:4], ad.sources.GoalSearch(), episodes=3) for env in (default, changed)]
+    assert not same(*lives) or lives[0].spec != lives[1].spec
+
+
+# ---- what a reader sees ----
+
+
+def lives(world):
+    env, agent, episodes = {
+        "maze": (ad.envs.Watermaze(ends="platform"), ad.sources.GoalSearch(), 4),
+        "keys": (ad.envs.DarkKeyToDoor(size=5, horizon=12), ad.sources.Random(), 4),
+        "bandit": (ad.envs.AdversarialBandit(), ad.sources.UCB(), 20),
+    }[world]
+    return ad.collect(env, env.tasks()[[3]], agent, episodes=episodes, lifetimes=2)
+
+
+@pytest.mark.parametrize(("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])])
+def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names, tmp_path):
+    histories = lives(world)
+    player = ad.views.Player({"one": histories[0], "other": histories[1]}, episode=3)
+    assert [mark["name"] for mark in player.data["lifetimes"][0]["marks"]] == names
+    shown = player.png()
+    player.show_goal = False
+    assert player.png() != shown and player.to_html(tmp_path / "player.html").stat().st_size > 10_000
+
+
+def test_a_round_room_is_drawn_where_it_is():
+    """The middle of the room is the middle of its 20 x 20 map, +y is up there; and the platform has its true size."""
+    life = lives("maze")[0]
+    cells, goal = ad.display.token_cells(life), life.task_values["goal"][0]
+    assert cells[0, 0].tolist() == [9.5, 9.5] and ad.display.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
+    (mark,) = ad.display.marks(life)
+    np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
+    assert ad.display.PLATFORM == watermaze.PLATFORM
+    end = cells[0, life.length[0, 0]] if life.arrays["terminated"][0, 0].any() else None
+    assert end is None or np.hypot(*(end - [mark["x"], mark["y"]])) <= 10 * watermaze.PLATFORM
+
+
+def test_attention_over_episodes_works_in_the_pool(searches):
+    model, seen = make((8, 12), searches)
+    view = ad.views.EpisodeAttention(model, seen[0])
+    assert view.data["columns"] == 20 and view.png()

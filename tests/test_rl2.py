@@ -139,7 +139,7 @@ def test_it_improves_over_a_lifetime_and_without_memory_does_not():
     """On goals it trained on; what it makes of others is for bench_rl2.py, which trains for long enough."""
     env = ad.envs.DarkRoom(size=4, horizon=8)
     model = ad.RecurrentPolicy(env.spec, width=32)
-    log = ad.train_rl2(model, env, env.tasks(), steps=250_000, lifetimes=64, episodes_per_lifetime=5, lr=1e-2)
+    log = ad.train_rl2(model, env, env.tasks(), steps=250_000, lifetimes=64, episodes_per_lifetime=5, unroll=16, lr=1e-2)
     live = lambda **how: ad.collect(env, env.tasks(), ad.RL2(model, **how), episodes=5, lifetimes=20, seed=1).returns
     remembering, amnesiac = (ad.stats.improvement(live(memory=m), share=0.2) for m in ("lifetime", "episode"))
     assert log["last"].iloc[-1] > 1.5 * log["last"].iloc[0]

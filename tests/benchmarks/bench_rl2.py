@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import torch
 from measure import say
 
 import adkit as ad
@@ -13,14 +12,12 @@ STEPS = 16_000_000
 
 
 def test_rl2_reaches_far_above_random_on_goals_it_never_saw():
-    env, threads = ad.envs.DarkRoom(), torch.get_num_threads()
+    env = ad.envs.DarkRoom()
     train, test = env.tasks().split(0.8, seed=0)
     model = ad.RecurrentPolicy(env.spec)
-    torch.set_num_threads(1)
     began = time.process_time()
     ad.train_rl2(model, env, train, steps=STEPS)
     say(f"RL2, {STEPS / 1e6:g} M steps in {time.process_time() - began:.0f} s of processor time; the paper's has 1,000 M")
-    torch.set_num_threads(threads)
     tenth = lambda tasks, agent: ad.stats.bootstrap(
         ad.collect(env, tasks, agent, episodes=10, lifetimes=8, seed=1).returns[:, :, -1:].mean(2)
     )

@@ -160,6 +160,28 @@ def permuted(seed: int):
         yield f"{name} actions, source", live(mixed, tasks, next(iter(mixed.sources)), mixed.episodes, seed)
 
 
+def without(name: str, part: str, episodes: int, seed: int):
+    """What a part of the token layout buys: a model trained and played without it."""
+    recipe = changed(name, {})
+    train, test = recipe.split(seed)
+    model = ad.CausalTransformer(recipe.env.spec, **recipe.model, seed=seed)
+    embed = model.embed_tokens
+    if part in ("episode", "step"):  # positions: zero, and never trained
+        getattr(embed, part).requires_grad_(False).zero_()
+    elif part == "closing token":  # what an episode's last action led to is not told
+        tell = embed.forward
+        embed.forward = lambda tokens, position, dtype: tell(untold(tokens, position, recipe.env.spec), position, dtype)
+    ad.distill(model, recipe.histories(train, seed), seed=seed, **recipe.training)
+    yield "distilled", live(recipe, test, ad.InContext(model), episodes, seed)
+
+
+def untold(tokens: ad.tokens.Tokens, position, spec: ad.EnvSpec) -> ad.tokens.Tokens:
+    """The tokens, with every closing one saying "restart" and no more."""
+    closing = (position % ad.tokens.slots(spec) == spec.horizon).expand(tokens.action.shape)
+    hidden = tokens.obs.masked_fill(closing[..., None], 0)
+    return replace(tokens, obs=hidden, action=tokens.action.masked_fill(closing, spec.n_actions), reward=tokens.reward * ~closing)
+
+
 def variant(name: str, changes: dict, episodes: int, seed: int):
     """One recipe with something changed: how well the distilled model ends."""
     recipe = changed(name, changes)
@@ -213,6 +235,10 @@ def every_run() -> list[Run]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
         runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
         runs.append(Run("single stream", "", seed, single_stream, repr(SINGLE_STREAM)))
+        for name, episodes in (("key to door", 30), ("hard", 50)):
+            for part in ("nothing", "episode", "step", "closing token"):
+                live_it = partial(without, name, part, episodes)
+                runs.append(Run("tokens", f"{name}, without {part}", seed, live_it, f"{changed(name, {})} {episodes}"))
         for experiment, (name, episodes, settings) in VARIANTS.items():
             for setting, changes in settings.items():
                 live_it = partial(variant, name, changes, episodes)

@@ -24,7 +24,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 def inputs(spec: EnvSpec, agent: str) -> int:
     """How many inputs a network for `spec` has; ValueError where a perceptron is the wrong tool."""
-    n = sum(spec.cardinality) if spec.cardinality else math.prod(spec.obs_shape)
+    n = sum(spec.cardinality) if spec.cardinality else features(spec, np.zeros(spec.obs_shape)).size
     if n > MOST_INPUTS:
         raise ValueError(
             f"{spec.name} shows {n} numbers (cardinality={spec.cardinality}, shape={spec.shape}) and {agent} reads at most "
@@ -33,13 +33,21 @@ def inputs(spec: EnvSpec, agent: str) -> int:
     return n
 
 
+def features(spec: EnvSpec, obs: np.ndarray) -> np.ndarray:
+    """Real observations (..., *obs_shape) as (..., F) float32: as they are, but a pose's heading by its cosine and sine."""
+    obs = np.asarray(obs, np.float32)
+    if spec.view is not None:  # whatever a model is shown, a source knows the pose
+        x, y, heading = np.moveaxis(obs, -1, 0)
+        return np.stack([x, y, np.cos(heading), np.sin(heading)], axis=-1)
+    return np.ascontiguousarray(obs.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], -1))
+
+
 def encode(spec: EnvSpec, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Observations (..., *obs_shape) as (row, value): (..., C) int32 and float32."""
     if spec.cardinality:
         row = np.ascontiguousarray(np.asarray(obs, np.int32) + np.cumsum((0, *spec.cardinality[:-1]), dtype=np.int32))
         return row, np.ones(row.shape, np.float32)
-    value = np.asarray(obs, np.float32)
-    value = np.ascontiguousarray(value.reshape(*value.shape[: value.ndim - len(spec.obs_shape)], -1))
+    value = features(spec, obs)
     return np.ascontiguousarray(np.broadcast_to(np.arange(value.shape[-1], dtype=np.int32), value.shape)), value
 
 

@@ -94,6 +94,7 @@ def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
     "env",
     [
         ad.envs.DarkRoom(4, 6, reward="once", start="random"), ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=2), Line(),
+        ad.envs.Watermaze(horizon=16, n_tasks=4),
         ad.envs.from_gymnasium("FrozenLake-v1", horizon=30), ad.envs.from_gymnasium("Taxi-v4", horizon=20),
     ],
     ids=repr,

@@ -8,6 +8,7 @@ import torch
 from tests_worlds import Line, OneFault
 
 import adkit as ad
+from adkit import perceptron
 from adkit.sources import dqn
 from adkit.testing import check_agent
 
@@ -147,6 +148,20 @@ def test_it_learns_the_dark_room():
     assert ad.stats.bootstrap(returns[:, :, -25:].mean(2) / optimum[:, None], draws=500).low > 0.75
     assert ad.stats.improvement(returns, share=0.1).low > 9
     assert abs(ad.stats.improvement(live(DQN(lr=0.0)), share=0.1).estimate) < 0.3
+
+
+def test_it_learns_the_watermaze_from_the_pose_its_pictures_are_drawn_from():
+    env = ad.envs.Watermaze(n_tasks=4)
+    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=4).returns[:, :, -40:].mean(2)
+    assert ad.stats.bootstrap(live(DQN()), draws=500).low > 0.5 > 0.35 > ad.stats.bootstrap(live(DQN(lr=0.0)), draws=500).high
+
+
+def test_a_heading_is_read_as_a_direction():
+    """A hair to the left and to the right of straight ahead are 2 pi apart as numbers, and must look alike."""
+    obs = np.array([[0.1, 0.2, 1e-4], [0.1, 0.2, 2 * np.pi - 1e-4]], np.float32)
+    a, b = perceptron.features(ad.envs.Watermaze().spec, obs)
+    np.testing.assert_allclose(a, b, atol=1e-3)
+    np.testing.assert_allclose(a, [0.1, 0.2, 1, 0], atol=1e-3)
 
 
 def test_the_papers_hyperparameters_have_a_name_and_learn():

@@ -1,7 +1,7 @@
 """Deep Q-learning with Q(lambda) (Mnih et al. 2015; Peng & Williams 1996): a network and a replay memory for every lifetime.
 
 What the paper distils from in the Watermaze (Laskin et al. 2022, Table 5), for observations a perceptron can read: coordinates
-and poses. It reads no pixels; where a world draws its images from a pose, it learns from the pose.
+and poses. It reads no pixels: in the Watermaze, whose pictures are drawn from a pose, it learns from the pose.
 """
 
 from __future__ import annotations
@@ -114,17 +114,21 @@ class DQNLearner:
         self._say_what_it_costs(active)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return _act_all(self.weights, self.shape, self.offsets, _flat(obs), self.config.epsilon, self.rng.keys, self.t)
+        return _act_all(self.weights, self.shape, self.offsets, self._read(obs), self.config.epsilon, self.rng.keys, self.t)
 
     def update(self, transition: Transition) -> None:
         obs, following, action, reward, end = (values[:, self.t % self.config.capacity] for values in self.memory)
-        obs[:], following[:] = _flat(transition.obs), _flat(transition.next_obs)
+        obs[:], following[:] = self._read(transition.obs), self._read(transition.next_obs)
         action[:], reward[:] = transition.action, transition.reward
         end[:] = np.where(transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON))
         self.t += 1
         if self.t >= self.config.rollout and self.t % self.config.every == 0:
             learned = self.weights, self.target, self.m, self.v, self.memory, self.rng.keys
             in_parallel(_learn_all, len(self.weights), *learned, *self._settings, self.t)
+
+    def _read(self, obs: np.ndarray) -> np.ndarray:
+        """(N, C) float32: what is kept of observations."""
+        return np.ascontiguousarray(obs, np.float32) if self.spec.cardinality else perceptron.features(self.spec, obs)
 
     @property
     def _settings(self) -> tuple:
@@ -157,10 +161,6 @@ def _memory(n: int, capacity: int, active: int) -> tuple[np.ndarray, ...]:
     obs, following = (np.zeros((n, capacity, active), np.float32) for _ in range(2))
     action, end = (np.zeros((n, capacity), np.uint8) for _ in range(2))
     return obs, following, action, np.zeros((n, capacity), np.float32), end
-
-
-def _flat(obs: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(obs, dtype=np.float32).reshape(len(obs), -1)
 
 
 @njit(cache=True)

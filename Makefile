@@ -19,10 +19,10 @@ TORCH_BUILD := $(TORCH)+$(notdir $(TORCH_INDEX:/=))
 export GOMP_SPINCOUNT ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab test bench
+.PHONY: help setup demo lab figures test bench
 help:  ## list these commands
 	@echo "adkit: a workbench for in-context reinforcement learning and value drift"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY)  ## install adkit into .venv; done once, redone only when pyproject.toml or constraints.txt changes
 	@echo "adkit is ready in $(VENV)."
@@ -34,6 +34,9 @@ demo: $(READY)  ## run the notebooks from nothing, and say what each found
 lab: $(READY)  ## open the notebooks in JupyterLab, on this machine only
 	@echo "Starting JupyterLab on notebooks/; stop it with Ctrl-C."
 	@$(VENV)/bin/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+figures: $(READY)  ## run what is missing of the paper's figures; stop it at any time, it goes on from there
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/figures.py $(ARGS)
 
 test: $(READY)  ## run all tests
 	@echo "Running the tests."

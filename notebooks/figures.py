@@ -100,6 +100,9 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     yield "expert distillation", run(ad.InContext(expert))
     if name in ("dark room", "key to door"):
         yield "RL2", run(practised(recipe, seed))
+    if recipe.teacher:
+        blind = replace(recipe, env=replace(recipe.env, view="nothing"), training=recipe.teacher, teacher=None)
+        yield "blind", live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes)
     yield "optimum", np.repeat(ad.optimal_returns(recipe.env, test)[:, None, None], episodes, axis=2)
 
 
@@ -231,6 +234,7 @@ def every_run() -> list[Run]:
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
+    runs.append(Run("main results", "watermaze", 0, partial(main_results, "watermaze", 40, 1), f"{ad.RECIPES['watermaze']} 40 1"))
     for seed in SEEDS[:2]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
         runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))

@@ -18,6 +18,7 @@ _WHERE = {
     "optimal_returns": "tables",
     "Histories": "histories",
     "collect": "collect",
+    "advise": "collect",
     "record": "taps",
     "edit": "taps",
     "CausalTransformer": "model",

@@ -242,7 +242,8 @@ def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list
 
 def _fingerprint(histories: Histories) -> str:
     digest = hashlib.sha256()
-    for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
+    read = [histories.arrays[name] for name in ("obs", "action", "reward", "advice") if name in histories.arrays]
+    for values in (histories.task, *read):
         digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
 

@@ -108,7 +108,7 @@ def distill_encoder(
     teacher: CausalTransformer,
     histories: Histories,
     *,
-    steps: int = 800,
+    steps: int = 2000,
     batch: int = 1024,
     lr: float = 1e-3,
     seed: int = 0,

@@ -100,8 +100,8 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     yield "expert distillation", run(ad.InContext(expert))
     if name in ("dark room", "key to door"):
         yield "RL2", run(practised(recipe, seed))
-    if recipe.teacher:
-        blind = replace(recipe, env=replace(recipe.env, view="nothing"), training=recipe.teacher, teacher=None)
+    if recipe.pose_teacher:
+        blind = replace(recipe, env=replace(recipe.env, view="nothing"), pose_teacher=False)
         yield "blind", live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes)
     yield "optimum", np.repeat(ad.optimal_returns(recipe.env, test)[:, None, None], episodes, axis=2)
 

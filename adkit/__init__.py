@@ -18,7 +18,6 @@ _WHERE = {
     "optimal_returns": "tables",
     "Histories": "histories",
     "collect": "collect",
-    "advise": "collect",
     "record": "taps",
     "edit": "taps",
     "CausalTransformer": "model",

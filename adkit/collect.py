@@ -7,7 +7,6 @@ batches otherwise. A test holds them to the same bytes.
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import replace
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -59,32 +58,6 @@ def collect(
             f"{env.spec.name} paid {arrays['reward'][n, e, t]} in lifetime {n}, episode {e}, step {t}; rewards must be finite."
         )
     return Histories(env.spec, tasks, task, arrays, np.arange(0, episodes, every), about)
-
-
-def advise(env: Env, histories: Histories, agent: Agent, seed: int = 0) -> Histories:
-    """The same histories with what `agent` would have done at every step, had all of it happened to it, as array `advice`.
-
-    `distill` then predicts the advice in place of what was done: histories of a distilled model, with its source's advice, show
-    how to go on from the model's own mistakes (DAgger, Ross, Gordon & Bagnell 2011). The agent learns from what was done.
-    """
-    tasks, arrays, length = histories.task_values[histories.task], histories.arrays, histories.length
-    rows, ends = np.arange(len(histories)), np.cumsum(length, axis=1)  # (N, E): steps lived by the end of each episode
-    if hasattr(agent, "informed"):
-        agent = agent.informed(env, tasks)
-    learner = agent.start(env.spec, Rng.of(seed, "advice", tasks.ids, rows))
-    advice = np.zeros_like(arrays["action"])
-    for t in tqdm(range(ends[:, -1].max()), desc="advice", disable=None, delay=2, mininterval=0.5):
-        step = t % ends[:, -1]  # a lifetime that is over is lived again, and nobody looks
-        episode = (ends <= step[:, None]).sum(1)
-        at = rows, episode, step - (ends - length)[rows, episode]
-        last = at[2] == length[rows, episode] - 1
-        obs, first = arrays["obs"][at], at[2] == 0
-        suggested = learner.act(obs, first)
-        advice[at] = np.where(t < ends[:, -1], suggested, advice[at])
-        after = arrays["obs"][rows, episode, np.minimum(at[2] + 1, env.spec.horizon - 1)]
-        after = np.where(last.reshape(-1, *(1,) * (after.ndim - 1)), arrays["final_obs"][rows, episode], after)
-        learner.update(Transition(obs, *(arrays[name][at] for name in ("action", "reward", "terminated", "truncated")), after))
-    return replace(histories, arrays=arrays | {"advice": advice})
 
 
 def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dict[str, np.ndarray]:

@@ -242,8 +242,7 @@ def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list
 
 def _fingerprint(histories: Histories) -> str:
     digest = hashlib.sha256()
-    read = [histories.arrays[name] for name in ("obs", "action", "reward", "advice") if name in histories.arrays]
-    for values in (histories.task, *read):
+    for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
         digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
 

@@ -67,7 +67,7 @@ def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
 
 
 def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.ndarray]:
-    """Tokens and targets (B, S) int64 of `Histories.windows`: the actions taken, or advised; NO_TARGET where there is none."""
+    """Tokens and targets (B, S) int64 of `Histories.windows`: the actions taken, NO_TARGET where there is none."""
     action, reward = windows["action"], windows["reward"]  # (B, W, H)
     batch, episodes, horizon = action.shape
     shape = batch, episodes, horizon + 1
@@ -80,7 +80,7 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
     previous, paid = np.full(shape, spec.n_actions, np.int64), np.zeros(shape, np.float32)
     previous[:, :, 1:], paid[:, :, 1:] = action, reward
     target = np.full(shape, NO_TARGET, np.int64)
-    target[:, :, :-1] = windows.get("advice", action)
+    target[:, :, :-1] = action
 
     valid = None
     if (length < horizon).any():

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
-from adkit import grid
 from adkit.artefacts import ArtefactError
 from adkit.testing import check_histories
 
@@ -161,42 +159,3 @@ def test_find_prefers_what_this_checkout_made(tmp_path, monkeypatch, histories):
     assert ad.find("room/h") == tmp_path / "data/room/h"
     histories[:2].save(tmp_path / "runs/room/h")
     assert ad.find("room/h") == tmp_path / "runs/room/h"
-
-
-def test_advice_is_what_the_agent_would_have_done(env):
-    """Asked about its own lives, an agent without chance advises what it did; asked about others', it goes on from there."""
-    explorer = ad.sources.SystematicExplorer()
-    greedy = ad.sources.Optimal()
-    own = ad.collect(env, env.tasks()[:6], greedy, episodes=3, lifetimes=2)
-    advised = ad.advise(env, own, greedy)
-    assert (advised.advice == own.action).all() and "advice" not in own.arrays
-    wander = ad.collect(env, env.tasks()[:6], ad.sources.Random(), episodes=5, lifetimes=2, seed=3)
-    advised = ad.advise(env, wander, explorer)
-    assert (advised.action == wander.action).all() and (advised.advice != wander.action).any()
-    for n in range(len(wander)):  # once the goal is known, the advice is the way there
-        known = np.flatnonzero(wander.reward[n])
-        goal = wander.task_values["goal"][wander.task[n]].astype(int)
-        for t in range(known[0] + 1, wander.action.shape[1]) if len(known) else ():
-            here = wander.obs[n, t].astype(int)
-            there = (here + grid.MOVES[advised.advice[n, t]]).clip(0, 4)
-            assert np.abs(there - goal).sum() == max(0, np.abs(here - goal).sum() - 1)
-
-
-def test_advice_follows_episodes_that_end_early():
-    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=30, is_slippery=False)
-    lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
-    advised = ad.advise(env, lives, ad.sources.Optimal())
-    beyond = np.arange(30) >= lives.length[..., None]
-    assert not advised.arrays["advice"][beyond].any()
-    best = ad.collect(env, env.tasks(), ad.sources.Optimal(), episodes=1)
-    start = advised.arrays["advice"][:, :, 0]
-    assert (start == best.action[0, 0]).all()
-
-
-def test_a_model_is_trained_on_the_advice_where_there_is_some(env):
-    lives = ad.collect(env, env.tasks()[:4], ad.sources.Random(), episodes=4)
-    always = replace(lives, arrays=lives.arrays | {"advice": np.full_like(lives.arrays["action"], 3)})
-    model = ad.CausalTransformer(env.spec, context=32, layers=1, width=16)
-    ad.distill(model, always, steps=60, batch=4)
-    played = ad.collect(env, env.tasks()[:4], ad.InContext(model), episodes=2)
-    assert (played.action == 3).mean() > 0.6

@@ -174,7 +174,7 @@ def test_the_systematic_explorer_solves_every_room_by_episode_six():
     assert (returns[:, :, 6:] == ad.optimal_returns(env, env.tasks())[:, None, None]).all()
 
 
-def test_a_staged_posterior_finds_the_key_then_the_door_then_rests():
+def test_a_staged_posterior_finds_the_key_then_the_door_then_wanders():
     """Nothing is tried twice: in a room of 16 cells both are found within 16 visits each, then walked to in the fewest steps."""
     env = ad.envs.DarkKeyToDoor(size=4, horizon=20)
     tasks = env.tasks()
@@ -186,7 +186,8 @@ def test_a_staged_posterior_finds_the_key_then_the_door_then_rests():
     when = (life.arrays["reward"][:, -1].cumsum(1) == 2).argmax(1)
     assert (when + 1 == least).all()
     after = np.arange(20) > when[:, None]
-    assert (life.arrays["action"][:, -1][after] == 0).all(), "with nothing left to gain it stays"
+    actions = np.bincount(life.arrays["action"][:, -1][after], minlength=5)
+    assert actions.min() > 0.17 * actions.sum(), "with nothing left to gain it wanders"
 
 
 def test_greed_finds_sooner_and_forgetting_later():

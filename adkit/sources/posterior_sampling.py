@@ -177,10 +177,17 @@ def _choose(belief, q, left, gamma, greed, key, t):
 
 
 @njit(cache=True)
+def _wander(n_actions, key, t):
+    """Any action: there is nothing left to gain. A model of a source that rested would rest whenever it believes it is done, and
+    having rested before is reason enough to."""
+    return int(uniform(key, t, CHOOSE) * n_actions)
+
+
+@njit(cache=True)
 def _act(q, belief, chosen, noise, key, t):
     n_actions = q.shape[2]
     if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
-        return int(uniform(key, t, CHOOSE) * n_actions)
+        return _wander(n_actions, key, t)
     values = q[chosen, belief[chosen]]
     best = values.max() * (1 - 1e-6)
     ties = 0
@@ -213,8 +220,9 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, tra
                 _forget(belief)
             _begin(h_start[0], h_seen[0], belief[0], seen[row, s])
             for i in range(horizon):
-                a = 0  # after the last stage there is nothing left to gain
-                if stage < len(q):
+                if stage == len(q):
+                    a = _wander(q.shape[3], key, t)
+                else:
                     if chosen < 0 or belief[stage, chosen] < 0:
                         chosen = _choose(belief[stage], q[stage], horizon - i, gamma, greed, key, t)
                     a = _act(q[stage], belief[stage], chosen, noise, key, t)
@@ -249,7 +257,9 @@ def _act_all(family, q, belief, stage, chosen, left, o, first, how, keys, t):
                 _forget(belief[n])
             _begin(family.start[0], family.seen[0], belief[n, 0], o[n])
         k = stage[n]
-        if k < len(q):
+        if k == len(q):
+            action[n] = _wander(q.shape[3], keys[n], np.uint64(t))
+        else:
             if chosen[n] < 0 or belief[n, k, chosen[n]] < 0:
                 chosen[n] = _choose(belief[n, k], q[k], left[n], gamma, greed, keys[n], np.uint64(t))
             action[n] = _act(q[k], belief[n, k], chosen[n], noise, keys[n], np.uint64(t))

@@ -90,7 +90,7 @@ RECIPES = {
     "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
     "key to door": Recipe(
         DarkKeyToDoor(), {FAST: 2, SLOW: 2}, episodes=12, share=0.3,
-        model={"context": 300, "layers": 4}, training={"steps": 1400, "batch": 16, "short_episodes": 2},
+        model={"context": 300, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 2},
     ),
     "key to door, q-learning": Recipe(
         DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},
@@ -98,8 +98,9 @@ RECIPES = {
         model={"context": 400, "layers": 4}, training={"steps": 1200, "batch": 12, "short_episodes": 2},
     ),
     "hard": Recipe(
-        DarkRoom(size=17, reward="once"), {FAST: 24}, episodes=36,
-        model={"context": 400, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 6},
+        DarkRoom(size=17, reward="once"),
+        {PosteriorSampling(greed=10.0, rest=True): 12, PosteriorSampling(greed=10.0, noise=0.1, rest=True): 12}, episodes=40,
+        model={"context": 400, "layers": 4}, training={"steps": 1600, "batch": 16, "short_episodes": 6, "short": 0.4},
     ),
     "hard, q-learning": Recipe(
         DarkRoom(size=17, reward="once"),

@@ -194,7 +194,7 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
 CHANGED = {
     ad.envs.DarkRoom: dict(size=6, horizon=9, reward="once", start="random", permuted=True),
     ad.sources.QLearning: dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2, phases=2),
-    ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9),
+    ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9, rest=True),
 }
 
 
@@ -206,6 +206,9 @@ def test_property_09_every_config_field_changes_something(kind, field):
         a, b = (
             ad.collect(e, e.tasks()[:40], ad.sources.QLearning(), episodes=6) for e in (kind(5, 8), replace(kind(5, 8), **value))
         )
+    elif field == "rest":
+        env = ad.envs.DarkRoom(5, 8, reward="once")  # in a room that goes on paying there is always something to gain
+        a, b = (ad.collect(env, env.tasks(), replace(kind(), **v), episodes=9) for v in ({}, value))
     elif field == "gamma" and kind is ad.sources.PosteriorSampling:
         env = ad.envs.from_gymnasium("FrozenLake-v1")  # in a room every discount walks the same shortest paths
         a, b = (ad.collect(env, env.tasks(), replace(kind(noise=0.0), **v), episodes=9, lifetimes=9) for v in ({}, value))

@@ -188,6 +188,9 @@ def test_a_staged_posterior_finds_the_key_then_the_door_then_wanders():
     after = np.arange(20) > when[:, None]
     actions = np.bincount(life.arrays["action"][:, -1][after], minlength=5)
     assert actions.min() > 0.17 * actions.sum(), "with nothing left to gain it wanders"
+    life = ad.collect(env, tasks[::9], ad.sources.PosteriorSampling(noise=0.0, rest=True), episodes=12)
+    when = (life.arrays["reward"][:, -1].cumsum(1) == 2).argmax(1)
+    assert (life.arrays["action"][:, -1][np.arange(20) > when[:, None]] == 0).all(), "or rests"
 
 
 def test_greed_finds_sooner_and_forgetting_later():

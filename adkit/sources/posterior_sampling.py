@@ -34,6 +34,9 @@ class PosteriorSampling:
     near goals (a goal d steps away promises gamma ** d), infinity takes the nearest."""
     forgetting: float = 0.0
     """Probability, at the start of each episode, of forgetting what was ruled out in a stage not solved yet: a slower source."""
+    rest: bool = False
+    """Take action 0 once there is nothing left to gain, instead of any. Easier to predict; but a model of it may rest too early,
+    and go on resting there because it did before: in Key-to-Door at the key, in one task of twenty."""
     family: Tables | None = None
     """The hypotheses of each stage, (stages, M, ...), filled in by `informed`."""
 
@@ -79,9 +82,9 @@ class PosteriorSampling:
         return np.stack([discounted_values(Tables(*(a[k] for a in self.family)), self.gamma, sweeps) for k in stages])
 
     @property
-    def how(self) -> tuple[float, ...]:
+    def how(self) -> tuple[float | bool, ...]:
         """The settings as compiled code takes them."""
-        return self.noise, self.gamma, float(self.greed), self.forgetting
+        return self.noise, self.gamma, float(self.greed), self.forgetting, self.rest
 
 
 def SystematicExplorer() -> PosteriorSampling:
@@ -177,17 +180,10 @@ def _choose(belief, q, left, gamma, greed, key, t):
 
 
 @njit(cache=True)
-def _wander(n_actions, key, t):
-    """Any action: there is nothing left to gain. A model of a source that rested would rest whenever it believes it is done, and
-    having rested before is reason enough to."""
-    return int(uniform(key, t, CHOOSE) * n_actions)
-
-
-@njit(cache=True)
 def _act(q, belief, chosen, noise, key, t):
     n_actions = q.shape[2]
     if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
-        return _wander(n_actions, key, t)
+        return int(uniform(key, t, CHOOSE) * n_actions)
     values = q[chosen, belief[chosen]]
     best = values.max() * (1 - 1e-6)
     ties = 0
@@ -207,7 +203,7 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, tra
     next_state, reward, terminated, cumulative, start, _, seen = tables
     h_next_state, h_reward, h_terminated, _, h_start, _, h_seen = family
     states, actions, outcomes, every, episodes = trace
-    noise, gamma, greed, forgetting = how
+    noise, gamma, greed, forgetting, rest = how
     for n in range(begin, end):
         row, key, env_key = task[n], keys[n], env_keys[n]
         belief = np.zeros(q.shape[:2], np.int32)
@@ -220,8 +216,8 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, tra
                 _forget(belief)
             _begin(h_start[0], h_seen[0], belief[0], seen[row, s])
             for i in range(horizon):
-                if stage == len(q):
-                    a = _wander(q.shape[3], key, t)
+                if stage == len(q):  # nothing left to gain
+                    a = 0 if rest else int(uniform(key, t, CHOOSE) * q.shape[3])
                 else:
                     if chosen < 0 or belief[stage, chosen] < 0:
                         chosen = _choose(belief[stage], q[stage], horizon - i, gamma, greed, key, t)
@@ -248,7 +244,7 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, tra
 
 @njit(cache=True)
 def _act_all(family, q, belief, stage, chosen, left, o, first, how, keys, t):
-    noise, gamma, greed, forgetting = how
+    noise, gamma, greed, forgetting, rest = how
     action = np.zeros(len(o), np.uint8)
     for n in range(len(o)):
         if first[n]:
@@ -258,7 +254,7 @@ def _act_all(family, q, belief, stage, chosen, left, o, first, how, keys, t):
             _begin(family.start[0], family.seen[0], belief[n, 0], o[n])
         k = stage[n]
         if k == len(q):
-            action[n] = _wander(q.shape[3], keys[n], np.uint64(t))
+            action[n] = 0 if rest else int(uniform(keys[n], np.uint64(t), CHOOSE) * q.shape[3])
         else:
             if chosen[n] < 0 or belief[n, k, chosen[n]] < 0:
                 chosen[n] = _choose(belief[n, k], q[k], left[n], gamma, greed, keys[n], np.uint64(t))

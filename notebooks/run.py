@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
-TIMEOUT = 900  # seconds a cell may take
+TIMEOUT = {"quick": 900, "full": 4 * 3600}  # seconds a cell may take
 
 
 class PeakMemory:
@@ -75,7 +75,7 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
     client = NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=TIMEOUT,
+        timeout=TIMEOUT[os.environ["ADKIT_PROFILE"]],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,

@@ -111,3 +111,14 @@ def test_a_text_that_no_run_has_is_refused(two_runs, capsys):
 def test_every_run_of_the_paper_figures_has_a_name_of_its_own():
     keys = [run.key for run in figures.every_run()]
     assert len(keys) == len(set(keys)) > 40
+
+
+@pytest.mark.parametrize("world", sorted(path.parent.name for path in figures.OUT.parent.glob("*/ad")))
+def test_what_is_shipped_loads_and_plays_as_its_rollouts_say(world):
+    folder = figures.OUT.parent / world
+    model = ad.CausalTransformer.load(folder / "ad")
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 6e6
+    if world == "dark_room":  # its histories are a source's
+        return
+    rollouts = ad.Histories.load(folder / "rollouts")
+    assert rollouts.spec == model.spec and rollouts.returns[:, :, -5:].mean() > rollouts.returns[:, :, :2].mean()

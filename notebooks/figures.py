@@ -304,7 +304,7 @@ def _replace(path: Path, rows: pd.DataFrame, of: dict) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"setting": str}, keep_default_na=False, na_values=["nan"]) if path.exists() else pd.DataFrame()
+    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""}) if path.exists() else pd.DataFrame()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -54,12 +54,22 @@ class Run:
 # ---- what is run ----
 
 
-def distilled(recipe: ad.recipes.Recipe, seed: int, only: slice | None = None):
-    """(held-out tasks, model): from nothing, on split `seed`; `only` these episodes of the histories."""
+def distilled(recipe: ad.recipes.Recipe, seed: int, expert: int | None = None):
+    """(held-out tasks, model): from nothing, on split `seed`; with `expert`, also a model of the last so many episodes alone."""
     train, test = recipe.split(seed)
     histories = recipe.histories(train, seed)
-    model, _ = recipe.distil(histories if only is None else histories.episodes[only], seed)
-    return test, model
+    parts = [histories] if expert is None else [histories, histories.episodes[-expert:]]
+    return test, *(recipe.distil(part, seed)[0] for part in parts)
+
+
+def first_source(recipe: ad.recipes.Recipe):
+    """The source, or the first of several."""
+    return next(iter(recipe.sources))
+
+
+def optimum(env, tasks, episodes: int) -> np.ndarray:
+    """(task, 1, episode) the most that can be had, as a curve."""
+    return ad.optimal_returns(env, tasks)[:, None, None].repeat(episodes, 2)
 
 
 def practised(recipe: ad.recipes.Recipe, seed: int, **training) -> ad.RL2:
@@ -85,7 +95,7 @@ def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episode
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
     recipe = ad.RECIPES[name]
-    test, model = distilled(recipe, seed)
+    test, model, expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4))
     if name in SHIPPED:
         ship(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
@@ -94,43 +104,40 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     for i, source in enumerate(recipe.sources):
         yield f"source {i + 1}" if i else "source", run(source, max(episodes, recipe.episodes))
     yield "random", run(ad.sources.Random())
-    if "posterior" in type(next(iter(recipe.sources))).__name__.lower():
+    if isinstance(first_source(recipe), ad.sources.PosteriorSampling):
         yield "systematic explorer", run(ad.sources.SystematicExplorer())
-    _, expert = distilled(recipe, seed, only=slice(-max(2, recipe.episodes // recipe.every // 4), None))
     yield "expert distillation", run(ad.InContext(expert))
     if name in ("dark room", "key to door"):
         yield "RL2", run(practised(recipe, seed))
     if recipe.pose_teacher:
         blind = replace(recipe, env=replace(recipe.env, view="nothing"), pose_teacher=False)
         yield "blind", live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes)
-    yield "optimum", np.repeat(ad.optimal_returns(recipe.env, test)[:, None, None], episodes, axis=2)
+    yield "optimum", optimum(recipe.env, test, episodes)
 
 
 def bandit(seed: int):
     """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere. Returns add up."""
     recipe = ad.RECIPES["bandit"]
-    test, model = distilled(recipe, seed)
+    test, model, expert = distilled(recipe, seed, expert=50)
     ship("bandit", model, recipe.env, test, seed, episodes=100)
-    _, expert = distilled(recipe, seed, only=slice(-50, None))
     rl2 = practised(recipe, seed, steps=4_000_000, episodes_per_lifetime=100)
     for bias in ("odd", "even", "uniform"):
         env = replace(recipe.env, bias=bias, seed=77 + seed)  # other bandits than those of training
         agents = {"distilled": ad.InContext(model), "expert distillation": ad.InContext(expert), "RL2": rl2}
-        agents |= {"source": next(iter(recipe.sources)), "UCB1": ad.sources.UCB(), "Thompson": ad.sources.ThompsonSampling()}
+        agents |= {"source": first_source(recipe), "UCB1": ad.sources.UCB(), "Thompson": ad.sources.ThompsonSampling()}
         agents |= {"random": ad.sources.Random()}
         tasks = env.tasks()[:400]
         for name, agent in agents.items():
             yield f"{bias}: {name}", ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns.cumsum(2)
-        yield f"{bias}: optimum", ad.optimal_returns(env, tasks)[:, None, None] * np.arange(1, 101)
+        yield f"{bias}: optimum", optimum(env, tasks, 100).cumsum(2)
 
 
 def prompting(seed: int):
     """Fig. 5: begin with the history of a learner that has come some of the way."""
     recipe = ad.RECIPES["dark room, q-learning"]
-    test, model = distilled(recipe, seed)
-    _, expert = distilled(recipe, seed, only=slice(-5, None))
+    test, model, expert = distilled(recipe, seed, expert=5)
     lifetimes = 8
-    source = ad.collect(recipe.env, test, next(iter(recipe.sources)), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
+    source = ad.collect(recipe.env, test, first_source(recipe), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
     source = source.subsample(recipe.every)
     share = source.returns.mean((0, 1)) / ad.optimal_returns(recipe.env, test).mean()
     for percent in (5, 25, 50, 75, 95):
@@ -147,8 +154,8 @@ def single_stream(seed: int):
     recipe = SINGLE_STREAM
     test, model = distilled(recipe, seed)
     yield "distilled", live(recipe, test, ad.InContext(model), 200, seed)
-    yield "source", live(recipe, test, next(iter(recipe.sources)), recipe.episodes, seed)
-    yield "optimum", np.full((len(test), 1, 1), 2.0)
+    yield "source", live(recipe, test, first_source(recipe), recipe.episodes, seed)
+    yield "optimum", optimum(recipe.env, test, recipe.episodes)
 
 
 def permuted(seed: int):
@@ -160,7 +167,7 @@ def permuted(seed: int):
     for name, tasks in (("permuted", test), ("usual", usual)):
         for trained, frozen in (("trained without", model), ("trained with", relabelled)):
             yield f"{name} actions, {trained}", live(mixed, tasks, ad.InContext(frozen), 50, seed)
-        yield f"{name} actions, source", live(mixed, tasks, next(iter(mixed.sources)), mixed.episodes, seed)
+        yield f"{name} actions, source", live(mixed, tasks, first_source(mixed), mixed.episodes, seed)
 
 
 def without(name: str, part: str, episodes: int, seed: int):

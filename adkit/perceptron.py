@@ -20,6 +20,18 @@ BETA1, BETA2, EPS = np.float32(0.9), np.float32(0.999), np.float32(1e-6)  # Adam
 MOST_INPUTS = 4096  # pixels want a convolution, not this
 WEIGHTS = np.uint64(0xD1B54A32D192ED03)  # sets the stream of initial weights apart from that of actions
 ZERO, ONE = np.float32(0), np.float32(1)
+GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2  # what an episode did after a step
+
+
+def check(config, *counts: str) -> None:
+    """ValueError unless a learner's layers, width and `counts` are whole numbers of at least 1, and lr and gamma make sense."""
+    for name in ("layers", "width", *counts):
+        if not (isinstance(value := getattr(config, name), int) and value >= 1):
+            raise ValueError(f"{name}={value!r}; give a whole number of at least 1.")
+    if not 0 <= config.lr < math.inf:
+        raise ValueError(f"lr={config.lr}; a step size is at least 0. Try lr=3e-3.")
+    if not 0 <= config.gamma < 1:
+        raise ValueError(f"gamma={config.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
 
 
 def inputs(spec: EnvSpec, agent: str) -> int:

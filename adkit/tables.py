@@ -83,6 +83,21 @@ def outcome(cumulative, row, s, a, key, t):
     return np.uint64(k)
 
 
+@njit(cache=True)
+def best_of(values, u):
+    """The index of the highest value; which of several, a uniform draw u in [0, 1) says."""
+    best, ties = values.max(), 0
+    for a in range(len(values)):
+        ties += values[a] == best
+    chosen = int(u * ties)
+    for a in range(len(values)):
+        if values[a] == best:
+            if chosen == 0:
+                return np.uint64(a)
+            chosen -= 1
+    return np.uint64(0)
+
+
 class Trace(NamedTuple):
     """What compiled lifetimes leave behind, for the episodes they keep; `unroll` makes histories of it."""
 

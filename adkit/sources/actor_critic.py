@@ -12,13 +12,12 @@ import numpy as np
 from numba import njit
 
 from adkit import perceptron
-from adkit.perceptron import adam, backward, encode, forward, initialise, parts
+from adkit.perceptron import GOES_ON, TERMINATED, TRUNCATED, adam, backward, encode, forward, initialise, parts
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import GAMMA, Rng, mix, uniform
 from adkit.tables import Tables, Trace, in_parallel, outcome, start_state
 
 CHOOSE = np.uint64(0)  # draws of a step: which action
-GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,7 @@ class ActorCritic:
     """Copies of the environment the learner acts in at once. More than one needs tables; only the first leaves a history."""
 
     def __post_init__(self):
-        for name in ("layers", "width", "unroll", "actors"):
-            if not (isinstance(value := getattr(self, name), int) and value >= 1):
-                raise ValueError(f"{name}={value!r}; give a whole number of at least 1.")
-        if not 0 <= self.lr < math.inf:
-            raise ValueError(f"lr={self.lr}; a step size is at least 0. Try lr=3e-3.")
-        if not 0 <= self.gamma < 1:
-            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
+        perceptron.check(self, "unroll", "actors")
         if not 0 <= self.lam <= 1:
             raise ValueError(f"lam={self.lam}; lambda lies in [0, 1]. Try lam=0.95.")
         for name in ("entropy", "value_weight"):

@@ -13,7 +13,7 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
-from adkit.tables import Tables, Trace, in_parallel, outcome, start_state
+from adkit.tables import Tables, Trace, best_of, in_parallel, outcome, start_state
 
 CHOOSE, SAMPLE = np.uint64(0), np.uint64(1)  # draws of a step: which of the arms that are tied; the posterior's samples
 
@@ -120,20 +120,7 @@ def _promise(pulls, paid, bonus, key, t):
 
 @njit(cache=True)
 def _act(pulls, paid, bonus, key, t):
-    promise = _promise(pulls, paid, bonus, key, t)
-    best, ties = -np.inf, 0
-    for a in range(len(pulls)):
-        if promise[a] > best:
-            best, ties = promise[a], 1
-        elif promise[a] == best:
-            ties += 1
-    chosen = int(uniform(key, t, CHOOSE) * ties)
-    for a in range(len(pulls)):
-        if promise[a] == best:
-            if chosen == 0:
-                return np.uint64(a)
-            chosen -= 1
-    return np.uint64(0)
+    return best_of(_promise(pulls, paid, bonus, key, t), uniform(key, t, CHOOSE))
 
 
 @njit(cache=True, nogil=True)

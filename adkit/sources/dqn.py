@@ -15,15 +15,14 @@ import numpy as np
 from numba import njit
 
 from adkit import perceptron
-from adkit.perceptron import adam, backward, forward, initialise, parts
+from adkit.perceptron import GOES_ON, TERMINATED, TRUNCATED, adam, backward, forward, initialise, parts
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
-from adkit.tables import in_parallel
+from adkit.tables import best_of, in_parallel
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
 SOURCE, START = np.uint64(0), np.uint64(1)  # draws of a replayed rollout: from all of memory or the newest; where it begins
 REPLAY = np.uint64(0xA0761D6478BD642F)  # sets the stream of replayed rollouts apart from that of actions
-GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2
 WORTH_SAYING = 2.0  # seconds per 1,000 steps
 
 
@@ -64,13 +63,7 @@ class DQN:
     """Longest gradient."""
 
     def __post_init__(self):
-        for name in ("layers", "width", "batch", "rollout", "capacity", "target_update"):
-            if not (isinstance(value := getattr(self, name), int) and value >= 1):
-                raise ValueError(f"{name}={value!r}; give a whole number of at least 1.")
-        if not 0 <= self.lr < math.inf:
-            raise ValueError(f"lr={self.lr}; a step size is at least 0. Try lr=3e-3.")
-        if not 0 <= self.gamma < 1:
-            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
+        perceptron.check(self, "batch", "rollout", "capacity", "target_update")
         for name in ("lam", "epsilon", "offline"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}; it lies in [0, 1].")
@@ -246,14 +239,5 @@ def _act_all(weights, shape, offsets, obs, epsilon, keys, t):
         embed, hidden, head = parts(weights[n], shape)
         _encode(obs[n], offsets, row, value)
         forward(embed, hidden, head, row, value, h, q)
-        best, ties = q.max(), 0
-        for a in range(outputs):
-            ties += q[a] == best
-        chosen = int(uniform(keys[n], t, CHOOSE) * ties)  # at first all values are 0: ties are broken at random
-        for a in range(outputs):
-            if q[a] == best:
-                if chosen == 0:
-                    action[n] = a
-                    break
-                chosen -= 1
+        action[n] = best_of(q, uniform(keys[n], t, CHOOSE))  # at first all values are 0: ties are broken at random
     return action

@@ -61,16 +61,23 @@ def render(pose: np.ndarray, size: tuple[int, int] = (24, 32), dtype: str = "uin
     numbers = height * width * 3
     out = np.empty(len(flat) * numbers, table.dtype) if out is None else out[: len(flat) * numbers]
     out = out.reshape(len(flat), numbers)
-    args = flat, table, TEXTURE, table[_background(height, width)], _rays(width), out
+    args = flat, *eyes((height, width), dtype), out
     if len(flat) <= ALONE:
-        _render(0, len(flat), *args)
+        draw(0, len(flat), *args)
     else:
-        in_parallel(_render, len(flat), *args)
+        in_parallel(draw, len(flat), *args)
     return out.reshape(*pose.shape[:-1], height, width, 3)
 
 
+def eyes(size: tuple[int, int], dtype: str = "float32") -> tuple[np.ndarray, ...]:
+    """What `draw` needs besides poses, for compiled code that looks around by itself."""
+    height, width = size
+    return TABLES[dtype], TEXTURE, TABLES[dtype][_background(height, width)], _rays(width)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")  # no check for division by 0: columns go through the vector unit
-def _render(begin, end, pose, table, texture, background, rays, out):
+def draw(begin, end, pose, table, texture, background, rays, out):
+    """Draw the pictures of poses (N, 3) float32 from `begin` to `end` into out (N, H * W * 3)."""
     around, tall, width = texture.shape[0], texture.shape[1], rays.shape[1]
     height, one, half = background.shape[0] // (3 * width), np.float32(1), np.float32(0.5)
     middle, focal = half * np.float32(height - 1), half * np.float32(width / ASPECT)

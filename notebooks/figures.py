@@ -95,7 +95,8 @@ def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episode
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
     recipe = ad.RECIPES[name]
-    test, model, expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4))
+    dear = seed == 0  # what costs much and is no claim of ours is run once
+    test, model, *expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4) if dear else None)
     if name in SHIPPED:
         ship(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
@@ -106,8 +107,9 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     yield "random", run(ad.sources.Random())
     if isinstance(first_source(recipe), ad.sources.PosteriorSampling):
         yield "systematic explorer", run(ad.sources.SystematicExplorer())
-    yield "expert distillation", run(ad.InContext(expert))
-    if name in ("dark room", "key to door"):
+    for frozen in expert:
+        yield "expert distillation", run(ad.InContext(frozen))
+    if name in ("dark room", "key to door") and dear:
         yield "RL2", run(practised(recipe, seed))
     if recipe.pose_teacher:
         blind = replace(recipe, env=replace(recipe.env, view="nothing"), pose_teacher=False)
@@ -238,11 +240,11 @@ def every_run() -> list[Run]:
         for name, episodes, lifetimes in (
             ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8),
             ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 2), ("dark room, q-learning", 50, 8),
+            ("watermaze", 40, 1),
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
-    runs.append(Run("main results", "watermaze", 0, partial(main_results, "watermaze", 40, 1), f"{ad.RECIPES['watermaze']} 40 1"))
-    for seed in SEEDS[:2]:
+    for seed in SEEDS[:1]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
         runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
         runs.append(Run("single stream", "", seed, single_stream, repr(SINGLE_STREAM)))

@@ -8,7 +8,7 @@ import torch
 from tests_worlds import Line, OneFault
 
 import adkit as ad
-from adkit import perceptron
+from adkit import perceptron, pixels
 from adkit.sources import dqn
 from adkit.testing import check_agent
 
@@ -90,14 +90,15 @@ def test_it_keeps_the_contract_in_every_world_and_with_a_short_memory(env):
 
 CHANGED = dict(
     layers=1, width=8, lr=1e-3, gamma=0.5, lam=0.0, epsilon=0.5, batch=3, rollout=20, overlap=0, capacity=20, offline=0.0,
-    target_update=2, clip=1e-4,
+    target_update=2, clip=1e-4, pixels=(8, 8),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_every_field_changes_something(env, field):
     assert {f.name for f in fields(DQN)} == set(CHANGED)
-    live = lambda agent: ad.collect(env, env.tasks()[:5], agent, episodes=40).action
+    env = ad.envs.Watermaze(n_tasks=5) if field == "pixels" else env
+    live = lambda agent: ad.collect(env, env.tasks()[:5], agent, episodes=10 if field == "pixels" else 40).action
     assert not np.array_equal(live(QUICK), live(replace(QUICK, **{field: CHANGED[field]})))
 
 
@@ -107,6 +108,7 @@ def test_every_field_changes_something(env, field):
         (dict(batch=0), "batch=0; give a whole number"), (dict(lr=float("nan")), "Try lr=3e-3"), (dict(gamma=1.0), "discount lies"),
         (dict(lam=2), r"lam=2; it lies in \[0, 1\]"), (dict(overlap=10), "rollouts of 10 steps overlap by 0 to 9"),
         (dict(capacity=5), "at least one rollout of 10 steps"), (dict(clip=0), "the longest gradient is positive"),
+        (dict(pixels=(4, 4)), r"picture size \(4, 4\); give \(height, width\) from"),
     ],
 )  # fmt: skip
 def test_wrong_hyperparameters_are_refused(wrong, says):
@@ -154,6 +156,28 @@ def test_it_learns_the_watermaze_from_the_pose_its_pictures_are_drawn_from():
     env = ad.envs.Watermaze(n_tasks=4)
     live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=4).returns[:, :, -40:].mean(2)
     assert ad.stats.bootstrap(live(DQN()), draws=500).low > 0.5 > 0.35 > ad.stats.bootstrap(live(DQN(lr=0.0)), draws=500).high
+
+
+def test_it_learns_the_watermaze_from_pictures():
+    env = ad.envs.Watermaze(n_tasks=4)
+    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=60, lifetimes=2).returns[:, :, -20:].mean(2)
+    learned, not_so = (ad.stats.bootstrap(live(DQN(pixels=(12, 16), lr=lr)), draws=500) for lr in (1e-3, 0.0))
+    assert learned.low > 0.35 > 0.3 > not_so.high
+
+
+def test_what_it_sees_is_the_picture_drawn_from_the_pose():
+    spec, pose = ad.envs.Watermaze().spec, np.array([[0.1, 0.2, 3.0], [-0.5, 0.3, 1.0]], np.float32)
+    learner = replace(QUICK, pixels=(8, 12)).start(spec, ad.Rng.of(0, "x", np.arange(2)))
+    row, value = np.zeros((2, 288), np.int32), np.zeros((2, 288), np.float32)
+    dqn._encode(pose, learner.offsets, learner.eyes, row, value)
+    np.testing.assert_array_equal(value, pixels.render(pose, (8, 12), "float32").reshape(2, -1))
+    np.testing.assert_array_equal(row, np.tile(np.arange(288), (2, 1)))
+    assert learner.memory[0].shape[2] == 3, "poses are remembered, not pictures"
+
+
+def test_pictures_need_poses():
+    with pytest.raises(ValueError, match="DarkRoom has no poses to draw pictures from"):
+        DQN(pixels=(24, 32)).start(ad.envs.DarkRoom().spec, ad.Rng.of(0))
 
 
 def test_a_heading_is_read_as_a_direction():

@@ -1,7 +1,7 @@
 """Deep Q-learning with Q(lambda) (Mnih et al. 2015; Peng & Williams 1996): a network and a replay memory for every lifetime.
 
-What the paper distils from in the Watermaze (Laskin et al. 2022, Table 5), for observations a perceptron can read: coordinates
-and poses. It reads no pixels: in the Watermaze, whose pictures are drawn from a pose, it learns from the pose.
+What the paper distils from in the Watermaze (Laskin et al. 2022, Table 5). It reads coordinates, poses, or the pictures drawn from
+poses: what it remembers is the pose, and every replayed step is drawn anew. From pictures it is dear: it says so before it starts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit import perceptron
+from adkit import perceptron, pixels
 from adkit.perceptron import GOES_ON, TERMINATED, TRUNCATED, adam, backward, forward, initialise, parts
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
@@ -24,6 +24,7 @@ EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to expl
 SOURCE, START = np.uint64(0), np.uint64(1)  # draws of a replayed rollout: from all of memory or the newest; where it begins
 REPLAY = np.uint64(0xA0761D6478BD642F)  # sets the stream of replayed rollouts apart from that of actions
 WORTH_SAYING = 2.0  # seconds per 1,000 steps
+BLIND = (*pixels.eyes((0, 0))[:3], np.empty((2, 0), np.float32))  # no pictures are drawn
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,12 @@ class DQN:
     """Updates after which the target network is renewed."""
     clip: float = 10.0
     """Longest gradient."""
+    pixels: tuple[int, int] | None = None
+    """Where there are poses: (height, width) of the pictures it learns from. None learns from the poses themselves."""
 
     def __post_init__(self):
+        if self.pixels is not None:
+            object.__setattr__(self, "pixels", pixels.check_size(self.pixels))
         perceptron.check(self, "batch", "rollout", "capacity", "target_update")
         for name in ("lam", "epsilon", "offline"):
             if not 0 <= getattr(self, name) <= 1:
@@ -95,19 +100,26 @@ class DQNLearner:
     """N deep Q-learners in lock step: `weights` and `target` are (N, parameters), `memory` a ring of the newest steps."""
 
     def __init__(self, config: DQN, spec: EnvSpec, rng: Rng):
+        if config.pixels and spec.view is None:
+            raise ValueError(f"pixels={config.pixels}: {spec.name} has no poses to draw pictures from. Leave it at None.")
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
-        self.shape = perceptron.inputs(spec, "DQN"), config.layers, config.width, spec.n_actions
         sizes = spec.cardinality or ()
-        self.offsets = np.cumsum((0, *sizes[:-1]) if sizes else (), dtype=np.int64)  # none: the observation is the input
-        active = len(sizes) or self.shape[0]
+        self.offsets = np.cumsum((0, *sizes[:-1]) if sizes else (), dtype=np.int64)  # none: real numbers are the input
+        self.eyes = pixels.eyes(config.pixels) if config.pixels else BLIND
+        inputs = 3 * math.prod(config.pixels) if config.pixels else perceptron.inputs(spec, "DQN")
+        self.shape = inputs, config.layers, config.width, spec.n_actions
+        kept = 3 if config.pixels else len(sizes) or inputs
         self.weights, self.m, self.v = np.zeros((3, len(rng), perceptron.count(self.shape)), np.float32)
-        _initialise_all(self.weights, self.shape, active, rng.keys)
+        _initialise_all(self.weights, self.shape, len(sizes) or inputs, rng.keys)
         self.target = self.weights.copy()
-        self.memory = _memory(len(rng), config.capacity, active)
-        self._say_what_it_costs(active)
+        self.memory = _memory(len(rng), config.capacity, kept)
+        self._say_what_it_costs(kept)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return _act_all(self.weights, self.shape, self.offsets, self._read(obs), self.config.epsilon, self.rng.keys, self.t)
+        args = self.shape, self.offsets, self.eyes, self._read(obs), self.config.epsilon, self.rng.keys, self.t
+        action = np.empty(len(self.weights), np.uint8)
+        _act_all(action, self.weights, *args)
+        return action
 
     def update(self, transition: Transition) -> None:
         obs, following, action, reward, end = (values[:, self.t % self.config.capacity] for values in self.memory)
@@ -121,18 +133,19 @@ class DQNLearner:
 
     def _read(self, obs: np.ndarray) -> np.ndarray:
         """(N, C) float32: what is kept of observations."""
-        return np.ascontiguousarray(obs, np.float32) if self.spec.cardinality else perceptron.features(self.spec, obs)
+        as_it_is = self.spec.cardinality or self.config.pixels
+        return np.ascontiguousarray(obs, np.float32) if as_it_is else perceptron.features(self.spec, obs)
 
     @property
     def _settings(self) -> tuple:
         c = self.config
         hyper = c.lr, np.float32(c.gamma), np.float32(c.lam), c.offline, c.clip if math.isfinite(c.clip) else 0.0
-        return self.shape, self.offsets, hyper, c.batch, c.rollout, c.every, c.target_update
+        return self.shape, self.offsets, self.eyes, hyper, c.batch, c.rollout, c.every, c.target_update
 
-    def _say_what_it_costs(self, active: int) -> None:
+    def _say_what_it_costs(self, kept: int) -> None:
         """Time one update of one lifetime, and print what 1,000 steps of all of them will take, if that is long."""
         rollout = self.config.rollout
-        spare = *(x[:1].copy() for x in (self.weights, self.target, self.m, self.v)), _memory(1, rollout, active)
+        spare = *(x[:1].copy() for x in (self.weights, self.target, self.m, self.v)), _memory(1, rollout, kept)
         seconds = []
         for _ in range(2):  # the first may compile
             began = time.perf_counter()
@@ -149,21 +162,25 @@ class DQNLearner:
             )
 
 
-def _memory(n: int, capacity: int, active: int) -> tuple[np.ndarray, ...]:
+def _memory(n: int, capacity: int, kept: int) -> tuple[np.ndarray, ...]:
     """Observation, next observation (N, capacity, C), action, reward, end (N, capacity). Untouched pages cost nothing."""
-    obs, following = (np.zeros((n, capacity, active), np.float32) for _ in range(2))
+    obs, following = (np.zeros((n, capacity, kept), np.float32) for _ in range(2))
     action, end = (np.zeros((n, capacity), np.uint8) for _ in range(2))
     return obs, following, action, np.zeros((n, capacity), np.float32), end
 
 
-@njit(cache=True)
-def _encode(obs, offsets, row, value):
-    """An observation (C,) as the network's (row, value): see adkit.perceptron."""
-    for c in range(len(obs)):
-        if len(offsets):
-            row[c], value[c] = offsets[c] + int(obs[c]), 1
-        else:
-            row[c], value[c] = c, obs[c]
+@njit(cache=True, nogil=True)
+def _encode(obs, offsets, eyes, row, value):
+    """Observations (B, C) as the network's (row, value), each (B, inputs that are not 0): see adkit.perceptron."""
+    if eyes[3].shape[1]:
+        pixels.draw(0, len(obs), obs, eyes[0], eyes[1], eyes[2], eyes[3], value)
+    for b in range(len(obs)):
+        for c in range(row.shape[1]):
+            row[b, c] = c
+            if len(offsets):
+                row[b, c], value[b, c] = offsets[c] + int(obs[b, c]), 1
+            elif not eyes[3].shape[1]:
+                value[b, c] = obs[b, c]
 
 
 @njit(cache=True)
@@ -180,40 +197,48 @@ def _targets(reward, end, best, gamma, lam, g):
 
 @njit(cache=True, nogil=True)
 def _learn_all(
-    begin, end_n, weights, target, m, v, memory, keys, shape, offsets, hyper, batch, rollout, every, target_update, t
+    begin, end_n, weights, target, m, v, memory, keys, shape, offsets, eyes, hyper, batch, rollout, every, target_update, t
 ):  # fmt: skip
     obs, following, action, reward, end = memory
     lr, gamma, lam, offline, clip = hyper
-    (_, layers, width, outputs), size = shape, batch * rollout
-    capacity, active = obs.shape[1], obs.shape[2]
+    (inputs, layers, width, outputs), size = shape, batch * rollout
+    capacity, active = obs.shape[1], len(offsets) or inputs
     stored, step = min(t, capacity), (t - rollout) // every + 1
+    seen, then = np.empty((size, obs.shape[2]), np.float32), np.empty((size, obs.shape[2]), np.float32)
     row, value = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
-    row_t, value_t = np.empty(active, np.int32), np.empty(active, np.float32)
+    row_t, value_t = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
+    chosen = np.empty(size, np.uint8)
     h, y = np.empty((size, layers, width), np.float32), np.empty((size, outputs), np.float32)
     h_t, y_t = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
-    paid, ends = np.empty(rollout, np.float32), np.empty(rollout, np.uint8)
     best, g = np.empty(rollout, np.float32), np.empty(rollout, np.float32)
     dy, gradient = np.empty((size, outputs), np.float32), np.empty(weights.shape[1], np.float32)
+    paid, ends = np.empty(size, np.float32), np.empty(size, np.uint8)
     for n in range(begin, end_n):
         embed, hidden, head = parts(weights[n], shape)
         embed_t, hidden_t, head_t = parts(target[n], shape)
         key = mix(keys[n] ^ REPLAY)
-        dy[:] = 0
         for i in range(batch):
             draw, start = np.uint64(t * batch + i), stored - rollout
             if uniform(key, draw, SOURCE) < offline:
                 start = int(uniform(key, draw, START) * (stored - rollout + 1))
             for j in range(rollout):
                 b, at = i * rollout + j, (t - stored + start + j) % capacity
-                _encode(obs[n, at], offsets, row[b], value[b])
-                _encode(following[n, at], offsets, row_t, value_t)
-                forward(embed, hidden, head, row[b], value[b], h[b], y[b])
-                forward(embed_t, hidden_t, head_t, row_t, value_t, h_t, y_t)
-                paid[j], ends[j], best[j] = reward[n, at], end[n, at], y_t.max()
-            _targets(paid, ends, best, gamma, lam, g)
+                seen[b], then[b] = obs[n, at], following[n, at]
+                chosen[b], paid[b], ends[b] = action[n, at], reward[n, at], end[n, at]
+        _encode(seen, offsets, eyes, row, value)
+        _encode(then, offsets, eyes, row_t, value_t)
+        dy[:] = 0
+        for i in range(batch):
+            mine = slice(i * rollout, (i + 1) * rollout)
             for j in range(rollout):
-                b, a = i * rollout + j, action[n, (t - stored + start + j) % capacity]
-                dy[b, a] = (y[b, a] - g[j]) / size
+                b = i * rollout + j
+                forward(embed, hidden, head, row[b], value[b], h[b], y[b])
+                forward(embed_t, hidden_t, head_t, row_t[b], value_t[b], h_t, y_t)
+                best[j] = y_t.max()
+            _targets(paid[mine], ends[mine], best, gamma, lam, g)
+            for j in range(rollout):
+                b = i * rollout + j
+                dy[b, chosen[b]] = (y[b, chosen[b]] - g[j]) / size
         backward(weights[n], shape, row, value, h, dy, gradient)
         adam(weights[n], gradient, m[n], v[n], lr, step, clip)
         if step % target_update == 0:
@@ -227,17 +252,16 @@ def _initialise_all(weights, shape, active, keys):
 
 
 @njit(cache=True)
-def _act_all(weights, shape, offsets, obs, epsilon, keys, t):
-    (_, layers, width, outputs), active = shape, obs.shape[1]
-    row, value = np.empty(active, np.int32), np.empty(active, np.float32)
+def _act_all(action, weights, shape, offsets, eyes, obs, epsilon, keys, t):
+    (inputs, layers, width, outputs), t = shape, np.uint64(t)
+    active = len(offsets) or inputs
+    row, value = np.empty((1, active), np.int32), np.empty((1, active), np.float32)
     h, q = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
-    action, t = np.empty(len(keys), np.uint8), np.uint64(t)
-    for n in range(len(keys)):
+    for n in range(len(action)):
         if epsilon > 0 and uniform(keys[n], t, EXPLORE) < epsilon:
             action[n] = int(uniform(keys[n], t, CHOOSE) * outputs)
             continue
         embed, hidden, head = parts(weights[n], shape)
-        _encode(obs[n], offsets, row, value)
-        forward(embed, hidden, head, row, value, h, q)
+        _encode(obs[n : n + 1], offsets, eyes, row, value)
+        forward(embed, hidden, head, row[0], value[0], h, q)
         action[n] = best_of(q, uniform(keys[n], t, CHOOSE))  # at first all values are 0: ties are broken at random
-    return action

@@ -24,8 +24,8 @@ def test_frames():
     for size in SIZES:
         for dtype, table in pixels.TABLES.items():
             out = np.empty((len(pose), 3 * size[0] * size[1]), table.dtype)
-            args = pose, table, pixels.TEXTURE, table[pixels._background(*size)], pixels._rays(size[1]), out
-            draw = lambda args=args: pixels._render(0, len(pose), *args) or len(pose)
+            args = pose, *pixels.eyes(size, dtype), out
+            draw = lambda args=args: pixels.draw(0, len(pose), *args) or len(pose)
             draw()
             rates = sorted(rate(draw) for _ in range(7))
             say(f"{size[0]}x{size[1]} {dtype}: {rates[3]:,.0f} pictures/s on one core [{rates[0]:,.0f}-{rates[-1]:,.0f}]")

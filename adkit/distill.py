@@ -67,7 +67,7 @@ def distill(
     """
     _check(model, histories, steps, batch, lr, val)
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-    dtype = _dtype(precision, model.device)
+    dtype = auto_dtype(precision, model.device)
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
@@ -100,47 +100,7 @@ def distill(
         if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
             _keep(checkpoint, settings, model, optimizers, log)
     model.eval()
-    return _frame(log)
-
-
-def distill_encoder(
-    student: CausalTransformer,
-    teacher: CausalTransformer,
-    histories: Histories,
-    *,
-    steps: int = 2000,
-    batch: int = 1024,
-    lr: float = 1e-3,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Make the student the teacher seen through other eyes: its weights, and an encoder that says what the teacher's says.
-
-    For a student that is shown pictures and a teacher that is shown the poses they are drawn from. Each step draws `batch`
-    poses of the histories. Privileged, in training only: what the student is shown at test time is its own view.
-    A row per step of the error, as a share of the variance.
-    """
-    for name in ("n_actions", "horizon", "shape"):
-        if getattr(student.spec, name) != getattr(teacher.spec, name):
-            raise ValueError(f"student and teacher differ in {name}; make both for one environment, apart from its view.")
-    mine, theirs = (model.embed_tokens.encoder for model in (student, teacher))
-    if mine is None or theirs is None:
-        raise ValueError(f"views {student.spec.view!r} and {teacher.spec.view!r}: both must be shown something.")
-    learned = {name: values for name, values in teacher.state_dict().items() if not name.startswith("embed_tokens.encoder")}
-    student.load_state_dict(learned, strict=False)
-    real = np.arange(histories.spec.horizon) < histories.length[..., None]
-    poses, optimizer = histories.arrays["obs"][real], torch.optim.AdamW(mine.parameters(), lr=lr, weight_decay=0.0)
-    log, draws, dtype = [], Rng.of(seed, "encoder", np.arange(batch)), _dtype("auto", student.device)
-    for step in tqdm(range(steps), desc="distill_encoder", disable=None, mininterval=0.5):
-        obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))]).to(student.device)
-        with torch.no_grad():
-            wanted = theirs(obs, torch.float32)
-        loss = F.mse_loss(mine(obs, dtype).float(), wanted) / wanted.var(0).mean()
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        log.append({"step": step + 1, "error": loss.item()})
-    return _frame(log)
+    return frame(log)
 
 
 def _check(model: CausalTransformer, histories: Histories, steps: int, batch: int, lr: float, val) -> None:
@@ -164,7 +124,7 @@ def _check(model: CausalTransformer, histories: Histories, steps: int, batch: in
             )
 
 
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
+def auto_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -247,7 +207,7 @@ def _fingerprint(histories: Histories) -> str:
     return digest.hexdigest()
 
 
-def _frame(log: list[dict]) -> pd.DataFrame:
+def frame(log: list[dict]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(log).set_index("step")

@@ -17,6 +17,7 @@ from adkit import pixels
 from adkit.protocols import EnvSpec
 
 HIDDEN = 256
+PLACE = 8  # numbers that say where a picture was taken
 WAVES = (1, 2, 4)  # half periods of a pose's sine and cosine features from the middle of the room to its wall
 
 
@@ -60,25 +61,31 @@ class Pose(nn.Module):
     def forward(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         place, heading = obs[:, :2].float(), obs[:, 2:].float()
         waves = torch.cat([place * (math.pi * n) for n in WAVES], dim=1)
-        parts = place, heading.cos(), heading.sin(), waves.cos(), waves.sin(), torch.ones_like(heading)
-        return self.outer(F.relu(self.inner(torch.cat(parts, dim=1).to(dtype))))
+        parts = place, heading.cos(), heading.sin(), waves.cos(), waves.sin()
+        return self.outer(F.relu(self.inner(_with_one(torch.cat(parts, dim=1).to(dtype)))))
 
 
 class Picture(nn.Module):
-    """The first-person picture drawn from a pose, and two linear maps of it with a ReLU between them."""
+    """The first-person picture drawn from a pose: where it seems to have been taken, in PLACE numbers, and what that says in D."""
 
     def __init__(self, size: tuple[int, int], width: int):
         super().__init__()
         self.size = pixels.check_size(size)
-        self.inner, self.outer = Linear(3 * math.prod(self.size), HIDDEN), Linear(HIDDEN, width)
+        self.eye = nn.ModuleList([Linear(3 * math.prod(self.size), HIDDEN), Linear(HIDDEN, HIDDEN), Linear(HIDDEN + 1, PLACE)])
+        self.inner, self.outer = Linear(PLACE + 1, HIDDEN), Linear(HIDDEN, width)
 
     def forward(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return self.outer(F.relu(self.inner(self.draw(obs, dtype).flatten(1))))
+        return self.outer(F.relu(self.inner(_with_one(self.locate(obs, dtype)))))
+
+    def locate(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """(n, PLACE) of what is drawn from poses (n, 3). A perceptron with two hidden layers."""
+        first, second, place = self.eye
+        return place(_with_one(F.relu(second(F.relu(first(self.draw(obs, dtype).flatten(1)))))))
 
     def draw(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Pictures (n, H, W, 3) in [-2, 2), written as `dtype` by the renderer itself and put where the poses are."""
         kind = "bfloat16" if dtype == torch.bfloat16 else "float32"
-        paper = self._paper(len(obs) * self.inner.in_features, pixels.TABLES[kind].dtype)
+        paper = self._paper(len(obs) * self.eye[0].in_features, pixels.TABLES[kind].dtype)
         drawn = pixels.render(obs.detach().cpu().numpy(), self.size, kind, paper)
         self.paper = paper
         tensor = torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16) if kind == "bfloat16" else torch.from_numpy(drawn)
@@ -93,3 +100,8 @@ class Picture(nn.Module):
     def __getstate__(self) -> dict:
         """A copy of the model, or one sent to another process, comes without that memory."""
         return {name: value for name, value in self.__dict__.items() if name != "paper"}
+
+
+def _with_one(x: torch.Tensor) -> torch.Tensor:
+    """(n, C + 1): the last is 1, so that a map without bias has one."""
+    return F.pad(x, (0, 1), value=1.0)

@@ -10,18 +10,19 @@ All were chosen on split 100, whose held-out tasks are validation tasks; figures
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from adkit.collect import collect
-from adkit.distill import distill, distill_encoder
+from adkit.distill import distill
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.protocols import Agent, Env, Tasks
-from adkit.sources import UCB, GoalSearch, PosteriorSampling, QLearning
+from adkit.seeing import distill_encoder, pretrain_encoder
+from adkit.sources import UCB, GoalSearch, PoseQLearning, PosteriorSampling, QLearning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +51,9 @@ class Recipe:
     """Of `CausalTransformer`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Of `distill`."""
-    pose_teacher: bool = False
-    """Train a model that is shown the pose, then an encoder of pictures that says what its encoder says: privileged training."""
+    eye: Literal["end to end", "self-supervised", "pose teacher"] = "end to end"
+    """How pictures are learned: with all else; before, from pictures and actions alone (`pretrain_encoder`); or, privileged, from
+    a model that is shown the pose (`distill_encoder`)."""
 
     def split(self, seed: int) -> tuple[Tasks, Tasks]:
         """Training and held-out tasks, drawn anew for each seed and thinned to `train_tasks` and `test_tasks`."""
@@ -73,7 +75,9 @@ class Recipe:
         context = min(self.model.get("context", 200), histories.n_episodes * self.env.spec.horizon)
         make = lambda spec: CausalTransformer(spec, **{**self.model, "context": context}, seed=seed)
         model = make(self.env.spec)
-        if not self.pose_teacher:
+        if self.eye != "pose teacher":
+            if self.eye == "self-supervised":
+                pretrain_encoder(model, histories, seed=seed)
             return model, distill(model, histories, seed=seed, **self.training)
         poses = histories.seen_as("pose")
         teacher = make(poses.spec)
@@ -117,7 +121,11 @@ RECIPES = {
     ),
     "watermaze": Recipe(
         Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
-        model={"context": 600, "layers": 4}, training={"steps": 1100, "batch": 24, "short_episodes": 4}, pose_teacher=True,
+        model={"context": 600, "layers": 4}, training={"steps": 1100, "batch": 24, "short_episodes": 4}, eye="self-supervised",
     ),
 }  # fmt: skip
 """By world; without a source named, the best there is."""
+RECIPES["watermaze, pose teacher"] = replace(RECIPES["watermaze"], eye="pose teacher")
+RECIPES["watermaze, q-learning"] = replace(
+    RECIPES["watermaze"], sources={PoseQLearning(exploration_episodes=100): 1}, episodes=200, every=5
+)

@@ -111,8 +111,8 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
         yield "expert distillation", run(ad.InContext(frozen))
     if name in ("dark room", "key to door") and dear:
         yield "RL2", run(practised(recipe, seed))
-    if recipe.pose_teacher:
-        blind = replace(recipe, env=replace(recipe.env, view="nothing"), pose_teacher=False)
+    if recipe.env.spec.view and dear:
+        blind = replace(recipe, env=replace(recipe.env, view="nothing"), eye="end to end")
         yield "blind", live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes)
     yield "optimum", optimum(recipe.env, test, episodes)
 
@@ -240,7 +240,7 @@ def every_run() -> list[Run]:
         for name, episodes, lifetimes in (
             ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8),
             ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 2), ("dark room, q-learning", 50, 8),
-            ("watermaze", 40, 1),
+            ("watermaze", 40, 1), ("watermaze, pose teacher", 40, 1), ("watermaze, q-learning", 60, 1),
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))

@@ -44,18 +44,22 @@ def test_a_recipe_mixes_its_sources_and_trains_its_model():
     assert len(replace(TINY, train_tasks=5).split(3)[0]) == 5
 
 
-def test_a_taught_model_sees_pictures_and_has_its_teachers_blocks(monkeypatch):
-    monkeypatch.setattr(ad.recipes, "distill_encoder", partial(ad.distill_encoder, steps=2, batch=8))
+@pytest.mark.parametrize("eye", ["end to end", "self-supervised", "pose teacher"])
+def test_a_recipe_says_how_pictures_are_learned(eye, monkeypatch):
+    for how in ("distill_encoder", "pretrain_encoder"):
+        monkeypatch.setattr(ad.recipes, how, partial(getattr(ad, how), steps=2, batch=8))
     recipe = replace(
         ad.RECIPES["watermaze"], env=ad.envs.Watermaze(view=(8, 8), ends="platform", horizon=16, n_tasks=6), episodes=3,
-        model={"context": 48, "layers": 1, "width": 8}, training={"steps": 2, "batch": 2},
+        model={"context": 48, "layers": 1, "width": 8}, training={"steps": 2, "batch": 2}, eye=eye,
     )  # fmt: skip
     histories = recipe.histories(recipe.split(0)[0], seed=0)
     model, _ = recipe.distil(histories, seed=0)
     assert model.spec.view == (8, 8)
     poses = ad.CausalTransformer(histories.seen_as("pose").spec, **recipe.model, seed=0)
     ad.distill(poses, histories.seen_as("pose"), seed=0, **recipe.training)
-    assert torch.equal(model.blocks[0].mlp.out.weight, poses.blocks[0].mlp.out.weight)
+    taught = torch.equal(model.blocks[0].mlp.out.weight, poses.blocks[0].mlp.out.weight)
+    frozen = not any(weight.requires_grad for weight in model.embed_tokens.encoder.eye.parameters())
+    assert (taught, frozen) == (eye == "pose teacher", eye == "self-supervised")
 
 
 def curves(seed):

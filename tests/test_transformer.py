@@ -172,18 +172,3 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     for row in np.flatnonzero(tokens.valid.sum(1) <= packed.action.shape[1]):
         assert (target[row][tokens.valid[row]] == packed_target[row][packed.valid[row]]).all()
         np.testing.assert_allclose(tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5)
-
-
-def test_the_students_encoder_learns_what_the_teachers_says():
-    env = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
-    lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=3)
-    make = lambda view, seed: ad.CausalTransformer(lives.seen_as(view).spec, context=100, layers=1, width=16, seed=seed)
-    student, teacher = make((8, 8), 0), make("pose", 1)
-    log = ad.distill_encoder(student, teacher, lives, steps=60, batch=128)
-    assert log.error.iloc[-10:].mean() < 0.5 * log.error.iloc[0]
-    mine, theirs = student.state_dict(), teacher.state_dict()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs if not name.startswith("embed_tokens.encoder"))
-    with pytest.raises(ValueError, match="both must be shown something"):
-        ad.distill_encoder(make("nothing", 0), teacher, lives)
-    with pytest.raises(ValueError, match="student and teacher differ in n_actions"):
-        ad.distill_encoder(ad.CausalTransformer(ad.envs.DarkRoom().spec), teacher, lives)

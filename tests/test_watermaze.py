@@ -203,10 +203,10 @@ def test_pictures_in_use_are_never_drawn_over(poses):
     assert len(pickle.dumps(picture)) < 4.1 * sum(parameter.numel() for parameter in picture.parameters())  # it does not travel
     both = picture(there, torch.float32).sum() + picture(-there, torch.float32).sum()
     both.backward()
-    together, picture.inner.weight.grad = picture.inner.weight.grad.clone(), None
+    together, picture.eye[0].weight.grad = picture.eye[0].weight.grad.clone(), None
     for pose in (there, -there):
         picture(pose, torch.float32).sum().backward()
-    torch.testing.assert_close(together, picture.inner.weight.grad)
+    torch.testing.assert_close(together, picture.eye[0].weight.grad)
 
 
 def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):

@@ -22,6 +22,7 @@ _WHERE = {
     "edit": "taps",
     "CausalTransformer": "model",
     "distill": "distill",
+    "distill_recurrent": "recurrent",
     "distill_encoder": "seeing",
     "pretrain_encoder": "seeing",
     "InContext": "incontext",

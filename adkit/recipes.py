@@ -125,6 +125,9 @@ RECIPES = {
     ),
 }  # fmt: skip
 """By world; without a source named, the best there is."""
+RECIPES["key to door, held-out cells"] = replace(
+    RECIPES["key to door"], sources={FAST: 1, SLOW: 1}, share=0.7, held_out=("key", "door")
+)
 RECIPES["watermaze, pose teacher"] = replace(RECIPES["watermaze"], eye="pose teacher")
 RECIPES["watermaze, q-learning"] = replace(
     RECIPES["watermaze"], sources={PoseQLearning(exploration_episodes=100): 1}, episodes=200, every=5

@@ -94,7 +94,7 @@ RECIPES = {
     "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
     "key to door": Recipe(
         DarkKeyToDoor(), {FAST: 2, SLOW: 2}, episodes=12, share=0.3,
-        model={"context": 300, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 2},
+        model={"context": 300, "layers": 4, "heads": 2, "width": 64}, training={"steps": 800, "batch": 16, "short_episodes": 2},
     ),
     "key to door, q-learning": Recipe(
         DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},

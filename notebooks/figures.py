@@ -50,6 +50,11 @@ class Run:
         digest = hashlib.sha256(self.about.encode()).hexdigest()[:8]
         return f"{self.experiment} | {self.setting} | seed {self.seed} | {digest}"
 
+    @property
+    def same(self) -> tuple:
+        """Runs that have this in common, such as the middle of several sweeps, are one."""
+        return getattr(self.live, "func", self.live), self.about, self.seed
+
 
 # ---- what is run ----
 
@@ -263,7 +268,7 @@ def every_run() -> list[Run]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
         runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
         runs.append(Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}"))
-        for part in ("nothing", "episode", "step", "closing token"):
+        for part in ("episode", "step", "closing token"):
             live_it = partial(without, "key to door", part, 30)
             runs.append(Run("tokens", f"without {part}", seed, live_it, f"{changed('key to door', {})} 30"))
         for experiment, (name, episodes, settings) in VARIANTS.items():
@@ -352,19 +357,24 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     began, failed = time.perf_counter(), 0
     with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(work, run.experiment, run.setting, run.seed): run for run in left}
+        alike = {}
+        for run in left:
+            alike.setdefault(run.same, []).append(run)
+        futures = {pool.submit(work, runs[0].experiment, runs[0].setting, runs[0].seed): runs for runs in alike.values()}
         for i, future in enumerate(as_completed(futures)):
-            run, minutes = futures[future], (time.perf_counter() - began) / 60
+            (run, *_), minutes = futures[future], (time.perf_counter() - began) / 60
             if error := future.exception():
                 failed += 1
-                print(f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
+                print(f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
                 continue
             curves, about = future.result()
-            keep(run, curves, about, given.out)
+            for run in futures[future]:
+                keep(run, curves, about, given.out)
             late = curves.groupby("curve", sort=False)["last10"].first()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
             print(
-                f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
+                f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}",
+                flush=True,
             )
     return int(failed > 0)
 

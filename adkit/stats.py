@@ -51,7 +51,9 @@ def resamples(n: int, levels: Sequence[np.ndarray] = (), draws: int = 2000, seed
     draws. Raises ValueError when a level does not name every unit.
     """
     if n < 1 or any(np.shape(level) != (n,) for level in levels):
-        raise ValueError(f"levels of shapes {[np.shape(level) for level in levels]} for {n} units; give (n,) names per level, n > 0.")
+        raise ValueError(
+            f"levels of shapes {[np.shape(level) for level in levels]} for {n} units; give (n,) names per level, n > 0."
+        )
     rng = np.random.default_rng(seed)
     counts, nest = np.ones((draws, 1), np.int64), np.zeros(n, int)
     for level in (*levels, np.arange(n)):

@@ -115,6 +115,7 @@ def fit(
     untrained: Recording | np.ndarray | None = None,
     twins: Mapping[str, Recording | np.ndarray] | None = None,
     baselines: Mapping[str, np.ndarray] | None = None,
+    leftover: int = 0,
     permutations: int = 200,
 ) -> Probe:
     """Fit a ridge (numbers) or logistic (`classes`) probe, and score it and its controls on groups held out from the fit.
@@ -133,7 +134,7 @@ def fit(
     Control task: each of the `kinds` (N,), groups by default, gets the label curve of another kind, the lifetimes of a kind
     are split in halves, and selectivity is the score of the true labels on such halves minus that. `untrained` and `twins`
     are what other models make of the same histories; `baselines` (N, E, H + 1 or H, features) are read the same way,
-    B0 to B4 by custom, see `Probe.phi`.
+    B0 to B4 by custom, see `Probe.phi`. `leftover` is the `kernel` of a probe of what is left after erasing.
     """
     streams = _streams(stream)
     shape = next(iter(streams.values())).shape[:-1]
@@ -167,6 +168,9 @@ def fit(
     interval = hierarchical(best.sums, [groups[history]], _score)
     kept, y = sessions.part < 2, sessions.labels(sessions.session)
     eraser = leace(sessions.tokens(streams[tap])[kept], (np.eye(y.max() + 1)[y[:, 0]] if classes else y)[kept])
+    if leftover:
+        rest = _fit(sessions, eraser(streams[tap].astype(float)), **how | {"kernel": leftover})
+        controls["leftover"] = float(_score(rest.sums.mean(0)))
     taps = {name: float(_score(fit.sums.mean(0))) for name, fit in fits.items()}
     found = taps[tap], interval, tap, taps, best.l2, controls, null, best.weights, eraser, best.read
     return Probe(*found, sums, history, groups[history])

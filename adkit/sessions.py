@@ -31,23 +31,26 @@ class Sessions:
     def of(shape: tuple[int, ...], task: np.ndarray, labels, where: np.ndarray | None) -> Sessions:
         """Sessions of activations (*shape, D), N lifetimes on tasks (N,): all still to be fitted on. See `probing.fit`."""
         labels = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
-        per_token = isinstance(labels, np.ndarray) and labels.ndim > 1 and labels.shape[: len(shape) - 1] == shape[:-1]
-        for given in (where, labels if per_token else None):  # decisions alone: the token that closes an episode has none
-            if given is not None and len(shape) == 3 and given.shape[2:3] == (shape[2] - 1,):
-                shape = (*shape[:2], given.shape[2])
+        decisions = (*shape[:-1], shape[-1] - 1) if len(shape) == 3 else shape  # the token that closes an episode decides nothing
+        per_token = len(shape) > 1 and np.shape(labels)[: len(shape)] in (shape, decisions)
+        for given in (where, labels if per_token else None):
+            if given is not None and np.shape(given)[: len(shape)] == decisions:
+                shape = decisions
         used = np.ones(shape, bool) if where is None else np.asarray(where)
         if used.shape != shape or used.dtype != bool:
             raise ValueError(f"where is {used.dtype} {used.shape}; choose tokens with bool {shape}.")
         history, time = np.nonzero(used.reshape(shape[0], -1))
         if per_token:
-            if labels.shape[: len(shape)] != shape:
-                raise ValueError(f"labels of shape {labels.shape}; give one per task, or one per token, {shape} and labels last.")
+            labels = np.asarray(labels)[tuple(map(slice, shape))]
             curve, session = labels.reshape(shape[0], used[0].size, -1), np.arange(shape[0])
             curve = np.take_along_axis(curve, _nearest(used)[..., None], axis=1)
         else:
             curve, session = np.array([np.ravel(row) for row in labels])[:, None], task
-            if task.min(initial=0) < 0 or task.max(initial=0) >= len(curve):
-                raise ValueError(f"{len(curve)} labels for tasks up to {task.max()} do not belong together; give one per task.")
+            if task.dtype.kind not in "iu" or task.min(initial=0) < 0 or task.max(initial=0) >= len(curve):
+                raise ValueError(
+                    f"labels of shape {np.shape(labels)} do not fit {len(np.unique(task))} tasks up to {task.max()} and tokens "
+                    f"{shape}; give one per task, in their order, or one per token."
+                )
         return Sessions(shape, history, time, np.zeros(len(history), int), curve, session)
 
     def labels(self, session: np.ndarray) -> np.ndarray:
@@ -56,8 +59,7 @@ class Sessions:
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
         """(n, D) float64 of activations (*shape, D); a token more per episode than there are decisions is left out."""
-        whole = (*self.shape[:-1], self.shape[-1] + 1)
-        if values.shape[:-1] not in (self.shape, whole):
+        if values.shape[:-1] not in (self.shape, (*self.shape[:-1], self.shape[-1] + 1)):
             raise ValueError(
                 f"activations or features of shape {values.shape}; these tokens need ({self.shape}, D) or one more each."
             )

@@ -183,7 +183,7 @@ def verdict(entry: Mapping, measured: Mapping, name: str = "", failed_gates: tup
         grade = step
     mde = math.nan if effect is None else detectable(effect)
     null = None if measured.get("null") is None else np.asarray(measured["null"], float)
-    rows = _frame(sum(judged.values(), []))
+    rows = _frame([row for role in judged.values() for row in role])
     return Verdict(
         name, entry["claim"], word, why, entry["measure"], effect, entry["sesoi"], mde, entry["expected"], grade, rows, null
     )
@@ -220,7 +220,7 @@ def verdict_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
 
 
 def flips(hypotheses: Mapping, measured: Mapping[str, Mapping], changes: Mapping[str, float]) -> pd.DataFrame:
-    """The verdicts before and after thresholds are changed: `{"H2a.supported.phi.at_least": 0.4}`, `{"G1.gap_closed.at_least": 0.7}`."""
+    """The verdicts before and after thresholds change: `{"H2a.supported.phi.at_least": 0.4, "G1.gap_closed.at_least": 0.7}`."""
     import pandas as pd
 
     changed = deepcopy(dict(hypotheses))

@@ -101,9 +101,9 @@ class Sessions:
     def of_kinds(self, kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(N,) a session per kind of lifetime, of another kind: a random label with the same marginal and smoothness."""
         _, kind = np.unique(kinds, return_inverse=True)
-        order, drawn = rng.permutation(kind.max() + 1), rng.permutation(len(kind))
-        donor = np.empty(len(order), int)
-        donor[kind[drawn]] = self.session[drawn]  # a random lifetime's, for each kind
+        order, drawn = rng.permutation(kind.max() + 1), rng.permutation(np.unique(self.history))
+        donor = self.session[rng.choice(drawn, len(order))]
+        donor[kind[drawn]] = self.session[drawn]  # a random lifetime's of each kind, or of any if none of that kind is read
         other = np.empty(len(order), int)
         other[order] = np.roll(order, 1)
         return donor[other[kind]]

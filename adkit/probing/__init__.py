@@ -12,7 +12,7 @@ from adkit.probing.attention import (
 from adkit.probing.counterfactuals import Replays, counterfactual, possible
 from adkit.probing.erasure import ErasureEffect, action_loss, erase, erasure_effect
 from adkit.probing.patching import Patched, patch
-from adkit.probing.probes import Probe, fit
+from adkit.probing.probes import Probe, fit, pool
 from adkit.probing.steering import Steering, difference_of_means, off_unembedding, steer
 from adkit.probing.verdicts import (
     Verdict,
@@ -29,5 +29,5 @@ __all__ = [
     "AttentionMasses", "Eraser", "ErasureEffect", "Patched", "Probe", "Replays", "Steering", "Verdict", "ablate_head",
     "action_loss", "after_first_reward", "attention_masses", "attention_rollout", "check_hypotheses", "counterfactual",
     "difference_of_means", "erase", "erase_episode", "erasure_effect", "fit", "flips", "gate", "load_hypotheses",
-    "off_unembedding", "patch", "possible", "steer", "verdict", "verdict_table", "verdicts",
+    "off_unembedding", "patch", "pool", "possible", "steer", "verdict", "verdict_table", "verdicts",
 ]  # fmt: skip

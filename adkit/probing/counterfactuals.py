@@ -71,9 +71,9 @@ def counterfactual(
         if t:
             after = f"after action {edited.arrays['action'][i, e, t - 1]}, with reward {edited.arrays['reward'][i, e, t - 1]}"
         raise ValueError(
-            f"lifetime {i}, episode {e}, step {t}: observation {shown.tolist()} {after} cannot have been, nor can "
-            f"{len(np.unique(wrong[:, 0]))} of {n} edited lifetimes. Edit what follows from the change too, or name with "
-            "read= the tokens that are looked at, if they are all before this."
+            f"lifetime {i}, episode {e}, step {t}: observation {shown.tolist()} {after} cannot have been; "
+            f"{len(np.unique(wrong[:, 0]))} of {n} edited lifetimes are impossible. Edit what follows from the change too, or "
+            "name with read= the tokens that are looked at, if they are all before this."
         )
     return edited
 

@@ -30,7 +30,7 @@ class Probe:
     score: float
     """On held-out groups: R2 over labels and tokens, 0 being the training mean; for classes the share that is right."""
     interval: Interval
-    """The score's 95% bootstrap over held-out groups and the histories in them."""
+    """The score's 95% bootstrap over models, held-out groups and the histories in them."""
     tap: str
     """Which activations are read: of several taps, the one that reads the validation groups best."""
     taps: dict[str, float]
@@ -39,7 +39,7 @@ class Probe:
     """The penalty that reads the validation groups best."""
     controls: dict[str, float]
     """The same fit where it must fail, or to be compared with: `shuffled` (95th percentile of `null`), `control task` and
-    `selectivity`, `untrained`, every twin and every baseline that was given. NaN where a control cannot be had."""
+    `selectivity`, `untrained`, every twin and every baseline that was given. NaN marks a control that was not or cannot be run."""
     null: np.ndarray
     """(permutations,) the score with sessions' labels dealt to other sessions, the highest over taps."""
     weights: np.ndarray
@@ -54,6 +54,8 @@ class Probe:
     """(histories,) the held-out lifetimes."""
     group: np.ndarray = field(repr=False)
     """(histories,) their groups."""
+    seed: np.ndarray = field(repr=False)
+    """(histories,) which of the pooled models: 0 for one alone, see `pool`."""
 
     @property
     def p(self) -> float:
@@ -80,22 +82,28 @@ class Probe:
         """R2_high - R2_low: where it is small, `phi` means nothing."""
         return self._interval(lambda s: (s[..., 0] - s[..., 7]) / s[..., 1], low, high)
 
+    def table(self) -> pd.DataFrame:
+        """One row per read-out: its score, level and within-history part, and how far the probe is above it, with intervals."""
+        import pandas as pd
+
+        score = lambda name: self._interval(_score, name)
+        rows = {name: [score(name), self.level(name), self.within(name), self.over(name)] for name in self.sums}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["score", "level", "within", "probe above it"])
+
     def to_frame(self) -> pd.DataFrame:
         """One row per read-out and held-out history: everything needed to score them otherwise."""
         import pandas as pd
 
         names = ["squared_error", "of_mean", "level_error", "level_of_mean", "within_product", "within_read", "within_label"]
-        rows = [pd.DataFrame(s, columns=names).assign(read_out=name, **self._who()) for name, s in self.sums.items()]
-        return pd.concat(rows)[["read_out", "history", "group", *names]].reset_index(drop=True)
-
-    def _who(self) -> dict[str, np.ndarray]:
-        return {"history": self.history, "group": self.group}
+        who = {"seed": self.seed, "group": self.group, "history": self.history}
+        rows = [pd.DataFrame(s, columns=names).assign(read_out=name, **who) for name, s in self.sums.items()]
+        return pd.concat(rows)[["read_out", *who, *names]].reset_index(drop=True)
 
     def _interval(self, statistic: Callable[[np.ndarray], np.ndarray], *names: str) -> Interval:
         if missing := [name for name in names if name not in self.sums]:
             raise ValueError(f"{missing[0]!r} was not read out; there are {', '.join(self.sums)}. Give it to fit.")
         with np.errstate(invalid="ignore", divide="ignore"):
-            return hierarchical(np.concatenate([self.sums[n] for n in names], axis=1), [self.group], statistic)
+            return hierarchical(np.concatenate([self.sums[n] for n in names], axis=1), [self.seed, self.group], statistic)
 
 
 def fit(
@@ -140,8 +148,9 @@ def fit(
     shape = next(iter(streams.values())).shape[:-1]
     task = np.asarray(stream.task if isinstance(stream, Recording) else groups)
     groups = task if groups is None else np.asarray(groups)
-    if any(np.shape(names) != shape[:1] for names in (task, groups)):
-        raise ValueError(f"{shape[0]} lifetimes and groups {groups.shape} do not belong together; name the group of each.")
+    for what, names in {"groups": groups, "tasks": task, "stratum": stratum, "kinds": kinds}.items():
+        if names is not None and np.shape(names) != shape[:1]:
+            raise ValueError(f"{shape[0]} lifetimes and {what} {np.shape(names)} do not belong together; name that of each.")
     sessions = Sessions.of(shape, task, labels, where)
     sessions = replace(sessions, part=sessions.split(holdout, groups, share, seed), curve=_numbers(sessions, classes))
     how = {"l2": np.atleast_1d(l2).astype(float), "classes": classes, "kernel": kernel, "seed": seed}
@@ -149,7 +158,7 @@ def fit(
     fits = {name: _fit(sessions, values, **how) for name, values in streams.items()}
     tap = max(fits, key=lambda name: fits[name].val)
     best, rng = fits[tap], np.random.default_rng(seed + 1)
-    sums, controls, null = {"probe": best.sums}, {"shuffled": np.nan}, np.zeros(0)
+    sums, controls, null = {"probe": best.sums}, {"shuffled": np.nan, "untrained": np.nan}, np.zeros(0)
     if permutations:
         dealt = np.stack([sessions.exchanged(stratum, rng) for _ in range(permutations)])
         path = (lambda fit: [fit.l2]) if classes else (lambda fit: how["l2"])
@@ -173,7 +182,29 @@ def fit(
         controls["leftover"] = float(_score(rest.sums.mean(0)))
     taps = {name: float(_score(fit.sums.mean(0))) for name, fit in fits.items()}
     found = taps[tap], interval, tap, taps, best.l2, controls, null, best.weights, eraser, best.read
-    return Probe(*found, sums, history, groups[history])
+    return Probe(*found, sums, history, groups[history], np.zeros(len(history), int))
+
+
+def pool(probes: Sequence[Probe]) -> Probe:
+    """The same fit to several models, such as seeds, as one: scores over all, bootstrapped over models, groups and histories.
+
+    Permutation i is averaged over the models: fit them with one `seed` and the same histories, and it is the same in each.
+    `weights`, `erase` and `read` stay those of the first. ValueError if the probes differ in what was read out.
+    """
+    first = probes[0]
+    if any(p.sums.keys() != first.sums.keys() or p.null.shape != first.null.shape for p in probes):
+        raise ValueError(
+            "these probes have other read-outs or permutations; fit them with the same twins, baselines and permutations."
+        )
+    joined = lambda name: np.concatenate([getattr(probe, name) for probe in probes])
+    sums = {name: np.concatenate([probe.sums[name] for probe in probes]) for name in first.sums}
+    mean = lambda values: {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+    pooled = replace(
+        first, sums=sums, history=joined("history"), group=joined("group"), null=np.mean([probe.null for probe in probes], axis=0),
+        seed=np.repeat(np.arange(len(probes)), [len(p.history) for p in probes]), score=float(_score(sums["probe"].mean(0))),
+        controls=mean([probe.controls for probe in probes]), taps=mean([probe.taps for probe in probes]),
+    )  # fmt: skip
+    return replace(pooled, interval=pooled._interval(_score, "probe"))
 
 
 def _streams(stream: Recording | np.ndarray) -> dict[str, np.ndarray]:
@@ -234,7 +265,9 @@ def _fit(sessions: Sessions, values: np.ndarray, l2: np.ndarray, classes: bool, 
         guess = model.predict(x[part == 2]).reshape(-1, y.shape[1])
     sums = _sums(y[part == 2], guess, None if classes else y[part == 0].mean(0), sessions.history[part == 2])
     weights = np.atleast_2d(model.coef_).T / np.pad(scale, (0, kernel), constant_values=1.0)[:, None]
-    return _Fit(x, float(l2[i]), float(vals[i]), sums, weights, lambda activations: model.predict(features(activations)))
+    shape = (-1,) if classes else (-1, y.shape[1])
+    read = lambda activations: model.predict(features(activations)).reshape(shape)
+    return _Fit(x, float(l2[i]), float(vals[i]), sums, weights, read)
 
 
 def _sums(y: np.ndarray, guess: np.ndarray, base: np.ndarray | None, history: np.ndarray) -> np.ndarray:

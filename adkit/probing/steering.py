@@ -65,6 +65,8 @@ class Steering:
     """(R, N) swings of random vectors of equal norm."""
     random_kl: np.ndarray
     """(R, N) swings of the same vectors scaled to do as much at unrelated tokens; NaN without those."""
+    reached_kl: np.ndarray
+    """(R,) the KL they do, mean of both ends; to be compared with `kl`'s ends."""
     unit: np.ndarray
     """(D,) what dose 1 adds."""
     groups: np.ndarray
@@ -147,6 +149,9 @@ def steer(
         raise ValueError(
             f"vector {vector.shape}, doses {doses}; give a vector ({stream.shape[-1]},) that is not 0, and doses of both signs."
         )
+    drawn = np.random.default_rng(seed).normal(size=(random, len(vector))) if isinstance(random, int) else np.asarray(random, float)
+    if not drawn.size or drawn.shape[1:] != vector.shape:
+        raise ValueError(f"random vectors {drawn.shape}; give how many, at least 1, or (R, {len(vector)}) of your own.")
     exists = np.arange(stream.shape[2]) <= histories.length[..., None]
     typical = fraction * np.linalg.norm(stream, axis=-1)[exists if at is None else at].mean()
     of_size = lambda v: v * typical / np.linalg.norm(v)
@@ -172,15 +177,17 @@ def steer(
     unit = of_size(vector)
     logits = [clean if dose == 0 else run(dose * unit) for dose in doses]
     kl = np.array([damage(values) for values in logits])
-    done, by_norm, by_kl = (kl[0] + kl[-1]) / 2, [], []
-    drawn = np.random.default_rng(seed).normal(size=(random, len(vector))) if isinstance(random, int) else np.asarray(random, float)
+    done, by_norm, by_kl, reached = (kl[0] + kl[-1]) / 2, [], [], []
     for other in map(of_size, drawn):
         moved, harm = swing(other)
         by_norm.append(moved)
-        for _ in range(0 if unrelated is None else 2):  # KL grows about as the square of the norm
+        for _ in range(5):  # KL grows about as the square of the norm
+            if unrelated is None or abs(harm - done) < 0.1 * done:
+                break
             other = other * np.clip(np.sqrt(done / max(harm, 1e-12)), 0.1, 10)
             moved, harm = swing(other)
         by_kl.append(moved if unrelated is not None else np.full(n, np.nan))
+        reached.append(harm)
     response = np.stack([outcome(values) for values in logits])
     groups = histories.task if groups is None else np.asarray(groups)
-    return Steering(doses, response, kl, np.stack(by_norm), np.stack(by_kl), unit, groups)
+    return Steering(doses, response, kl, np.stack(by_norm), np.stack(by_kl), np.array(reached), unit, groups)

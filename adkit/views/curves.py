@@ -57,6 +57,7 @@ class Figure(go.Figure):
                 ax.set_xscale("log")
         first = next(iter(axes.values()))
         first.set_ylabel(layout.yaxis.title.text or "")
+        first.yaxis.set_visible(layout.yaxis.visible is not False)
         if layout.title.text:
             canvas.suptitle(layout.title.text, fontsize=11)
         handles, labels = first.get_legend_handles_labels()
@@ -74,7 +75,8 @@ def _draw(ax, trace, canvas) -> None:
         if trace.showscale is not False:
             canvas.colorbar(image, ax=ax, shrink=0.8)
     elif trace.fill == "toself":
-        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0)
+        label = trace.name if trace.showlegend is not False else None
+        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0, label=label)
     else:
         styles = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), None: "-"}
         line = trace.line
@@ -158,7 +160,7 @@ def verdict(judged: Verdict) -> Figure:
         **box(-judged.sesoi, judged.sesoi, 1), fill="toself", mode="none", fillcolor=_band("#888888"), name="too small to matter"
     )
     if judged.null is not None and len(judged.null):
-        count, edge = np.histogram(judged.null, bins=min(40, 5 + len(judged.null) // 10))
+        count, edge = np.histogram(judged.null, bins=20)
         steps = {"x": np.r_[edge[0], np.repeat(edge, 2)[1:-1], edge[-1]], "y": np.r_[0, np.repeat(count, 2), 0] / count.max() * 0.8}
         figure.add_scatter(**steps, fill="toself", mode="none", fillcolor=_band(COLOURS[5], 0.5), name="null distribution")
     for i, (role, rules) in enumerate(gates.groupby("role", sort=False)):

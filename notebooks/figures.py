@@ -147,12 +147,11 @@ def prompting(seed: int):
     source = ad.collect(recipe.env, test, first_source(recipe), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
     source = source.subsample(recipe.every)
     share = source.returns.mean((0, 1)) / ad.optimal_returns(recipe.env, test).mean()
-    for percent in (5, 25, 50, 75, 95):
-        at = int(np.argmax(share >= min(percent / 100, share.max())))
+    for at in dict.fromkeys(int(np.argmax(share >= min(part, share.max()))) for part in (0.05, 0.25, 0.5, 0.75, 0.95)):
         for name, frozen in (("distilled", model), ("expert distillation", expert)):
             n = min(frozen.window - 1, 4)
             prompt = source.episodes[max(0, at + 1 - n) : at + 1]
-            yield f"{name} | {percent}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
+            yield f"{name} | {100 * share[at]:.0f}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
     yield "distilled | none", live(recipe, test, ad.InContext(model), 50, seed, lifetimes)
 
 
@@ -266,7 +265,7 @@ def every_run() -> list[Run]:
         runs.append(Run("single stream", "", seed, single_stream, f"{SINGLE_STREAM} temperature 0.3"))
     for seed in SEEDS[:1]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
-        runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
+        runs.append(Run("prompting", "", seed, prompting, f"{ad.RECIPES['dark room, q-learning']} by share"))
         runs.append(Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}"))
         for part in ("episode", "step", "closing token"):
             live_it = partial(without, "key to door", part, 30)

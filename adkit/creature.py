@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from adkit.envs.cookie_world import HIDE, WEST, led
+from adkit.envs.cookie_world import EAT, HIDE, WEST, led, near
 from adkit.seeds import uniform
 
 COOKIE, FOOD = 0, 1  # shards with values; a third explores
@@ -44,26 +44,39 @@ def food_gate(hunger):
 
 
 @njit(cache=True)
-def head(q, out):
-    """What a shard thinks of each action, in [-1, 1]: its advantage over standing still, in units of one step's discount.
-
-    Learned through, that is the sign of the change in distance to what it wants; before anything is learned here, 0.
-    """
+def peak(q):
+    """The value of the best action."""
     best = q[0]
     for a in range(1, len(q)):
         best = max(best, q[a])
-    for a in range(len(q)):
-        out[a] = 0.0 if best <= 0 else min(1.0, max(-1.0, (q[a] - GAMMA * best) / ((1 - GAMMA) * max(best, FLOOR))))
+    return best
+
+
+@njit(cache=True)
+def head(value, best):
+    """What a shard thinks of an action, in [-1, 1]: its advantage over standing still, in units of one step's discount.
+
+    Learned through, that is the sign of the change in distance to what it wants; before anything is learned here, 0.
+    """
+    return 0.0 if best <= 0 else min(1.0, max(-1.0, (value - GAMMA * best) / ((1 - GAMMA) * max(best, FLOOR))))
+
+
+@njit(cache=True)
+def notice(q, site, size):
+    """A site seen for the first time: within sight of it no way needs to be learned. True, that it is known now."""
+    for at in range(size * size):
+        if near(at, site, size):
+            for a in range(8):
+                to = led(at, a, size)
+                far = abs(to // size - site // size) + abs(to % size - site % size)
+                q[at, a] = 1.0 if at == site and a == EAT else GAMMA ** (far + 1)
+    return True
 
 
 @njit(cache=True)
 def learn(q, at, action, got, to, lr, surge):
     """One step of Q-learning for a shard whose reinforcer ends the matter. With a `surge` no cookie is ever fully expected."""
-    later = 0.0
-    if not got:
-        for a in range(q.shape[1]):
-            later = max(later, q[to, a])
-    error = (1.0 if got else GAMMA * later) - q[at, action]
+    error = (1.0 if got else GAMMA * peak(q[to])) - q[at, action]
     if got and surge > 0:
         error = min(max(error + surge, surge), (STRONGEST - q[at, action]) / lr)
     q[at, action] += lr * error
@@ -97,20 +110,13 @@ def fed(w, eta):
 def policy(q, visited, at, size, craved, lost, w_cookie, w_food, gates, hides, p):
     """Fill p (8,), the exact probabilities of the actions. `craved`: the cookie shard bids; `lost`: the exploring one; `hides`: HIDE
     is among the actions."""
-    logits = BASE.copy()
-    if craved:
-        head(q[COOKIE, at], p)
-        for a in range(8):
-            logits[a] += BETA * w_cookie * gates[COOKIE] * p[a]
-    head(q[FOOD, at], p)
+    craving, appetite = BETA * w_cookie * gates[COOKIE] * craved, BETA * w_food * gates[FOOD]
+    best_cookie, best_food, total = peak(q[COOKIE, at]), peak(q[FOOD, at]), 0.0
     for a in range(8):
-        logits[a] += BETA * w_food * gates[FOOD] * p[a]
-    if lost:
-        for a in range(WEST + 1):
-            logits[a] += BETA * (not visited[led(at, a, size)])
-    total = 0.0
-    for a in range(8):
-        p[a] = math.exp(logits[a]) if hides or a != HIDE else 0.0
+        logit = BASE[a] + craving * head(q[COOKIE, at, a], best_cookie) + appetite * head(q[FOOD, at, a], best_food)
+        if lost and a <= WEST and not visited[led(at, a, size)]:
+            logit += BETA
+        p[a] = math.exp(logit) if hides or a != HIDE else 0.0
         total += p[a]
     for a in range(8):
         p[a] /= total

@@ -54,7 +54,10 @@ def think(traits, mind, q, visited, gates, p, place, settings, obs, first, key, 
     at, visible, hunger, open_jar = int(obs[POSITION]), int(obs[VISIBLE]), int(obs[HUNGER]), obs[COOKIES] > 0 and not obs[CLOSED]
     if first:
         wake(traits, mind, q, place, settings, obs, key, t)
-    mind[JAR_KNOWN], mind[GARDEN_KNOWN] = mind[JAR_KNOWN] or obs[JAR] > 0, mind[GARDEN_KNOWN] or obs[GARDEN] > 0
+    if obs[JAR] and not mind[JAR_KNOWN]:
+        mind[JAR_KNOWN] = creature.notice(q[COOKIE], place[1], size)
+    if obs[GARDEN] and not mind[GARDEN_KNOWN]:
+        mind[GARDEN_KNOWN] = creature.notice(q[FOOD], place[2], size)
     mind[LINGERS] = 0.7 * mind[LINGERS] + 0.3 * visible
     mind[NOW] = _strength(traits, mind, q, place, int(obs[TOLERANCE]))
     gates[COOKIE] = cookie_gate(visible, hunger, craving * mind[LINGERS])

@@ -233,29 +233,37 @@ def _live(begin, end, lives, settings, worlds, rules, days, record):
     (all_obs, actions, rewards, terminates, truncates, final_obs), (pi, w_cookie, gate_cookie, gate_food, gain, avoided) = record
     body, obs, next_obs = np.zeros(world.FED + 1, np.int16), np.zeros(CLOSED + 1, all_obs.dtype), np.zeros(CLOSED + 1, all_obs.dtype)
     for n in range(begin, end):
+        mind_n, q_n, visited_n, gates_n, p_n, place = mind[n], q[n], visited[n], gates[n], p[n], places[n]
+        trait, key, env_key, cards = traits[n], keys[n], env_keys[n], script[n]
         body[:] = 0
         body[world.DAY], body[world.TREATS] = -1, 1
         t = np.uint64(0)  # steps lived
         for day in range(episodes):
             e = day // every if day % every == 0 else -1
-            world.wake(body, places[n, 0], stock[n], script[n], env_keys[n], t)
-            world.observe(body, places[n], size, obs)
+            world.wake(body, place[0], stock[n], cards, env_key, t)
+            world.observe(body, place, size, obs)
             for i in range(horizon):
-                think(traits[n], mind[n], q[n], visited[n], gates[n], p[n], places[n], settings, obs, i == 0, keys[n], t)
-                a = choose(p[n], uniform(keys[n], t, ACT))
-                reward, over = world.advance(body, places[n], rho[n], rules, a, env_keys[n], t)
-                world.observe(body, places[n], size, next_obs)
-                learn(traits[n], mind[n], q[n], visited[n], settings, obs, a, over, next_obs)
+                think(trait, mind_n, q_n, visited_n, gates_n, p_n, place, settings, obs, i == 0, key, t)
+                a = choose(p_n, uniform(key, t, ACT))
+                reward, over = world.advance(body, place, rho[n], rules, a, env_key, t)
+                world.observe(body, place, size, next_obs)
+                learn(trait, mind_n, q_n, visited_n, settings, obs, a, over, next_obs)
                 if e >= 0:
-                    all_obs[n, e, i], actions[n, e, i], rewards[n, e, i] = obs, a, reward
+                    actions[n, e, i], rewards[n, e, i] = a, reward
+                    for c in range(len(obs)):
+                        all_obs[n, e, i, c] = obs[c]
                     if len(pi):
-                        pi[n, e, i], w_cookie[n, e, i] = p[n], mind[n, NOW]
-                        gate_cookie[n, e, i], gate_food[n, e, i] = gates[n, COOKIE], gates[n, FOOD]
-                        gain[n, e], avoided[n, e] = mind[n, GAIN], mind[n, AVOIDED]
+                        for b in range(8):
+                            pi[n, e, i, b] = p_n[b]
+                        w_cookie[n, e, i], gate_cookie[n, e, i], gate_food[n, e, i] = mind_n[NOW], gates_n[COOKIE], gates_n[FOOD]
                 t += np.uint64(1)
                 if over or i == horizon - 1:
                     if e >= 0:
-                        terminates[n, e, i], truncates[n, e, i], final_obs[n, e] = over, not over, next_obs
+                        terminates[n, e, i], truncates[n, e, i] = over, not over
+                        for c in range(len(obs)):
+                            final_obs[n, e, c] = next_obs[c]
+                        if len(pi):
+                            gain[n, e], avoided[n, e] = mind_n[GAIN], mind_n[AVOIDED]
                     break
                 obs, next_obs = next_obs, obs
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from adkit import creature
-from adkit.creature import BASE, BETA, COOKIE, FOOD, REDISH, STRONGEST, SURGE, WEAKEST, YOKED, cookie_gate, food_gate, head, peak
+from adkit.creature import BASE, BETA, COOKIE, FOOD, STRONGEST, SURGE, WEAKEST, YOKED, cookie_gate, food_gate, head, peak
 from adkit.envs import cookie_world as world
 from adkit.envs.cookie_world import EAT, GARDEN, GIFT, HIDE, JAR, LID, POSITION, STARVED, STOCK, STOCKED, VISIBLE, WEST, led
 from adkit.foresight import foresee, hides
@@ -30,9 +30,11 @@ JITTER = 0.03  # of what never changes in a life, relative, when particles are d
 PUZZLED = 1e-12  # least probability of what was seen, under any particle
 GROWS, WOKE, RESAMPLE, RADIUS, ANGLE = (np.uint64(draw) for draw in (0, 1, 2, 3, 4))  # draws of a step, beside those of creatures
 BELIEFS = {  # of every step, before its action is seen
-    "belief_w": 0, "belief_w_sd": 0, "belief_rel": 0, "belief_rel_sd": 0, "belief_ess": 0, "belief_type": len(TYPES), "belief_pi": 8,
+    "belief_w": 0, "belief_w_sd": 0, "belief_rel": 0, "belief_rel_sd": 0, "belief_ess": 0,
+    "belief_type": len(TYPES), "belief_pi": 8,
 }  # fmt: skip
-LEFT, CLOSED_, TOLERANCE, TREATS, LINGERS, LAPSES, TOLD, HID, ATE = range(9)  # what all share
+BODIES = {"rho": world.RHO, "psi": world.PSI}
+LEFT, CLOSED_, TOLERANCE, TREATS, LINGERS, LAPSES, TOLD, HID, ATE, VALUE = range(10)  # what all share
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,6 @@ class ParticleFilter:
         return self.source.traits(Tasks(bodies), rng).reshape(*keys.shape, -1), keys
 
 
-BODIES = {"rho": world.RHO, "psi": world.PSI}
-
-
 @njit(cache=True, nogil=True)
 def _follow(begin, end, lived, length, traits, keys, stock, how, believed):
     all_obs, final_obs, actions, rewards = lived
@@ -97,16 +96,16 @@ def _follow(begin, end, lived, length, traits, keys, stock, how, believed):
     trait, q, visited = np.empty(traits.shape[1:]), np.empty((2, cells, 8), np.float32), np.empty(cells, np.bool_)
     w, p_hide, likely = np.empty(count), np.empty(count), np.empty(count)
     hunger, p, gains = np.empty(count, np.int64), np.empty((count, 8)), np.empty((len(STRENGTHS), 2, 2, 2, STARVED + 1))
-    now, place = np.empty(ATE + 1), np.zeros(3, np.int64)
+    now, place = np.empty(VALUE + 1), np.zeros(3, np.int64)
     for n in range(begin, end):
         trait[:], q[:], visited[:], now[:], place[:] = traits[n], 0, False, 0, -1
         likely[:] = 1 / count
         for k in range(count):
             w[k] = trait[k, FIRST]
-        now[TREATS], t = 1, np.uint64(0)
+        now[TREATS], now[VALUE], t = 1, 1, np.uint64(0)
         for day in range(all_obs.shape[1]):
             for i in range(length[n, day]):
-                obs, action = all_obs[n, day, i], int(actions[n, day, i])
+                obs, action = all_obs[n, day, i, : world.SEEN], int(actions[n, day, i])
                 after = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
                 if i == 0:
                     _morning(obs, day, now, place, trait, w, hunger, likely, keys[n], stock, walk, updates, t)
@@ -116,7 +115,7 @@ def _follow(begin, end, lived, length, traits, keys, stock, how, believed):
                 _predict(obs, i == 0, now, q, visited, place, size, craving, trait, w, hunger, p_hide, p)
                 ess, m_w, s_w, m_rel, s_rel = 0.0, 0.0, 0.0, 0.0, 0.0
                 for k in range(count):
-                    strong = creature.strength(int(trait[k, REGIME]), w[k], q[COOKIE, place[1], EAT], now[TOLERANCE])
+                    strong = creature.strength(int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE])
                     rel = math.log(strong / trait[k, W_FOOD])
                     ess += likely[k] * likely[k]
                     m_w += likely[k] * strong
@@ -191,7 +190,7 @@ def _intend(now, q, place, size, horizon, trait, w, hunger, likely, gains, p_hid
     """The probability that each particle hides the cookies this morning."""
     known, believed = place[1] >= 0 and place[2] >= 0, 0.0
     for k in range(len(w)):
-        believed += likely[k] * (trait[k, TYPE] == SOPHISTICATED or trait[k, TYPE] == LEARNED)
+        believed += likely[k] * (trait[k, TYPE] in (SOPHISTICATED, LEARNED))
     ahead = np.empty((2, 2, STARVED + 1), np.float32)
     looks = known and now[TOLD] and believed > FEW
     if looks:
@@ -205,12 +204,12 @@ def _intend(now, q, place, size, horizon, trait, w, hunger, likely, gains, p_hid
     for k in range(len(w)):
         kind = int(trait[k, TYPE])
         p_hide[k] = trait[k, RATE] if kind == RANDOM else 0.0
-        if known and (kind == SOPHISTICATED or kind == LEARNED):
+        if known and (kind in (SOPHISTICATED, LEARNED)):
             gain = 0.0
             if looks:
                 strong = STRONGEST * now[LAPSES]
                 if kind == SOPHISTICATED:
-                    strong = creature.strength(int(trait[k, REGIME]), w[k], q[COOKIE, place[1], EAT], now[TOLERANCE])
+                    strong = creature.strength(int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE])
                 strong = min(max(strong, STRENGTHS[0]), STRENGTHS[-1])
                 i = 1
                 while STRENGTHS[i] < strong:
@@ -242,10 +241,9 @@ def _predict(obs, first, now, q, visited, place, size, craving, trait, w, hunger
         same[a] = 0
         while wants[same[a]] != wants[a] or likes[same[a]] != likes[a] or base[same[a]] != base[a]:
             same[a] += 1  # bids come in few sizes
-    value = q[COOKIE, place[1], EAT]
     for k in range(len(w)):
         kind, total = int(trait[k, TYPE]), 0.0
-        craves = gates[COOKIE, hunger[k]] * creature.strength(int(trait[k, REGIME]), w[k], value, now[TOLERANCE])
+        craves = gates[COOKIE, hunger[k]] * creature.strength(int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE])
         hungers = gates[FOOD, hunger[k]] * trait[k, W_FOOD]
         by_noise = kind == PRIMITIVE or (kind == RANDOM and not first)
         for a in range(8):
@@ -272,6 +270,7 @@ def _learn(obs, action, ate, meal, after, now, q, visited, lr):
     if ate:
         now[LEFT], now[TREATS], now[ATE] = now[LEFT] - 1, now[TREATS] + 1, 1
         now[TOLERANCE] = min(now[TOLERANCE] + 1, world.SET_IN_WAYS)
+        now[VALUE] = min(now[VALUE] + lr * max(1 - now[VALUE] + SURGE, SURGE), STRONGEST)  # of a cookie, to a life of D3
     if action == HIDE and obs[STOCK]:  # in the morning one is at home
         now[HID], now[CLOSED_] = 1, 1
 

@@ -108,8 +108,8 @@ def fed(w, eta):
 
 @njit(cache=True)
 def policy(q, visited, at, size, craved, lost, w_cookie, w_food, gates, hides, p):
-    """Fill p (8,), the exact probabilities of the actions. `craved`: the cookie shard bids; `lost`: the exploring one; `hides`: HIDE
-    is among the actions."""
+    """Fill p (8,), the exact probabilities of the actions. `craved`: the cookie shard bids; `lost`: the exploring one; `hides`:
+    HIDE is among the actions."""
     craving, appetite = BETA * w_cookie * gates[COOKIE] * craved, BETA * w_food * gates[FOOD]
     best_cookie, best_food, total = peak(q[COOKIE, at]), peak(q[FOOD, at]), 0.0
     for a in range(8):

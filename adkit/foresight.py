@@ -11,14 +11,19 @@ import math
 import numpy as np
 from numba import njit
 
-from adkit.creature import BASE, BETA, COOKIE, FOOD, cookie_gate, food_gate, head, peak, sigmoid
-from adkit.envs.cookie_world import EAT, FRICTION, HIDE, OPEN, SATED, STARVED, WEST, led, near
+from adkit.creature import BASE, BETA, COOKIE, FOOD, GAMMA, cookie_gate, food_gate, head, peak, sigmoid
+from adkit.envs.cookie_world import EAT, FRICTION, HIDE, OPEN, SATED, STARVED, STOCKED, WEST, CookieWorld, led, near
+from adkit.protocols import Tasks
 
 PATIENCE = 0.97  # discount
 RESOLVE, COST, SURE = 40.0, 0.1, 0.95  # of hiding: inverse temperature, cost in meals, most likely it gets
 
 LANES, HALF = 16, 8  # meals by hunger 0..5 in lanes 0..5, cookies in 8..13; every number of cookies has 16 of its own
-IDLE, EATS, OPENS = WEST + 1, WEST + 2, WEST + 3  # after the four moves: all that leads nowhere, and what does something where it does
+IDLE, EATS, OPENS = (
+    WEST + 1,
+    WEST + 2,
+    WEST + 3,
+)  # after the four moves: all that leads nowhere, and what does something where it does
 
 
 @njit(cache=True)
@@ -128,3 +133,34 @@ def _plan(q, size, place, w_cookie, w_food, none_left, pi):
 def hides(gain):
     """The probability of HIDE, from what a planner would gain, in meals."""
     return SURE * sigmoid(RESOLVE * (gain - COST))
+
+
+# ---- for those who draw it ----
+
+
+def learned(env: CookieWorld, tasks: Tasks) -> np.ndarray:
+    """(n, 2, cells, 8) float32: the values that heads are made of, once all is learned; first the cookie's, then the food's."""
+    cells = np.arange(env.size**2)
+    to = np.array([[led(cell, a, env.size) for a in range(8)] for cell in cells])  # (cells, 8)
+    sites = env.places(tasks)[:, 1:, None, None]
+    far = np.abs(to // env.size - sites // env.size) + np.abs(to % env.size - sites % env.size)
+    eats = (cells[:, None] == sites) & (np.arange(8) == EAT)
+    return np.where(eats, 1.0, GAMMA ** (far + 1)).astype(np.float32)
+
+
+def gain_of_hiding(
+    env: CookieWorld, tasks: Tasks, w_cookie, w_food=1.0, hunger=1, q: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a sophisticated planner expects of hiding a full jar: (meals gained (n,), cookies not eaten (n,)).
+
+    Strengths and waking hunger are numbers or (n,); without `q` (n, 2, cells, 8) all is learned.
+    """
+    q = learned(env, tasks) if q is None else q
+    places, ahead = env.places(tasks), np.empty((len(tasks), 2, 2, STARVED + 1), np.float32)
+    w_cookie, w_food, hunger = (np.broadcast_to(values, len(tasks)) for values in (w_cookie, w_food, hunger))
+    for n in range(len(tasks)):
+        body = w_cookie[n], w_food[n], tasks["rho"][n]
+        foresee(q[n], env.size, places[n], env.horizon, STOCKED, *map(float, body), ahead[n])
+    open_lid, closed_lid = (ahead[np.arange(len(tasks)), lid, :, hunger] for lid in (0, 1))  # (n, 2) meals, cookies
+    avoided = open_lid[:, 1] - closed_lid[:, 1]
+    return closed_lid[:, 0] - open_lid[:, 0] + tasks["psi"] * avoided, avoided

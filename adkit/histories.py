@@ -33,8 +33,8 @@ class Histories:
     task: np.ndarray
     """(N,) which of the tasks each lifetime lives on; task-major order."""
     arrays: dict[str, np.ndarray]
-    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...). Any others are labels: per lifetime
-    (N,), per episode (N, E) or per step (N, E, H, ...). No model reads them."""
+    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...). Any others are labels: per
+    lifetime (N,), per episode (N, E) or per step (N, E, H, ...). No model reads them."""
     episode: np.ndarray
     """(E,) each episode's number in the lifetime that was collected: 0, 25, 50 ... after `subsample(25)`."""
     about: dict

@@ -32,7 +32,7 @@ def wake(traits, mind, q, place, settings, obs, key, t):
         mind[W] = creature.fed(mind[W], traits[ETA])
     mind[TOLD], mind[HID], mind[ATE], mind[LINGERS] = obs[COOKIES] > 0, 0, 0, 0
     mind[GAIN], mind[AVOIDED], mind[P_HIDE] = 0, 0, traits[RATE] if kind == RANDOM else 0
-    if (kind == SOPHISTICATED or kind == LEARNED) and mind[JAR_KNOWN] and mind[GARDEN_KNOWN]:
+    if kind in (SOPHISTICATED, LEARNED) and mind[JAR_KNOWN] and mind[GARDEN_KNOWN]:
         if mind[TOLD]:  # an empty jar tempts nobody: nothing to gain
             w = _strength(traits, mind, q, place, int(obs[TOLERANCE])) if kind == SOPHISTICATED else STRONGEST * mind[LAPSES]
             ahead, h = np.empty((2, 2, 6), np.float32), int(obs[HUNGER])

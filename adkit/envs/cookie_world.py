@@ -63,7 +63,7 @@ class CookieWorld:
     latch: bool = True
     """Whether HIDE closes the lid; a broken latch does nothing."""
     tolerance_visible: bool = False
-    """Whether tolerance takes from the reward of a cookie, a quarter a level: the positive control, where wanting shows in liking."""
+    """Whether tolerance takes from the reward of a cookie, a quarter a level: the positive control."""
 
     def __post_init__(self):
         if self.size not in (5, 7):
@@ -130,8 +130,8 @@ class CookieWorld:
         if wrong.any():
             n = wrong.argmax()
             raise ValueError(
-                f"home {home[n].tolist()}, jar {jar[n].tolist()}, garden {garden[n].tolist()}: the jar must be at least 2 steps from "
-                "home and from the garden, and the garden not at home."
+                f"home {home[n].tolist()}, jar {jar[n].tolist()}, garden {garden[n].tolist()}: the jar must be at least 2 steps "
+                "from home and from the garden, and the garden not at home."
             )
         for name in ("rho", "stock"):
             if not ((tasks[name] >= 0) & (tasks[name] <= 1)).all():

@@ -1,7 +1,7 @@
 """Creatures of explicit shards whose values drift: one population of learners, each with its type, regime and rates.
 
-P primitive: shards alone. N naive: plans as if it would never be tempted, so it never hides the cookies. S sophisticated: hides them
-when evaluating its own policy says so. L: the same with a strength it has learned from its lapses. R hides at random.
+P primitive: shards alone. N naive: plans as if it would never be tempted, so it never hides the cookies. S sophisticated: hides
+them when evaluating its own policy says so. L: the same with a strength it has learned from its lapses. R hides at random.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ LABELS = LIVE_LABELS | {
 class Shards:
     """A population of creatures for the CookieWorld; each draws its type, regime, rates and strengths from its own address.
 
-    Regimes are how the strength of the cookie shard changes: D0 not at all; D1 by use; D2 by itself, a slow walk; D3 in the value of
-    a cookie (Redish 2004); D4 with tolerance; D5 not at all, while fed what a D1 partner ate; D6 by use, until the jar stays empty
+    Regimes are how the strength of the cookie shard changes: D0 not at all; D1 by use; D2 by itself, a slow walk; D3 in the value
+    of a cookie (Redish 2004); D4 with tolerance; D5 not at all, while fed what a D1 partner ate; D6 by use, until the jar stays empty
     for six days. Softmax of bids at beta 2.5; heads are learned by Q-learning.
     """
 
@@ -231,7 +231,11 @@ def _live(begin, end, lives, settings, worlds, rules, days, record):
     rho, stock, script, env_keys = worlds
     episodes, every = days
     (all_obs, actions, rewards, terminates, truncates, final_obs), (pi, w_cookie, gate_cookie, gate_food, gain, avoided) = record
-    body, obs, next_obs = np.zeros(world.FED + 1, np.int16), np.zeros(CLOSED + 1, all_obs.dtype), np.zeros(CLOSED + 1, all_obs.dtype)
+    body, obs, next_obs = (
+        np.zeros(world.FED + 1, np.int16),
+        np.zeros(CLOSED + 1, all_obs.dtype),
+        np.zeros(CLOSED + 1, all_obs.dtype),
+    )
     for n in range(begin, end):
         mind_n, q_n, visited_n, gates_n, p_n, place = mind[n], q[n], visited[n], gates[n], p[n], places[n]
         trait, key, env_key, cards = traits[n], keys[n], env_keys[n], script[n]

@@ -22,7 +22,7 @@ LAPSING = 0.2  # step size of what an L knows of its lapses
 @njit(cache=True)
 def wake(traits, mind, q, place, settings, obs, key, t):
     """A morning: values have changed overnight, gifts are eaten, and a planner thinks ahead while nothing tempts it."""
-    size, horizon, _, _, walk = settings
+    size, horizon, _, _, walk, labelled = settings
     kind, regime = int(traits[TYPE]), int(traits[REGIME])
     if t > 0:
         mind[W] = creature.overnight(regime, mind[W], traits[FIRST], traits[MU], walk, key, t)
@@ -32,14 +32,16 @@ def wake(traits, mind, q, place, settings, obs, key, t):
         mind[W] = creature.fed(mind[W], traits[ETA])
     mind[TOLD], mind[HID], mind[ATE], mind[LINGERS] = obs[COOKIES] > 0, 0, 0, 0
     mind[GAIN], mind[AVOIDED], mind[P_HIDE] = 0, 0, traits[RATE] if kind == RANDOM else 0
-    if kind in (SOPHISTICATED, LEARNED) and mind[JAR_KNOWN] and mind[GARDEN_KNOWN]:
+    plans = kind in (SOPHISTICATED, LEARNED)
+    if (plans or labelled) and mind[JAR_KNOWN] and mind[GARDEN_KNOWN]:  # what the others would gain is a label and no more
         if mind[TOLD]:  # an empty jar tempts nobody: nothing to gain
-            w = _strength(traits, mind, q, place, int(obs[TOLERANCE])) if kind == SOPHISTICATED else STRONGEST * mind[LAPSES]
+            w = STRONGEST * mind[LAPSES] if kind == LEARNED else _strength(traits, mind, q, place, int(obs[TOLERANCE]))
             ahead, h = np.empty((2, 2, 6), np.float32), int(obs[HUNGER])
             foresee(q, size, place, horizon, int(obs[COOKIES]), w, traits[W_FOOD], traits[RHO], ahead)
             mind[AVOIDED] = ahead[0, 1, h] - ahead[1, 1, h]
             mind[GAIN] = ahead[1, 0, h] - ahead[0, 0, h] + traits[PSI] * mind[AVOIDED]
-        mind[P_HIDE] = hides(mind[GAIN])
+        if plans:
+            mind[P_HIDE] = hides(mind[GAIN])
 
 
 @njit(cache=True)
@@ -50,7 +52,7 @@ def _strength(traits, mind, q, place, tolerance):
 @njit(cache=True)
 def think(traits, mind, q, visited, gates, p, place, settings, obs, first, key, t):
     """Fill p (8,) with the exact probabilities of the next action, and gates (2,)."""
-    size, _, _, craving, _ = settings
+    size, _, _, craving, _, _ = settings
     at, visible, hunger, open_jar = int(obs[POSITION]), int(obs[VISIBLE]), int(obs[HUNGER]), obs[COOKIES] > 0 and not obs[CLOSED]
     if first:
         wake(traits, mind, q, place, settings, obs, key, t)

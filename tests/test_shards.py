@@ -1,4 +1,4 @@
-"""Creatures of shards: their equations by hand, what they foresee against a slow evaluation, their drift, and what can be believed."""
+"""Creatures of shards: their equations by hand, what they foresee, evaluated slowly too, their drift, and what can be believed."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -62,8 +62,8 @@ def test_heads_are_the_sign_of_the_change_in_distance_once_learned(env, tasks):
     q, places = foresight.learned(env, tasks[:3]), env.places(tasks[:3])
     for n, shard, cell, a in np.ndindex(3, 2, 25, 8):
         site = places[n, 1 + shard]
-        far = lambda c: abs(c // 5 - site // 5) + abs(c % 5 - site % 5)
-        change = 1 if (cell == site and a == EAT) else far(cell) - far(led(cell, a, 5))
+        here, there = (abs(c // 5 - site // 5) + abs(c % 5 - site % 5) for c in (cell, led(cell, a, 5)))
+        change = 1 if (cell == site and a == EAT) else here - there
         assert creature.head(q[n, shard, cell, a], creature.peak(q[n, shard, cell])) == pytest.approx(max(change, -0.9), abs=1e-5)
     assert creature.head(0.0, 0.0) == 0
 
@@ -255,10 +255,8 @@ def test_strengths_change_as_their_regimes_say(env, tasks):
     n, e, t = np.argwhere(ate[..., :-1] & real(used)[..., 1:]).T
     np.testing.assert_allclose(w[n, e, t + 1], w[n, e, t] + used.eta[n] * (3 - w[n, e, t]), rtol=1e-5)
     n, e = np.argwhere((~ate.any(2) & (gifts["D1"] == 0))[:, 1:-1] & (gifts["D1"][:, 2:] == 0)).T
-    before, first = morning["D1"][n, e + 1], morning["D1"][n, 0] if False else None
-    after = morning["D1"][n, e + 2]
-    assert (after <= before + 1e-6).all()  # a day without a cookie: back towards where it began
-    assert morning["D1"][:, -1].mean() > morning["D1"][:, 0].mean() + 0.5 and first is None
+    assert (morning["D1"][n, e + 2] <= morning["D1"][n, e + 1] + 1e-6).all()  # a day without a cookie: back towards where it began
+    assert morning["D1"][:, -1].mean() > morning["D1"][:, 0].mean() + 0.5
 
     eaten = np.cumsum(((of["D3"].arrays["reward"] > 0) & ~of["D3"].arrays["terminated"]).sum(2), axis=1)
     assert (np.diff(morning["D3"]) >= 0).all() and (morning["D3"][:, -1] / morning["D3"][:, 0])[eaten[:, -2] > 40].min() > 2.9

@@ -44,8 +44,8 @@ class Shards:
     """A population of creatures for the CookieWorld; each draws its type, regime, rates and strengths from its own address.
 
     Regimes are how the strength of the cookie shard changes: D0 not at all; D1 by use; D2 by itself, a slow walk; D3 in the value
-    of a cookie (Redish 2004); D4 with tolerance; D5 not at all, while fed what a D1 partner ate; D6 by use, until the jar stays empty
-    for six days. Softmax of bids at beta 2.5; heads are learned by Q-learning.
+    of a cookie (Redish 2004); D4 with tolerance; D5 not at all, while fed what a D1 partner ate; D6 by use, until the jar stays
+    empty for six days. Softmax of bids at beta 2.5; heads are learned by Q-learning.
     """
 
     types: Mapping[str, float] = field(default_factory=lambda: {"P": 0.35, "S": 0.4, "R": 0.25})
@@ -61,7 +61,7 @@ class Shards:
     walk: tuple[float, float] = (0.015, 0.12)
     """Per day, the pull of D2 towards 1.2 and its noise."""
     labelled: bool = True
-    """Whether they leave labels, 46 bytes a step which no model reads."""
+    """Whether they leave labels, 46 bytes a step which no model reads; among them, for every type, what hiding would gain."""
     tasks: Tasks | None = None
     """The worlds they live in, filled in by `informed`."""
 
@@ -178,7 +178,7 @@ class Lives:
         self.visited, self.gates, self.p = np.zeros((n, cells), np.bool_), np.zeros((n, 2)), np.zeros((n, 8))
         self.mind[:, W] = self.traits[:, FIRST]
         self.arrays = self.traits, self.mind, self.q, self.visited, self.gates, self.p, places, rng.keys
-        self.settings = size, spec.horizon, config.lr, config.craving, config.walk
+        self.settings = size, spec.horizon, config.lr, config.craving, config.walk, config.labelled
 
     def born(self) -> dict[str, np.ndarray]:
         """Labels for life."""

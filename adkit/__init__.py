@@ -23,6 +23,7 @@ _WHERE = {
     "ParticleFilter": "belief",
     "CausalTransformer": "model",
     "distill": "distill",
+    "distill_recurrent": "recurrent",
     "distill_encoder": "seeing",
     "pretrain_encoder": "seeing",
     "InContext": "incontext",

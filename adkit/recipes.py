@@ -94,7 +94,7 @@ RECIPES = {
     "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
     "key to door": Recipe(
         DarkKeyToDoor(), {FAST: 2, SLOW: 2}, episodes=12, share=0.3,
-        model={"context": 300, "layers": 4}, training={"steps": 800, "batch": 16, "short_episodes": 2},
+        model={"context": 300, "layers": 4, "heads": 2, "width": 64}, training={"steps": 800, "batch": 16, "short_episodes": 2},
     ),
     "key to door, q-learning": Recipe(
         DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},
@@ -125,6 +125,9 @@ RECIPES = {
     ),
 }  # fmt: skip
 """By world; without a source named, the best there is."""
+RECIPES["key to door, held-out cells"] = replace(
+    RECIPES["key to door"], sources={FAST: 1, SLOW: 1}, share=0.7, held_out=("key", "door")
+)
 RECIPES["watermaze, pose teacher"] = replace(RECIPES["watermaze"], eye="pose teacher")
 RECIPES["watermaze, q-learning"] = replace(
     RECIPES["watermaze"], sources={PoseQLearning(exploration_episodes=100): 1}, episodes=200, every=5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +13,19 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from adkit import artefacts
+from adkit.histories import Histories
 from adkit.protocols import EnvSpec
+from adkit.seeds import Rng
+from adkit.tokens import NO_TARGET, sample_windows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "recurrent policy"
+WINDOW = ("obs", "action", "reward")  # what of a window is read
 
 
 class RecurrentPolicy(nn.Module):
@@ -49,19 +57,26 @@ class RecurrentPolicy(nn.Module):
 
         obs (N, *obs_shape); previous action (N,), n_actions before the first; previous reward (N,); first (N,).
         """
+        state = self.cell(self.read(obs, action, reward, first), state)
+        return self.logits(state), self.value(state)[:, 0], state
+
+    def read(self, obs, action, reward, first) -> torch.Tensor:
+        """(N, 3 D): what a step's observation, previous action and previous reward say to the three gates."""
         rows = torch.stack([action, first], -1)
         if self.vector is None:
             rows = torch.cat([obs[:, : len(self.spec.shown)], rows], -1)
-        x = F.embedding_bag(rows + self.offsets, self.table, mode="sum")  # (N, 3 D)
+        x = F.embedding_bag(rows + self.offsets, self.table, mode="sum")
         if self.vector is not None:
             x = x + self.vector(obs.flatten(1))
-        x = x + reward[:, None] * self.reward
+        return x + reward[:, None] * self.reward
+
+    def cell(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """The next state (N, D), from what was read (N, 3 D) and the state before."""
         reset, update, new = x.chunk(3, -1)
         h_reset, h_update, h_new = self.recurrent(state).chunk(3, -1)
         update = (update + h_update).sigmoid()
         new = (new + (reset + h_reset).sigmoid() * h_new).tanh()
-        state = new + update * (state - new)
-        return self.logits(state), self.value(state)[:, 0], state
+        return new + update * (state - new)
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this policy reads and acts as `spec` wants; any horizon will do."""
@@ -115,3 +130,69 @@ class Seen(NamedTuple):
     def tensors(self, spec: EnvSpec, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
         obs, action, reward, first = (torch.as_tensor(np.ascontiguousarray(values)) for values in self)
         return obs.long() if spec.cardinality else obs.to(dtype), action.long(), reward.to(dtype), first.long()
+
+
+def distill_recurrent(
+    model: RecurrentPolicy,
+    histories: Histories,
+    *,
+    episodes: int,
+    steps: int = 600,
+    batch: int = 32,
+    lr: float = 3e-3,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Train `model` in place to predict the source's next action from the state it has come to (Laskin et al. 2022, Fig. 14).
+
+    Algorithm Distillation with a recurrent network for the transformer: each step reads `batch` lifetimes from their beginning, for
+    `episodes` episodes, and learns by backpropagation through all of it. Played by `RL2(model)`. The log has a row per step.
+    """
+    import pandas as pd
+
+    model.check_spec(histories.spec)
+    for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
+        if value < 1:
+            raise ValueError(f"{name}: {value} given; distillation needs at least 1.")
+    if not 1 <= episodes <= histories.n_episodes:
+        raise ValueError(f"episodes={episodes}; these histories have {histories.n_episodes} per lifetime. Give 1 to that.")
+    optimizer, log = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.99)), []
+    model.train()
+    for step in tqdm(range(steps), desc="distill_recurrent", disable=None, mininterval=0.5):
+        windows = sample_windows(histories, episodes, batch, 1.0, Rng.of(seed, "distill recurrent", np.arange(batch)).at(step))
+        loss = _imitation_loss(model, *_in_a_row(histories.spec, windows))
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss became {loss.item()} at step {step}; lower lr={lr}.")
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 2 * (1 - step / steps))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        log.append({"step": step + 1, "loss": loss.item()})
+    model.eval()
+    return pd.DataFrame(log).set_index("step")
+
+
+def _in_a_row(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Seen, np.ndarray, np.ndarray]:
+    """What was seen at each step (B, T, ...), the action then taken, and which steps are real: without gaps between episodes."""
+    batch, episodes, horizon = windows["action"].shape
+    length = (windows["terminated"] | windows["truncated"]).argmax(2) + 1
+    real = (np.arange(horizon) < length[..., None]).reshape(batch, -1)
+    order = np.argsort(~real, axis=1, kind="stable")[:, : real.sum(1).max()]
+    take = lambda x: np.take_along_axis(x, order.reshape(*order.shape, *(x.ndim - 2) * (1,)), axis=1)
+    obs, action, reward = (take(windows[name].reshape(batch, episodes * horizon, *windows[name].shape[3:])) for name in WINDOW)
+    nothing = Seen.nothing(spec, obs[:, 0])
+    before = lambda at_first, values: np.concatenate([at_first[:, None], values[:, :-1]], axis=1)
+    first = order % horizon == 0
+    return Seen(obs, before(nothing.action, action), before(nothing.reward, reward), first), action, take(real)
+
+
+def _imitation_loss(model: RecurrentPolicy, seen: Seen, action: np.ndarray, real: np.ndarray) -> torch.Tensor:
+    """Mean cross-entropy of the actions taken."""
+    flat = [x.flatten(0, 1) for x in seen.tensors(model.spec)]
+    x = model.read(*flat).unflatten(0, action.shape)  # (B, T, 3 D)
+    states, state = [], x.new_zeros(len(x), model.config["width"])
+    for x_t in x.unbind(1):
+        state = model.cell(x_t, state)
+        states.append(state)
+    chosen = torch.as_tensor(np.where(real, action.astype(np.int64), NO_TARGET))
+    return F.cross_entropy(model.logits(torch.stack(states, 1)).flatten(0, 1), chosen.flatten())

@@ -36,8 +36,8 @@ def pretrain_encoder(
     Position and direction are such a space: away from the wall, turning and walking are affine in (x, y, cos h, sin h). No pose is
     a target, and no action's meaning is given. A row per step: the loss in nats, and the share of pictures told apart.
     """
-    eye = model.embed_tokens.encoder
-    if not isinstance(eye, Picture):
+    encoder = model.embed_tokens.encoder
+    if not isinstance(encoder, Picture):
         raise ValueError(
             f"a model with view={model.spec.view!r} sees no pictures; only an encoder of pictures is trained this way."
         )
@@ -45,51 +45,57 @@ def pretrain_encoder(
     for name, value in (("steps", steps), ("batch", batch), ("ahead", ahead)):
         if value < 1:
             raise ValueError(f"{name}={value}; give at least 1.")
-    place = np.argwhere(histories.length > ahead)  # episodes long enough: (lifetime, episode)
-    if not len(place):
+    long_enough = np.argwhere(histories.length > ahead)  # (lifetime, episode)
+    if not len(long_enough):
         raise ValueError(f"no episode of these histories has more than {ahead} steps; give ahead={histories.length.max() - 1}.")
-    n_actions, dtype = model.spec.n_actions, auto_dtype("auto", model.device)
-    matrix = torch.eye(PLACE, device=model.device).repeat(n_actions, 1, 1).requires_grad_()
-    shift = torch.zeros(n_actions, PLACE, device=model.device, requires_grad=True)
+    matrix = torch.eye(PLACE, device=model.device).repeat(model.spec.n_actions, 1, 1).requires_grad_()
+    shift = torch.zeros(model.spec.n_actions, PLACE, device=model.device, requires_grad=True)
     sharpness = torch.zeros((), device=model.device, requires_grad=True)
-    learned = [*eye.eye.requires_grad_(True).parameters(), matrix, shift, sharpness]
-    optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=1e-4)
+    learned = [*encoder.eye.requires_grad_(True).parameters(), matrix, shift, sharpness]
+    optimizer, dtype = torch.optim.AdamW(learned, lr=lr, weight_decay=1e-4), auto_dtype("auto", model.device)
     log, draws = [], Rng.of(seed, "see", np.arange(batch))
     for step in tqdm(range(steps), desc="pretrain_encoder", disable=None, mininterval=0.5):
-        obs, action = _walks(histories, place, ahead, draws.at(step))
-        z = eye.locate(torch.as_tensor(obs).to(model.device).flatten(0, 1), dtype).float()  # (batch * (ahead + 1), PLACE)
-        z = (z - z.mean(0)) / (z.std(0) + 1e-3)
-        action, z_t, loss, told = torch.as_tensor(action).to(model.device), z.unflatten(0, (batch, -1))[:, 0], 0.0, 0.0
-        for t in range(ahead):
-            z_t = torch.einsum("nij,nj->ni", matrix[action[:, t]], z_t) + shift[action[:, t]]
-            distance = z_t.square().sum(1, keepdim=True) + z.square().sum(1) - 2 * z_t @ z.T
-            right = torch.arange(batch, device=model.device) * (ahead + 1) + t + 1
-            loss = loss + F.cross_entropy(-sharpness.exp() * distance, right) / ahead
-            told += (distance.argmin(1) == right).float().mean().item() / ahead
+        obs, action = _walks(histories, long_enough, ahead, draws.at(step), model.device)
+        z = encoder.locate(obs.flatten(0, 1), dtype).float().unflatten(0, (batch, ahead + 1))
+        loss, told_apart = _contrast(z, matrix[action], shift[action], sharpness)
         optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        log.append({"step": step + 1, "loss": loss.item(), "told_apart": told})
-    _standardise(eye, _walks(histories, place, ahead, Rng.of(seed, "scale", np.arange(1024)))[0])
-    eye.eye.requires_grad_(False)
+        log.append({"step": step + 1, "loss": loss.item(), "told_apart": told_apart})
+    _standardise(encoder, _walks(histories, long_enough, ahead, Rng.of(seed, "scale", np.arange(1024)), model.device)[0])
+    encoder.eye.requires_grad_(False)
     return frame(log)
 
 
-def _walks(histories: Histories, place: np.ndarray, ahead: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, ahead + 1, 3) and actions (n, ahead) int64 of consecutive steps inside an episode."""
-    lifetime, episode = place[rng.integers(len(place), 0)].T
+def _contrast(z, matrix, shift, sharpness) -> tuple[torch.Tensor, float]:
+    """InfoNCE in nats, and the share told apart: z (B, K + 1, P) seen, each step's matrix (B, K, P, P) and shift (B, K, P)."""
+    batch, ahead = shift.shape[:2]
+    z = (z - z.mean((0, 1))) / (z.std((0, 1)) + 1e-3)
+    every, z_t, loss, told_apart = z.flatten(0, 1), z[:, 0], 0.0, 0.0
+    for t in range(ahead):
+        z_t = torch.einsum("nij,nj->ni", matrix[:, t], z_t) + shift[:, t]
+        distance = z_t.square().sum(1, keepdim=True) + every.square().sum(1) - 2 * z_t @ every.T
+        right = torch.arange(batch, device=z.device) * (ahead + 1) + t + 1
+        loss = loss + F.cross_entropy(-sharpness.exp() * distance, right) / ahead
+        told_apart += (distance.argmin(1) == right).float().mean().item() / ahead
+    return loss, told_apart
+
+
+def _walks(histories: Histories, long_enough: np.ndarray, ahead: int, rng: Rng, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses (n, ahead + 1, 3) and actions (n, ahead) of consecutive steps inside an episode."""
+    lifetime, episode = long_enough[rng.integers(len(long_enough), 0)].T
     first = (rng.uniform(1) * (histories.length[lifetime, episode] - ahead)).astype(int)
     at = lifetime[:, None], episode[:, None], first[:, None] + np.arange(ahead + 1)
-    return histories.arrays["obs"][at], histories.arrays["action"][at][:, :-1].astype(np.int64)
+    obs, action = histories.arrays["obs"][at], histories.arrays["action"][at][:, :-1].astype(np.int64)
+    return torch.as_tensor(obs).to(device), torch.as_tensor(action).to(device)
 
 
 @torch.no_grad()
-def _standardise(eye: Picture, obs: np.ndarray) -> None:
+def _standardise(encoder: Picture, obs: torch.Tensor) -> None:
     """Have each of the PLACE numbers a mean of 0 and a deviation of 1."""
-    last = eye.eye[-1].weight
-    z = eye.locate(torch.as_tensor(obs.reshape(-1, 3)).to(last.device), torch.float32)
+    last, z = encoder.eye[-1].weight, encoder.locate(obs.flatten(0, 1), torch.float32)
     last[:, -1] -= z.mean(0)
     last /= z.std(0)[:, None]
 

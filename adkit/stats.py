@@ -1,7 +1,8 @@
 """Returns, improvement and regret with intervals that respect who shares a task: thin over scipy and statsmodels.
 
 Arrays are (task, lifetime, episode), as `Histories.returns` gives them. Lifetimes of one task are not independent, so
-the bootstrap draws tasks first and then lifetimes within them.
+the bootstrap draws tasks first and then lifetimes within them. Where nests are uneven or deeper - histories in layout
+orbits in seeds - give one row per history and the nests it lies in to `hierarchical`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,77 @@ def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One bootstrap sample of (task, lifetime, ...): tasks with replacement, then lifetimes within each."""
     tasks, lifetimes = values.shape[:2]
     return values[rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))]
+
+
+def resamples(n: int, levels: Sequence[np.ndarray] = (), draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """(draws, n) how often each of n units counts in each draw of a nested bootstrap.
+
+    `levels`, outermost first, are (n,) names of the nests each unit lies in, such as [seed, orbit]; names may recur in
+    other nests. Drawing a nest c times and its m members anew each time is one multinomial draw of c * m, hence no loop over
+    draws. Raises ValueError when a level does not name every unit.
+    """
+    if n < 1 or any(np.shape(level) != (n,) for level in levels):
+        raise ValueError(
+            f"levels of shapes {[np.shape(level) for level in levels]} for {n} units; give (n,) names per level, n > 0."
+        )
+    rng = np.random.default_rng(seed)
+    counts, nest = np.ones((draws, 1), np.int64), np.zeros(n, int)
+    for level in (*levels, np.arange(n)):
+        _, name = np.unique(level, return_inverse=True)
+        pairs, inner = np.unique(np.stack([nest, name]), axis=1, return_inverse=True)
+        drawn = np.empty((draws, pairs.shape[1]), np.int64)
+        for outer in range(counts.shape[1]):
+            mine = np.flatnonzero(pairs[0] == outer)
+            drawn[:, mine] = rng.multinomial(counts[:, outer] * len(mine), np.full(len(mine), 1 / len(mine)))
+        counts, nest = drawn, inner.ravel()
+    return counts[:, nest]
+
+
+def hierarchical(
+    values: np.ndarray,
+    levels: Sequence[np.ndarray] = (),
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over nested levels of the mean of `values` (n,), one per unit, or of a function of means.
+
+    With `values` (n, k), `statistic` turns means (..., k) into estimates (...): a ratio of sums, an R2, a difference of two.
+    `levels` are as in `resamples`; equal seeds draw equal units, so intervals of things measured on the same units are paired.
+    """
+    values = np.asarray(values, float)
+    if values.ndim not in (1, 2) or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"values of shape {values.shape} or not finite; give finite (n,), or (n, k) and a statistic of k means.")
+    if statistic is None and values.ndim == 2:
+        raise ValueError(f"values are (n, {values.shape[1]}) and have no statistic; say what to make of {values.shape[1]} means.")
+    statistic = (lambda mean: mean) if statistic is None else statistic
+    times = resamples(len(values), levels, draws, seed).astype(float)
+    samples = statistic((times / times.sum(1, keepdims=True)) @ values)
+    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(values.mean(0))), float(low), float(high))
+
+
+def over_seeds(values: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean and t-interval of one number per seed: with five of them no bootstrap knows better."""
+    from scipy.stats import sem, t
+
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values of shape {values.shape}; give one number for each of at least 2 seeds.")
+    half = float(t.ppf((1 + level) / 2, len(values) - 1) * sem(values))
+    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
+
+
+def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true effect that a measurement this precise finds with `power`: what a null result could have missed.
+
+    (z(1 - alpha / 2) + z(power)) standard errors, the interval being taken for a normal one of the given `level`.
+    """
+    from scipy.stats import norm
+
+    error = (interval.high - interval.low) / (2 * norm.ppf((1 + level) / 2))
+    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
 
 
 def improvement(returns: np.ndarray, share: float = 0.2, **options) -> Interval:
@@ -89,15 +161,33 @@ def speed_up(slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 100
     return Interval(ratio(slow, fast), *map(float, np.quantile(samples, [0.025, 0.975])))
 
 
-def equivalent(values: np.ndarray, margin: float) -> float:
-    """p-value of the two one-sided tests that the mean lies within +-margin of 0 (TOST, Schuirmann 1987)."""
+def equivalent(values: np.ndarray, margin: float, groups: np.ndarray | None = None) -> float:
+    """p-value of the two one-sided tests that the mean lies within +-margin of 0 (TOST, Schuirmann 1987).
+
+    With `groups`, one name per value, group means are tested: values of one history, orbit or task are not independent.
+    """
     from statsmodels.stats.weightstats import DescrStatsW
 
-    return float(DescrStatsW(np.ravel(values)).ttost_mean(-margin, margin)[0])
+    values = np.ravel(values)
+    if groups is not None:
+        _, group = np.unique(groups, return_inverse=True)
+        if group.shape != values.shape:
+            raise ValueError(f"{values.size} values and groups of shape {np.shape(groups)}; name the group of each value.")
+        values = np.bincount(group, values) / np.bincount(group)
+    return float(DescrStatsW(values).ttost_mean(-margin, margin)[0])
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values adjusted for their number (Holm 1979)."""
+    """p-values adjusted for their number: family-wise, for endpoints (Holm 1979)."""
+    return _adjusted(p_values, "holm")
+
+
+def fdr(p_values: Sequence[float]) -> np.ndarray:
+    """p-values adjusted for the share of false discoveries: for maps (Benjamini & Hochberg 1995)."""
+    return _adjusted(p_values, "fdr_bh")
+
+
+def _adjusted(p_values: Sequence[float], method: str) -> np.ndarray:
     from statsmodels.stats.multitest import multipletests
 
-    return multipletests(p_values, method="holm")[1]
+    return multipletests(p_values, method=method)[1]

@@ -17,6 +17,8 @@ from torch import nn
 from adkit.histories import Histories
 from adkit.tokens import kept, slots, tokenize, window_starts
 
+Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
+
 
 class Tap(nn.Identity):
     """A place in the model with a name."""
@@ -86,38 +88,65 @@ class Recording:
 
 
 @torch.inference_mode()
-def record(model: nn.Module, histories: Histories, *patterns: str, keep: int | None = None, batch: int = 64) -> Recording:
+def record(
+    model: nn.Module,
+    histories: Histories,
+    *patterns: str,
+    keep: int | None = None,
+    batch: int = 64,
+    changes: Mapping[str, Change] | None = None,
+) -> Recording:
     """Run the model over histories as `InContext` would have, and keep the named activations.
 
     `keep` is how many episodes survive when the window is full, as in `InContext`; `batch` lifetimes run at once.
+    `changes` edit as `edit` does, but know where they are: a function gets the activation (b, S, ...) and `cut`, which
+    takes any array (N, E, H + 1, ...) to its part (b, S, ...) that stands at those tokens, as a tensor beside the activation.
     """
     model.check_spec(histories.spec)
     wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
     window, per = model.window, slots(model.spec)
     starts = window_starts(histories.n_episodes, window, kept(window, keep))
     parts: dict[str, list] = {name: [] for name in wanted}
-    seen: dict[str, torch.Tensor] = {}
-    handles = [
-        model.get_submodule(name).register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
-        for name in wanted
-    ]
-    try:
+    here = [np.arange(0), slice(0)]  # lifetimes and episodes of the window that is being run
+
+    def cut(values: np.ndarray) -> torch.Tensor:
+        if values.shape[:3] != (len(histories), histories.n_episodes, per):
+            raise ValueError(
+                f"an array of shape {values.shape} to cut; give {(len(histories), histories.n_episodes, per)} and more."
+            )
+        return torch.as_tensor(values[here[0], here[1]], device=model.device).flatten(1, 2)
+
+    placed = {name: lambda activation, change=change: change(activation, cut) for name, change in (changes or {}).items()}
+    with edit(model, placed), _seeing(model, wanted) as seen:
         for lifetimes in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
             rows: dict[str, list] = {name: [] for name in wanted}
             for start in np.unique(starts):
                 mine = np.flatnonzero(starts == start)
+                here[:] = lifetimes, slice(start, mine[-1] + 1)
                 windows = histories.windows(lifetimes, np.full(len(lifetimes), start), mine[-1] + 1 - start)
                 model(model.on_device(tokenize(model.spec, windows)[0]))
                 for name in wanted:
                     rows[name].append(_by_token(seen[name], name, len(mine) * per, window * per))
             for name in wanted:
                 parts[name].append(np.concatenate(rows[name], axis=1))
-    finally:
-        for handle in handles:
-            handle.remove()
     shape = len(histories), histories.n_episodes, per
     values = {name: np.concatenate(part).reshape(*shape, *part[0].shape[2:]) for name, part in parts.items()}
     return Recording(values, histories.task, starts)
+
+
+@contextmanager
+def _seeing(model: nn.Module, wanted: list[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """Within the block, the wanted taps' last outputs, edits included."""
+    seen: dict[str, torch.Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+        for name in wanted
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _by_token(activation: torch.Tensor, name: str, last: int, width: int) -> np.ndarray:

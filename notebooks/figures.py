@@ -50,6 +50,11 @@ class Run:
         digest = hashlib.sha256(self.about.encode()).hexdigest()[:8]
         return f"{self.experiment} | {self.setting} | seed {self.seed} | {digest}"
 
+    @property
+    def same(self) -> tuple:
+        """Runs that have this in common, such as the middle of several sweeps, are one."""
+        return getattr(self.live, "func", self.live), self.about, self.seed
+
 
 # ---- what is run ----
 
@@ -95,7 +100,7 @@ def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episode
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
     recipe = ad.RECIPES[name]
-    dear = seed == 0  # what costs much and is no claim of ours is run once
+    dear = seed == 0 and name != "watermaze, pose teacher"  # what costs much and is no claim of ours is run once
     test, model, *expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4) if dear else None)
     if name in SHIPPED:
         ship(SHIPPED[name], model, recipe.env, test, seed)
@@ -142,20 +147,20 @@ def prompting(seed: int):
     source = ad.collect(recipe.env, test, first_source(recipe), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
     source = source.subsample(recipe.every)
     share = source.returns.mean((0, 1)) / ad.optimal_returns(recipe.env, test).mean()
-    for percent in (5, 25, 50, 75, 95):
-        at = int(np.argmax(share >= min(percent / 100, share.max())))
+    for at in dict.fromkeys(int(np.argmax(share >= min(part, share.max()))) for part in (0.05, 0.25, 0.5, 0.75, 0.95)):
         for name, frozen in (("distilled", model), ("expert distillation", expert)):
             n = min(frozen.window - 1, 4)
             prompt = source.episodes[max(0, at + 1 - n) : at + 1]
-            yield f"{name} | {percent}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
+            yield f"{name} | {100 * share[at]:.0f}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
     yield "distilled | none", live(recipe, test, ad.InContext(model), 50, seed, lifetimes)
 
 
 def single_stream(seed: int):
-    """Fig. 6: one actor a task, every 10th episode of 2,000."""
+    """Fig. 6: one actor a task, every 10th episode of 800; sampled as learned, and at a temperature that quiets exploration."""
     recipe = SINGLE_STREAM
     test, model = distilled(recipe, seed)
-    yield "distilled", live(recipe, test, ad.InContext(model), 200, seed)
+    for name, temperature in (("distilled", 0.3), ("distilled, temperature 1", 1.0)):
+        yield name, live(recipe, test, ad.InContext(model, temperature=temperature), 60, seed)
     yield "source", live(recipe, test, first_source(recipe), recipe.episodes, seed)
     yield "optimum", optimum(recipe.env, test, recipe.episodes)
 
@@ -194,6 +199,17 @@ def untold(tokens: ad.tokens.Tokens, position, spec: ad.EnvSpec) -> ad.tokens.To
     return replace(tokens, obs=hidden, action=tokens.action.masked_fill(closing, spec.n_actions), reward=tokens.reward * ~closing)
 
 
+def recurrent(seed: int):
+    """Fig. 14: the same histories distilled into a recurrent network, for about as long."""
+    recipe = changed("key to door", {})
+    train, test = recipe.split(seed)
+    histories = recipe.histories(train, seed)
+    policy = ad.RecurrentPolicy(recipe.env.spec, width=128, seed=seed)
+    ad.distill_recurrent(policy, histories, episodes=recipe.episodes, **RECURRENT, seed=seed)
+    yield "GRU", live(recipe, test, ad.RL2(policy), 30, seed)
+    yield "transformer", live(recipe, test, ad.InContext(recipe.distil(histories, seed)[0]), 30, seed)
+
+
 def variant(name: str, changes: dict, episodes: int, seed: int):
     """One recipe with something changed: how well the distilled model ends."""
     recipe = changed(name, changes)
@@ -218,10 +234,12 @@ def as_many_lifetimes(name: str, tasks: int) -> dict:
 
 SINGLE_STREAM = replace(
     ad.RECIPES["key to door, q-learning"],
-    sources={ad.sources.QLearning(lr=0.1, initial_q=0.0, epsilon=1.0, exploration_episodes=1600, phases=3): 1},
-    episodes=2000,
-    training={"steps": 900, "batch": 12, "short_episodes": 2},
+    sources={ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration_episodes=800, phases=3): 1},
+    episodes=800,
+    share=0.8,
+    training={"steps": 1000, "batch": 12, "short_episodes": 2},
 )
+RECURRENT = {"steps": 800}
 VARIANTS = {  # experiment: recipe, episodes, {setting: what is changed}
     "context size": ("key to door", 30, {n: {"model": {"context": n}} for n in (100, 150, 200, 300, 400)}),
     "width": ("key to door", 30, {n: {"model": {"width": n}} for n in (16, 32, 64, 128)}),
@@ -238,20 +256,20 @@ def every_run() -> list[Run]:
     for seed in SEEDS:
         runs.append(Run("bandit", "", seed, bandit, repr(ad.RECIPES["bandit"])))
         for name, episodes, lifetimes in (
-            ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8),
+            ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8), ("key to door, held-out cells", 30, 1),
             ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 2), ("dark room, q-learning", 50, 8),
             ("watermaze", 40, 1), ("watermaze, pose teacher", 40, 1), ("watermaze, q-learning", 60, 1),
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
+        runs.append(Run("single stream", "", seed, single_stream, f"{SINGLE_STREAM} temperature 0.3"))
     for seed in SEEDS[:1]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
-        runs.append(Run("prompting", "", seed, prompting, repr(ad.RECIPES["dark room, q-learning"])))
-        runs.append(Run("single stream", "", seed, single_stream, repr(SINGLE_STREAM)))
-        for name, episodes in (("key to door", 30), ("hard", 50)):
-            for part in ("nothing", "episode", "step", "closing token"):
-                live_it = partial(without, name, part, episodes)
-                runs.append(Run("tokens", f"{name}, without {part}", seed, live_it, f"{changed(name, {})} {episodes}"))
+        runs.append(Run("prompting", "", seed, prompting, f"{ad.RECIPES['dark room, q-learning']} by share"))
+        runs.append(Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}"))
+        for part in ("episode", "step", "closing token"):
+            live_it = partial(without, "key to door", part, 30)
+            runs.append(Run("tokens", f"without {part}", seed, live_it, f"{changed('key to door', {})} 30"))
         for experiment, (name, episodes, settings) in VARIANTS.items():
             for setting, changes in settings.items():
                 live_it = partial(variant, name, changes, episodes)
@@ -338,19 +356,24 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     began, failed = time.perf_counter(), 0
     with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(work, run.experiment, run.setting, run.seed): run for run in left}
+        alike = {}
+        for run in left:
+            alike.setdefault(run.same, []).append(run)
+        futures = {pool.submit(work, runs[0].experiment, runs[0].setting, runs[0].seed): runs for runs in alike.values()}
         for i, future in enumerate(as_completed(futures)):
-            run, minutes = futures[future], (time.perf_counter() - began) / 60
+            (run, *_), minutes = futures[future], (time.perf_counter() - began) / 60
             if error := future.exception():
                 failed += 1
-                print(f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
+                print(f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
                 continue
             curves, about = future.result()
-            keep(run, curves, about, given.out)
+            for run in futures[future]:
+                keep(run, curves, about, given.out)
             late = curves.groupby("curve", sort=False)["last10"].first()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
             print(
-                f"{i + 1:3}/{len(left)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True
+                f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}",
+                flush=True,
             )
     return int(failed > 0)
 

@@ -15,9 +15,9 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "lazy", "protocols", "seeds", "artefacts", "stats", "tables", "grid", "pixels", "perceptron", "envs", "creature", "foresight",
-    "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "seeing",
-    "recurrent", "rl2", "recipes", "probing", "display", "notebook", "views", "testing",
+    "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron", "envs",
+    "creature", "foresight", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders", "model",
+    "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 
@@ -73,7 +73,8 @@ def test_importing_adkit_loads_nothing_heavy_and_changes_nothing():
 import random, sys, numpy as np
 before = random.getstate(), np.random.get_state()[1].tobytes()
 import adkit
-heavy = {"torch", "numba", "pandas", "scipy", "plotly", "matplotlib", "ipywidgets"} & set(sys.modules)
+heavy = {"torch", "numba", "pandas", "scipy", "sklearn", "statsmodels", "yaml", "plotly", "matplotlib", "ipywidgets"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 assert before == (random.getstate(), np.random.get_state()[1].tobytes())
 import gymnasium

@@ -6,7 +6,7 @@ import torch
 from tests_worlds import Line, OneFault
 
 import adkit as ad
-from adkit import rl2
+from adkit import recurrent, rl2
 from adkit.recurrent import Seen
 from adkit.testing import check_agent
 
@@ -144,3 +144,41 @@ def test_it_improves_over_a_lifetime_and_without_memory_does_not():
     remembering, amnesiac = (ad.stats.improvement(live(memory=m), share=0.2) for m in ("lifetime", "episode"))
     assert log["last"].iloc[-1] > 1.5 * log["last"].iloc[0]
     assert remembering.low > 0.7 and remembering.low > amnesiac.high and amnesiac.low < 0 < amnesiac.high
+
+
+def test_distillation_reads_what_a_policy_would_have_seen_step_by_step():
+    """The loss over packed windows, episodes ending early, is that of stepping through the lives one action at a time."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    lives, model = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3), a_policy(env.spec)
+    seen, action, real = recurrent._in_a_row(env.spec, lives.windows(np.arange(3), np.zeros(3, int), 4))
+    assert real.sum() == lives.length.sum() < 3 * 4 * 12 and real.shape[1] == lives.length.sum(1).max()
+    losses = []
+    for n in range(3):
+        state, last = torch.zeros(1, 12), (np.array([env.spec.n_actions]), np.zeros(1, np.float32))
+        for e in range(4):
+            for t in range(lives.length[n, e]):
+                obs, chosen, reward = (lives.arrays[name][n, e, t][None] for name in ("obs", "action", "reward"))
+                logits, _, state = model(*Seen(obs, *last, np.array([t == 0])).tensors(env.spec), state)
+                losses.append(torch.nn.functional.cross_entropy(logits, torch.as_tensor(chosen).long()))
+                last = chosen, reward
+    torch.testing.assert_close(recurrent._imitation_loss(model, seen, action, real), torch.stack(losses).mean())
+
+
+def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():
+    env = OneFault("across episodes")
+    lives = ad.collect(env, env.tasks(), ad.sources.QLearning(lr=1.0, exploration_episodes=6), episodes=12, lifetimes=64)
+    model = ad.RecurrentPolicy(env.spec, width=16)
+    log = ad.distill_recurrent(model, lives, episodes=12, steps=150, batch=32, lr=1e-2)
+    late = lambda **how: ad.collect(env, env.tasks(), ad.RL2(model, **how), episodes=12, lifetimes=64).returns[:, :, -4:].mean()
+    assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[0]
+    assert late() > 0.85 * env.optimum and late(memory="episode") < 0.7 * env.optimum
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [(dict(episodes=9), "episodes=9; these histories have 2"), (dict(steps=0), "steps: 0 given")]
+)
+def test_what_cannot_be_distilled_is_refused(wrong, says):
+    env = ad.envs.DarkRoom(4, 6)
+    lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=2)
+    with pytest.raises(ValueError, match=says):
+        ad.distill_recurrent(ad.RecurrentPolicy(env.spec), lives, **({"episodes": 2} | wrong))

@@ -5,6 +5,7 @@ from adkit.lazy import lazily
 _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
+    "verdict": "curves",
     "visits": "curves",
     "visit_shares": "curves",
     "Figure": "curves",

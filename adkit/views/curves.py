@@ -17,6 +17,8 @@ from adkit.tables import has_optimum, optimal_returns
 if TYPE_CHECKING:
     import pandas as pd
 
+    from adkit.probing import Verdict
+
 # Okabe & Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
@@ -55,6 +57,7 @@ class Figure(go.Figure):
                 ax.set_xscale("log")
         first = next(iter(axes.values()))
         first.set_ylabel(layout.yaxis.title.text or "")
+        first.yaxis.set_visible(layout.yaxis.visible is not False)
         if layout.title.text:
             canvas.suptitle(layout.title.text, fontsize=11)
         handles, labels = first.get_legend_handles_labels()
@@ -72,7 +75,8 @@ def _draw(ax, trace, canvas) -> None:
         if trace.showscale is not False:
             canvas.colorbar(image, ax=ax, shrink=0.8)
     elif trace.fill == "toself":
-        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0)
+        label = trace.name if trace.showlegend is not False else None
+        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0, label=label)
     else:
         styles = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), None: "-"}
         line = trace.line
@@ -144,6 +148,33 @@ def result_curves(
         line = {"color": "#888888", "dash": "dash", "width": 1.5}
         figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=str(name), line=line)
     _lay_out(figure, title, x, y, log_x)
+    return figure
+
+
+def verdict(judged: Verdict) -> Figure:
+    """A hypothesis at a glance: effect and interval, thresholds, the band of effects too small to matter, the null distribution."""
+    name, gates = judged.measure, judged.rules[(judged.rules.measure == judged.measure) & (judged.rules.role != "control")]
+    figure = Figure()
+    box = lambda low, high, top: {"x": [low, high, high, low], "y": [0, 0, top, top]}
+    figure.add_scatter(
+        **box(-judged.sesoi, judged.sesoi, 1), fill="toself", mode="none", fillcolor=_band("#888888"), name="too small to matter"
+    )
+    if judged.null is not None and len(judged.null):
+        count, edge = np.histogram(judged.null, bins=20)
+        steps = {"x": np.r_[edge[0], np.repeat(edge, 2)[1:-1], edge[-1]], "y": np.r_[0, np.repeat(count, 2), 0] / count.max() * 0.8}
+        figure.add_scatter(**steps, fill="toself", mode="none", fillcolor=_band(COLOURS[5], 0.5), name="null distribution")
+    for i, (role, rules) in enumerate(gates.groupby("role", sort=False)):
+        for rule in rules.rule:
+            at = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
+            line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
+            figure.add_scatter(**at, mode="lines", line=line, name=f"{role}: {rule}")
+    if judged.effect is not None:
+        line = {"color": COLOURS[0], "width": 4}
+        figure.add_scatter(x=judged.effect[1:], y=[0.9, 0.9], mode="lines", line=line, name="95% interval")
+        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=f"{name} = {judged.effect}")
+    mde = f", minimum detectable effect {judged.mde:.2g}" if judged.verdict == "inconclusive" else ""
+    _lay_out(figure, f"{judged.name}: {judged.verdict}{mde}", name, "", False)
+    figure.update_yaxes(visible=False)
     return figure
 
 

@@ -20,6 +20,7 @@ _WHERE = {
     "collect": "collect",
     "record": "taps",
     "edit": "taps",
+    "ParticleFilter": "belief",
     "CausalTransformer": "model",
     "distill": "distill",
     "distill_recurrent": "recurrent",

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, EnvSpec, Learner, Tasks, Transition
+from adkit.protocols import Agent, Env, Learner, Tasks, Transition
 from adkit.seeds import Rng
 from adkit.tables import of_rows, trace, unroll
 
@@ -64,13 +64,17 @@ def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dic
     """The arrays of lifetimes `number` (N,) on `task` (N,), by whichever driver fits."""
     mine = tasks[task]
     rng, env_rng = (Rng.of(seed, purpose, mine.ids, number) for purpose in ("agent", "env"))
+    if hasattr(agent, "settle"):
+        mine = agent.settle(env, mine, rng, env_rng, episodes)
     if hasattr(agent, "informed"):
         agent = agent.informed(env, mine)
-    can_compile = hasattr(env, "tables") and hasattr(agent, "live")
-    if driver == "compiled" and not can_compile:
+    over_tables, own = hasattr(env, "tables") and hasattr(agent, "live"), hasattr(agent, "drives") and agent.drives(env)
+    if driver == "compiled" and not (over_tables or own):
         raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live.")
-    arrays = _empty(env.spec, len(mine), -(-episodes // every))
-    if can_compile and driver != "batched":
+    if driver != "batched" and own:
+        return agent.drive(env, mine, rng, env_rng, episodes, every)
+    arrays = env.spec.empty(len(mine), -(-episodes // every), agent.labels(env.spec) if hasattr(agent, "labels") else None)
+    if driver != "batched" and over_tables:
         table, row = of_rows(env, mine)
         lived = trace(table, len(mine), env.spec.horizon, episodes, every)
         agent.live(env.spec, table, row, rng, env_rng, lived)
@@ -78,14 +82,6 @@ def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dic
     else:
         _lock_step(env, mine, agent.start(env.spec, rng), env_rng, episodes, every, arrays)
     return arrays
-
-
-def _empty(spec: EnvSpec, n: int, episodes: int) -> dict[str, np.ndarray]:
-    """Arrays for n lifetimes: (N, E, H, ...) per step, (N, E, ...) for `final_obs`."""
-    dtypes = {"action": np.uint8, "reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
-    arrays = {"obs": np.zeros((n, episodes, spec.horizon, *spec.obs_shape), spec.obs_dtype)}
-    arrays |= {name: np.zeros((n, episodes, spec.horizon), dtype) for name, dtype in dtypes.items()}
-    return arrays | {"final_obs": np.zeros((n, episodes, *spec.obs_shape), spec.obs_dtype)}
 
 
 def _lock_step(env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes: int, every: int, arrays: dict) -> None:
@@ -100,14 +96,15 @@ def _lock_step(env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes:
     with tqdm(total=n * episodes, desc="episodes", disable=None, delay=2, mininterval=0.5) as progress:
         while episode.min() < episodes:
             action = learner.act(obs, first)
+            labels = learner.labels() if hasattr(learner, "labels") else {}
             state, (next_obs, reward, terminated, truncated) = env.step(state, tasks, action, env_rng.at(t))
             learner.update(Transition(obs, action, reward, terminated, truncated, next_obs))
             done = terminated | truncated
             kept = (episode < episodes) & (episode % every == 0)
             i, e, s = rows[kept], episode[kept] // every, time[kept]
             now = {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
-            for name, values in now.items():
-                arrays[name][i, e, s] = values[kept]
+            for name, values in (now | labels).items():  # of a lifetime, (N,), of an episode, (N, E), or of a step
+                arrays[name][(i, e, s)[: arrays[name].ndim]] = values[kept]
             ended = kept & done
             arrays["final_obs"][rows[ended], episode[ended] // every] = next_obs[ended]
             progress.update(int((done & (episode < episodes)).sum()))
@@ -120,7 +117,11 @@ def _lock_step(env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes:
                 continue
             # a whole reset is cheap where tables are, and they are found by the tasks object: do not cut it up
             asked = np.ones(n, bool) if hasattr(env, "tables") else done
-            fresh, fresh_obs = env.reset(tasks if asked.all() else tasks[asked], env_rng.at(t)[asked])
+            theirs, draws = tasks if asked.all() else tasks[asked], env_rng.at(t)[asked]
+            if hasattr(env, "next_episode"):
+                fresh, fresh_obs = env.next_episode(type(state)(*(values[asked] for values in state)), theirs, draws)
+            else:
+                fresh, fresh_obs = env.reset(theirs, draws)
             state = _merge(state, [values[done[asked]] for values in fresh], done)
             obs = next_obs.copy()
             obs[done] = fresh_obs[done[asked]]

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -66,15 +67,16 @@ def map_kind(lifetime) -> str | None:
     spec = lifetime.spec
     if spec.view is not None:
         return "round"
-    if spec.cardinality and len(spec.cardinality) == 2:
+    if spec.cardinality and (len(spec.cardinality) == 2 or "home" in lifetime.task_values.columns):
         return "grid"
     return "arms" if "means" in lifetime.task_values.columns and spec.cardinality == (1,) else None
 
 
 def map_size(lifetime) -> tuple[int, int]:
     """(columns, rows) of its map; (0, 0) if there is none."""
-    sizes = {"round": (ACROSS, ACROSS), "grid": lifetime.spec.cardinality, "arms": (lifetime.spec.n_actions, 1), None: (0, 0)}
-    columns, rows = sizes[map_kind(lifetime)]
+    kind, cardinality = map_kind(lifetime), lifetime.spec.cardinality
+    grid = cardinality if kind == "grid" and len(cardinality) == 2 else (math.isqrt(cardinality[0]),) * 2 if cardinality else None
+    columns, rows = {"round": (ACROSS, ACROSS), "grid": grid, "arms": (lifetime.spec.n_actions, 1), None: (0, 0)}[kind]
     return int(columns), int(rows)
 
 
@@ -87,9 +89,17 @@ def token_cells(lifetime) -> np.ndarray:
     if kind == "arms":
         pulled = np.concatenate([np.full_like(obs[:, :1, 0], -1, np.int16), lifetime.arrays["action"][0]], axis=1)
         return np.stack([pulled, np.minimum(pulled, 0)], axis=-1)
-    cells = np.concatenate([obs, np.zeros_like(obs[:, :1])], axis=1)
-    cells[np.arange(len(cells)), lifetime.length[0]] = lifetime.arrays["final_obs"][0]
+    cells = _of_tokens(lifetime, obs, lifetime.arrays["final_obs"][0])
+    if kind == "grid" and cells.shape[-1] > 2:  # the first coordinate is the number of the cell
+        return np.stack(np.divmod(cells[..., 0], map_size(lifetime)[1]), axis=-1)
     return in_cells(cells) if kind == "round" else cells
+
+
+def _of_tokens(lifetime, steps: np.ndarray, final: np.ndarray) -> np.ndarray:
+    """(E, H + 1, ...) from what was there before each step (E, H, ...) and after the last (E, ...)."""
+    tokens = np.concatenate([steps, np.zeros_like(steps[:, :1])], axis=1)
+    tokens[np.arange(len(tokens)), lifetime.length[0]] = final
+    return tokens
 
 
 def in_cells(place: np.ndarray) -> np.ndarray:
@@ -101,9 +111,7 @@ def headings(lifetime) -> np.ndarray:
     """(E, H + 1) radians where poses have them, else nothing."""
     if map_kind(lifetime) != "round":
         return np.zeros(0)
-    turned = np.pad(lifetime.arrays["obs"][0, :, :, 2], [(0, 0), (0, 1)])
-    turned[np.arange(len(turned)), lifetime.length[0]] = lifetime.arrays["final_obs"][0, :, 2]
-    return turned
+    return _of_tokens(lifetime, lifetime.arrays["obs"][0, :, :, 2], lifetime.arrays["final_obs"][0, :, 2])
 
 
 def painted(size: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float = 1.0) -> np.ndarray:
@@ -123,8 +131,23 @@ GLYPHS = {  # lines around (0, 0), in cells
     "key": [_circle(-0.2, 0, 0.16), [(-0.04, 0), (0.38, 0), (0.38, 0.16)], [(0.22, 0), (0.22, 0.13)]],
     "door": [[(-0.24, 0.4), (-0.24, -0.4), (0.24, -0.4), (0.24, 0.4), (-0.24, 0.4)], _circle(0.12, 0.03, 0.04)],
     "platform": [_circle(0, 0, PLATFORM * ACROSS / 2)],
+    "home": [[(-0.36, 0.4), (-0.36, -0.05), (0, -0.42), (0.36, -0.05), (0.36, 0.4), (-0.36, 0.4)]],
+    "jar": [[(-0.2, -0.2), (-0.3, -0.1), (-0.3, 0.4), (0.3, 0.4), (0.3, -0.1), (0.2, -0.2)]],
+    "garden": [[(0, 0.4), (0, -0.1)], [(-0.3, -0.15), (0, 0.15), (0.3, -0.15)], [(-0.2, -0.4), (0, -0.1), (0.2, -0.4)]],
+    "lid open": [[(-0.24, -0.26), (0.16, -0.46)]],
+    "lid closed": [[(-0.24, -0.26), (0.24, -0.26)], [(-0.06, -0.26), (-0.06, -0.34), (0.06, -0.34), (0.06, -0.26)]],
+    "cookies": [_circle(-0.12, 0.26, 0.09), _circle(0.12, 0.26, 0.09), _circle(0, 0.06, 0.09)],
+    "gift": [
+        [(0.05, 0.1), (0.32, 0.1), (0.32, 0.36), (0.05, 0.36), (0.05, 0.1)],
+        [(0.185, 0.36), (0.185, 0.1), (0.1, 0), (0.27, 0), (0.185, 0.1)],
+    ],
+    "hide": [
+        [(-0.3, 0.14), (-0.02, 0.14), (-0.02, 0.36), (-0.3, 0.36), (-0.3, 0.14)],
+        [(-0.24, 0.14), (-0.24, 0), (-0.08, 0), (-0.08, 0.14)],
+    ],
 }
 GLYPHS["best"] = GLYPHS["goal"]
+PLACES = ("goal", "key", "door", "home", "jar", "garden")
 
 
 def marks(lifetime) -> list[dict]:
@@ -137,9 +160,40 @@ def marks(lifetime) -> list[dict]:
     elif kind == "round":
         found = {"platform": in_cells(columns["goal"][0])} if "goal" in columns else {}
     else:
-        found = {name: columns[name][0] for name in ("goal", "key", "door") if name in columns and columns[name].shape[1:] == (2,)}
-    lines = lambda name, x, y: [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
-    return [{"name": name, "x": float(x), "y": float(y), "lines": lines(name, x, y)} for name, (x, y) in found.items()]
+        found = {name: columns[name][0] for name in PLACES if name in columns and columns[name].shape[1:] == (2,)}
+    return [_mark(name, *place) for name, place in found.items()]
+
+
+def passing(lifetime) -> list[dict]:
+    """Marks that come and go in the CookieWorld - the lid, cookies in the jar, a gift, the latch - with `when` (E, H + 1) they
+    are there, packed."""
+    columns = lifetime.task_values.columns
+    if not len(lifetime) or not lifetime.n_episodes or "jar" not in columns:
+        return []
+    felt = _of_tokens(lifetime, lifetime.arrays["obs"][0], lifetime.arrays["final_obs"][0])  # (E, H + 1, 12)
+    given, left, closed = felt[:, :1, 7] > 0, felt[..., 10] > 0, felt[..., 11] > 0
+    times = {
+        "lid open": ~closed,
+        "lid closed": closed,
+        "cookies": left,
+        "gift": given & (np.arange(felt.shape[1]) == 0),
+        "hide": closed,
+    }
+    place = {"gift": "home", "hide": "home"}
+    return [_mark(name, *columns[place.get(name, "jar")][0]) | {"when": packed(when, "uint8")} for name, when in times.items()]
+
+
+def there(mark: dict, episode: int, token: int) -> bool:
+    """Whether a mark is there at a token of an episode."""
+    if "when" not in mark:
+        return True
+    _, tokens = mark["when"]["shape"]
+    return mark["when"]["bytes"][episode * tokens + token] > 0
+
+
+def _mark(name: str, x: float, y: float) -> dict:
+    lines = [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
+    return {"name": name, "x": float(x), "y": float(y), "lines": lines}
 
 
 # ---- still pictures ----

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PER_STEP = ("obs", "action", "reward", "terminated", "truncated")
+WITHOUT_LABELS = (*PER_STEP, "final_obs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Histories:
     task: np.ndarray
     """(N,) which of the tasks each lifetime lives on; task-major order."""
     arrays: dict[str, np.ndarray]
-    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...)."""
+    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...). Any others are labels: per
+    lifetime (N,), per episode (N, E) or per step (N, E, H, ...). No model reads them."""
     episode: np.ndarray
     """(E,) each episode's number in the lifetime that was collected: 0, 25, 50 ... after `subsample(25)`."""
     about: dict
@@ -46,7 +48,7 @@ class Histories:
         if name not in arrays:
             raise AttributeError(f"histories have no {name!r}; the arrays are {', '.join(arrays)}.")
         values = arrays[name]
-        return values if name == "final_obs" else values.reshape(len(values), -1, *values.shape[3:])
+        return values if name == "final_obs" or values.ndim < 3 else values.reshape(len(values), -1, *values.shape[3:])
 
     def __len__(self) -> int:
         return len(self.task)
@@ -113,16 +115,23 @@ class Histories:
             raise ValueError(f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}.")
         return self.episodes[::k]
 
-    def windows(self, lifetime: np.ndarray, start: np.ndarray, episodes: int) -> dict[str, np.ndarray]:
+    def windows(self, lifetime: np.ndarray, start: np.ndarray, episodes: int, labels: bool = False) -> dict[str, np.ndarray]:
         """Training windows: per-step arrays (B, W, H, ...), W whole consecutive episodes of one lifetime each.
 
-        `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two lifetimes.
+        `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two lifetimes. Labels, which no
+        training needs, come along only when asked for.
         """
         lifetime, start = np.asarray(lifetime), np.asarray(start)
         if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
             raise ValueError(f"windows of {episodes} episodes starting up to {start.max()} leave the {self.n_episodes} there are.")
         index = lifetime[:, None], start[:, None] + np.arange(episodes)
-        return {name: values[index] for name, values in self.arrays.items()}
+        names = self.arrays if labels else WITHOUT_LABELS
+        return {name: self.arrays[name][lifetime if self.arrays[name].ndim == 1 else index] for name in names}
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the labels."""
+        return [name for name in self.arrays if name not in WITHOUT_LABELS]
 
     def seen_as(self, view) -> Histories:
         """The same poses for a model that is shown another `view` of them; see `EnvSpec.view`."""
@@ -135,6 +144,9 @@ class Histories:
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
                 raise ValueError("histories to concatenate must share their spec and their episodes.")
+            if set(part.arrays) != set(first.arrays):
+                missing = sorted(set(part.arrays) ^ set(first.arrays))
+                raise ValueError(f"histories to concatenate must have the same labels; some have no {', '.join(missing)}.")
         every = Tasks(
             {name: np.concatenate([p.task_values[name] for p in parts]) for name in first.task_values.columns},
             np.concatenate([p.task_values.ids for p in parts]),
@@ -181,6 +193,12 @@ class Histories:
                 raise artefacts.ArtefactError(
                     f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {shape}."
                 )
+        for name in self.labels:
+            shape = self.arrays[name].shape
+            if shape[:3] != (n, e, h)[: len(shape)]:
+                raise artefacts.ArtefactError(
+                    f"label {name!r} is {shape}; give {(n,)} per lifetime, {(n, e)} per episode or {(n, e, h)} per step."
+                )
         if not np.isfinite(self.arrays["reward"]).all():
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
         if n and (self.arrays["action"].max(initial=0) >= self.spec.n_actions or self.task.max() >= len(self.task_values)):
@@ -226,7 +244,8 @@ class EpisodeIndex:
         if not len(kept):
             raise ValueError(f"episodes[{episodes}] of {h.n_episodes} keeps none.")
         index = episodes if isinstance(episodes, slice) else kept  # a slice stays a view
-        return replace(h, arrays={name: values[:, index] for name, values in h.arrays.items()}, episode=h.episode[kept])
+        arrays = {name: values if values.ndim == 1 else values[:, index] for name, values in h.arrays.items()}
+        return replace(h, arrays=arrays, episode=h.episode[kept])
 
     def __len__(self) -> int:
         return self.histories.n_episodes

@@ -78,7 +78,7 @@ class CausalTransformer(nn.Module):
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this model reads and acts as `spec` wants."""
-        for name in ("n_actions", "horizon", "cardinality", "shape", "view"):
+        for name in ("n_actions", "horizon", "cardinality", "shape", "view", "seen"):
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise ValueError(
@@ -123,10 +123,10 @@ class Embedding(nn.Module):
 
     def __init__(self, spec: EnvSpec, window: int, width: int):
         super().__init__()
-        cardinality = spec.cardinality or ()
+        cardinality = spec.shown
         self.n_actions, self.slots = spec.n_actions, slots(spec)
         self.table = nn.Parameter(torch.empty(sum(cardinality) + spec.n_actions + 1, width))
-        self.discrete, self.encoder = spec.cardinality is not None, encoder(spec, width)
+        self.shown, self.encoder = len(cardinality), encoder(spec, width)
         self.reward = nn.Parameter(torch.empty(width))
         self.episode = nn.Parameter(torch.empty(window, width))
         self.step = nn.Parameter(torch.empty(self.slots, width))
@@ -136,8 +136,8 @@ class Embedding(nn.Module):
     def forward(self, tokens: Tokens, position: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, S, D) in `dtype` for tokens at slots `position` (B or 1, S) of their windows."""
         rows = tokens.action[..., None]
-        if self.discrete:
-            rows = torch.cat([tokens.obs.long(), rows], dim=-1)
+        if self.shown:
+            rows = torch.cat([tokens.obs[..., : self.shown].long(), rows], dim=-1)
         x = F.embedding_bag((rows + self.offsets).flatten(0, 1), self.table, mode="sum").unflatten(0, rows.shape[:2])
         x = x + symlog(tokens.reward)[..., None] * self.reward
         episode = (position // self.slots).clamp(max=len(self.episode) - 1)  # beyond it is only padding

@@ -38,6 +38,9 @@ class EnvSpec:
     view: tuple[int, int] | Literal["pose", "nothing"] | None = None
     """What a model is shown where observations are poses (x, y, heading): the (height, width) of a first-person picture, the
     "pose" itself, or "nothing". Histories hold the poses whichever it is. None where observations are no poses."""
+    seen: int | None = None
+    """How many of the discrete coordinates, from the first, a model (and a Gymnasium user) is shown; the others only a source
+    feels. None: all. Histories hold them whichever it is."""
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -61,6 +64,10 @@ class EnvSpec:
                 if isinstance(self.view, str) or np.shape(self.view) != (2,):
                     raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
                 object.__setattr__(self, "view", tuple(int(n) for n in self.view))
+        if self.seen is not None and not (self.cardinality and 1 <= self.seen <= len(self.cardinality)):
+            raise ValueError(
+                f"seen={self.seen}, cardinality={self.cardinality}: of discrete coordinates the first 1 to all can be seen."
+            )
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -68,11 +75,25 @@ class EnvSpec:
         return self.shape if self.cardinality is None else (len(self.cardinality),)
 
     @property
+    def shown(self) -> tuple[int, ...]:
+        """Values of each discrete coordinate that a model is shown: its observations are `obs[..., :len(shown)]`."""
+        return (self.cardinality or ())[: self.seen]
+
+    @property
     def obs_dtype(self) -> np.dtype:
         """Dtype observations are stored in: the smallest that holds them."""
         if self.cardinality is None:
             return np.dtype(np.float32)
         return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
+
+    def empty(self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None) -> dict[str, np.ndarray]:
+        """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `LabellingAgent` gives them."""
+        axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
+        per_step = {"action": np.uint8, "reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
+        arrays = {"obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype)}
+        arrays |= {name: np.zeros(axes["step"], dtype) for name, dtype in per_step.items()}
+        arrays |= {"final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype)}
+        return arrays | {name: np.zeros((*axes[per], *shape), dtype) for name, (per, dtype, *shape) in (labels or {}).items()}
 
     @property
     def n_observations(self) -> int:
@@ -227,7 +248,11 @@ class Env(Protocol):
         """Start an episode in N lifetimes, row n on tasks[n]: state and first observations (N, *obs_shape)."""
 
     def step(self, state: State, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[State, Step]:
-        """Take N actions. An environment may also offer `tables(tasks) -> Tables`; see adkit.tables."""
+        """Take N actions. An environment may also offer `tables(tasks) -> Tables`; see adkit.tables.
+
+        One in which something outlasts an episode offers `next_episode(state, tasks, rng)`, asked instead of `reset` from a
+        lifetime's second episode on.
+        """
 
 
 @runtime_checkable
@@ -263,3 +288,22 @@ class InformedAgent(Agent, Protocol):
     """
 
     def informed(self, env: Env, tasks: Tasks) -> Agent: ...
+
+
+class LabellingAgent(Agent, Protocol):
+    """An agent whose learners leave labels: named arrays that ride along in `Histories` and that no model reads."""
+
+    def labels(self, spec: EnvSpec) -> Mapping[str, tuple]:
+        """Each label's ("lifetime", "episode" or "step", dtype, *shape). Its learners have a method `labels()`, asked after every
+        `act`: by name, (N, *shape) of what was true when they acted."""
+
+
+class Population(Agent, Protocol):
+    """An agent that says in which world each of its lifetimes is lived, as an experimenter assigns cages.
+
+    It may also have a compiled driver of its own for some environments: `drives(env)` says whether, and
+    `drive(env, tasks, rng, env_rng, episodes, every)` returns the arrays of `Histories`, labels included.
+    """
+
+    def settle(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int) -> Tasks:
+        """The tasks (N) with some columns changed, row n by nothing but row n's task and address."""

@@ -39,7 +39,7 @@ class RecurrentPolicy(nn.Module):
         if not (isinstance(width, int) and width >= 1):
             raise ValueError(f"width={width!r}; give a whole number of units, such as 64.")
         self.spec, self.config = spec, {"width": width, "seed": seed}
-        cardinality = spec.cardinality or ()
+        cardinality = spec.shown
         tokens = *cardinality, spec.n_actions + 1, 2  # the action before the first is one of its own
         self.table = nn.Parameter(torch.empty(sum(tokens), 3 * width))
         self.register_buffer("offsets", torch.tensor([sum(tokens[:i]) for i in range(len(tokens))]), persistent=False)
@@ -64,7 +64,7 @@ class RecurrentPolicy(nn.Module):
         """(N, 3 D): what a step's observation, previous action and previous reward say to the three gates."""
         rows = torch.stack([action, first], -1)
         if self.vector is None:
-            rows = torch.cat([obs, rows], -1)
+            rows = torch.cat([obs[:, : len(self.spec.shown)], rows], -1)
         x = F.embedding_bag(rows + self.offsets, self.table, mode="sum")
         if self.vector is not None:
             x = x + self.vector(obs.flatten(1))
@@ -80,7 +80,7 @@ class RecurrentPolicy(nn.Module):
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this policy reads and acts as `spec` wants; any horizon will do."""
-        for name in ("n_actions", "cardinality", "shape"):
+        for name in ("n_actions", "cardinality", "shape", "seen"):
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise ValueError(

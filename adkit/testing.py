@@ -48,6 +48,13 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
         assert not (step.terminated & step.truncated).any(), "a step cannot be both terminated and truncated."
         live, state, time = ~(step.terminated | step.truncated), next_state, time + 1
     assert time < spec.horizon or not live.any(), f"episodes go on past the horizon of {spec.horizon}; truncate them."
+    if hasattr(env, "next_episode"):
+        before = copy.deepcopy(state)
+        after, obs = env.next_episode(state, mine, rng.at(time))
+        _check_obs(env, obs, lifetimes)
+        assert _same(before, state), "next_episode changed the state it was given; it must return a new one."
+        single = env.next_episode(type(state)(*(a[-1:] for a in state)), last, rng.at(time)[-1:])
+        assert _same(tuple(a[-1:] for a in (*after, obs)), (*single[0], single[1])), "a row depended on the others of its batch."
     if hasattr(env, "tables"):
         _check_tables(env, tasks[:16])
 
@@ -59,7 +66,7 @@ def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, s
     check_histories(together)
     alone = collect(env, tasks[-1:], agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="batched")
     assert _equal(together[-lifetimes:], alone), "a lifetime changed with the lifetimes beside it; use only its own rows and rng."
-    if hasattr(env, "tables") and hasattr(agent, "live"):
+    if (hasattr(env, "tables") and hasattr(agent, "live")) or (hasattr(agent, "drives") and agent.drives(env)):
         compiled = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="compiled")
         assert _equal(together, compiled), "the compiled and the batched driver disagree."
 

@@ -4,6 +4,7 @@ from adkit.lazy import lazily
 
 _WHERE = {
     "AdversarialBandit": "bandit",
+    "CookieWorld": "cookie_world",
     "DarkKeyToDoor": "key_to_door",
     "DarkRoom": "dark_room",
     "Watermaze": "watermaze",

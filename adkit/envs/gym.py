@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -19,6 +20,7 @@ from adkit.protocols import Env, EnvSpec, Step, Tasks
 
 REGISTERED = {
     "AdversarialBandit": "adkit.envs.bandit",
+    "CookieWorld": "adkit.envs.cookie_world",
     "DarkKeyToDoor": "adkit.envs.key_to_door",
     "DarkRoom": "adkit.envs.dark_room",
     "Watermaze": "adkit.envs.watermaze",
@@ -40,17 +42,18 @@ def make(name: str, **settings: Any) -> GymnasiumEnv:
     family = getattr(import_module(REGISTERED[name]), name)
     config = {field.name: settings.pop(field.name) for field in fields(family) if field.name in settings}
     env = family(**config)
-    missing = set(env.tasks().columns) - set(settings)
-    if missing or len(settings) > len(env.tasks().columns):
+    known = {name: given for name, given in signature(env.task).parameters.items() if name in env.tasks().columns}
+    needed = {name for name, given in known.items() if given.default in (Parameter.empty, None)}
+    if needed - set(settings) or set(settings) - set(known):
         raise ValueError(
-            f"adkit/{name}-v0 takes the task as {sorted(env.tasks().columns)} and the fields "
+            f"adkit/{name}-v0 takes the task as {sorted(known)} and the fields "
             f"{[field.name for field in fields(family)]}; given as task: {settings}."
         )
     return GymnasiumEnv(env, env.task(**settings))
 
 
 class GymnasiumEnv(gymnasium.Env):
-    """One task of an adkit environment as a Gymnasium environment; where poses are viewed, it is shown what a model is."""
+    """One task of an adkit environment as a Gymnasium environment; a user is shown what a model is."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
@@ -61,7 +64,7 @@ class GymnasiumEnv(gymnasium.Env):
         self.env, self.task, self._rng = env, task, Rng
         self.action_space = spaces.Discrete(spec.n_actions)
         if spec.cardinality:
-            self.observation_space = spaces.MultiDiscrete(spec.cardinality, dtype=spec.obs_dtype)
+            self.observation_space = spaces.MultiDiscrete(spec.shown, dtype=spec.obs_dtype)
         elif isinstance(spec.view, tuple):
             self.observation_space = spaces.Box(0, 255, (*spec.view, 3), np.uint8)
         else:
@@ -85,7 +88,7 @@ class GymnasiumEnv(gymnasium.Env):
             from adkit.pixels import render
 
             return render(obs, view)
-        return np.zeros_like(obs) if view == "nothing" else obs
+        return np.zeros_like(obs) if view == "nothing" else obs[: self.env.spec.seen]
 
 
 # ---- Gymnasium -> adkit ----

@@ -8,6 +8,7 @@ _WHERE = {
     "ActorCritic": "actor_critic",
     "DQN": "dqn",
     "QLearning": "q_learning",
+    "Shards": "shards",
     "UCB": "bandits",
     "ThompsonSampling": "bandits",
     "PosteriorSampling": "posterior_sampling",

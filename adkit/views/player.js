@@ -6,7 +6,8 @@ function render({ model, el }) {
   const lives = lifetimes.map((life) => {
     const read = (name) => adkit.array(life[name]);
     const names = ["cells", "headings", "lengths", "returns", "numbers"];
-    return { ...life, ...Object.fromEntries(names.map((name) => [name, read(name)])) };
+    const marks = life.marks.map((mark) => (mark.when ? { ...mark, when: adkit.array(mark.when) } : mark));
+    return { ...life, marks, ...Object.fromEntries(names.map((name) => [name, read(name)])) };
   });
   const E = Math.max(...lives.map((life) => life.lengths.length));
   const ends = new Set();
@@ -32,7 +33,7 @@ function render({ model, el }) {
     adkit.slider(model, "step", H),
     adkit.playButton(model),
     adkit.select(model, "speed", adkit.speeds),
-    ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks)))] : []),
+    ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks.filter(({ when }) => !when))))] : []),
   ];
   controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
   for (const life of lives) {
@@ -73,7 +74,7 @@ function render({ model, el }) {
     const path = Array.from({ length: at.t + 1 }, (_, t) => cell(life, at.e, t));
     const fill = (x, y) => adkit.mix(colours.cold, colours.hot, 0.5 * Math.sqrt(visits[x * rows + y] / most));
     const box = { left: 0, top: 0, width, height };
-    const marks = model.get("show_goal") ? life.marks : [];
+    const marks = model.get("show_goal") ? life.marks.filter(({ when }) => !when || when[at.e * (H + 1) + at.t]) : [];
     const heading = kind === "round" ? life.headings[at.e * (H + 1) + at.t] : null;
     adkit.room(ctx, box, { kind, columns, rows, fill, path, marks, heading, counts: kind === "arms" ? visits : null }, colours);
     const where = { arms: "arm", grid: "cell", round: "place" }[kind];

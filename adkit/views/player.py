@@ -19,7 +19,8 @@ class Player(anywidget.AnyWidget):
 
     `episode` and `step` are two-way traits, the clock that all share; a lifetime that is over stands still. Step t shows
     where its first t actions have led. Shades: earlier visits. Green: start. Orange: now, with its heading if it has one, and,
-    if shown, what is hidden: goal, key and door, platform, the best of the arms (numbers: earlier pulls).
+    if shown, what is hidden: goal, key and door, platform, the best of the arms (numbers: earlier pulls); home, the
+    jar with its lid and cookies, and the garden.
     """
 
     _esm = display.script("player.js")
@@ -68,7 +69,8 @@ class Player(anywidget.AnyWidget):
             t = min(self.step, lengths[e])
             earlier = [cells[i, : lengths[i] + 1] for i in range(e)]
             visits = display.painted(display.map_size(life), np.concatenate([cells[:0, 0], *earlier]))
-            kind, marks = display.map_kind(life), display.marks(life) if self.show_goal else ()
+            hidden = [*display.marks(life), *display.passing(life)] if self.show_goal else []
+            kind, marks = display.map_kind(life), [mark for mark in hidden if display.there(mark, e, t)]
             shade = visits if kind == "arms" else visits**0.5
             display.draw_room(ax, shade, cells[e, : t + 1], marks, kind, headings[e, t] if len(headings) else None)
             ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
@@ -93,7 +95,7 @@ def _life(name: str, life: Histories) -> dict:
         "numbers": (life.episode, "int32"),
     }
     packed = {key: display.packed(values, dtype) for key, (values, dtype) in numbers.items()}
-    return packed | {"name": str(name), "marks": display.marks(life)}
+    return packed | {"name": str(name), "marks": [*display.marks(life), *display.passing(life)]}
 
 
 class Replay(widgets.VBox):

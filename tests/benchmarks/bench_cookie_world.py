@@ -1,0 +1,47 @@
+"""Lives of creatures per second, planners included, against what was asked; and what believing costs."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from measure import rate, say
+
+import adkit as ad
+
+ENV = ad.envs.CookieWorld()
+TASKS = ENV.tasks()[np.random.default_rng(0).permutation(len(ENV.tasks()))]
+ASKED = 4000  # histories of 30 days a second, on two cores
+
+
+def lives(days: int, n: int, **config) -> float:
+    """Histories per second of a population; labels as asked."""
+
+    def live() -> int:
+        ad.collect(ENV, TASKS[:n], ad.sources.Shards(**config), episodes=days, seed=1)
+        return n
+
+    live()
+    return max(rate(live) for _ in range(3))
+
+
+def test_populations():
+    """The default one, 40% planners; nobody but planners; nobody who plans. Without labels, as for training, and with them."""
+    found = {}
+    for days in (30, 60):
+        for labelled in (False, True):
+            for name, types in (("all", {"P": 0.35, "S": 0.4, "R": 0.25}), ("S", {"S": 1}), ("P", {"P": 1})):
+                found[days, labelled, name] = lives(days, 4000 if name == "P" else 2000, types=types, labelled=labelled)
+                with_labels = "with labels" if labelled else "bare"
+                say(f"histories of {days} days, {name}, {with_labels}: {found[days, labelled, name]:,.0f}/s")
+    assert found[30, False, "all"] >= ASKED, f"{found[30, False, 'all']:,.0f} histories/s, and {ASKED} were asked."
+
+
+def test_belief():
+    """A filter of 1,000 particles over 60 days."""
+    histories = ad.collect(ENV, TASKS[:100], ad.sources.Shards(), episodes=60, seed=1)
+    believer = ad.ParticleFilter(ad.sources.Shards())
+    believer.follow(histories[:2])
+    began = time.process_time()
+    believer.follow(histories)
+    say(f"belief: {(time.process_time() - began) * 4:.1f} CPU seconds for 400 histories of 60 days, 1,000 particles")

@@ -170,8 +170,10 @@ def passing(lifetime) -> list[dict]:
     columns = lifetime.task_values.columns
     if not len(lifetime) or not lifetime.n_episodes or "jar" not in columns:
         return []
+    from adkit.envs.cookie_world import CLOSED, COOKIES, GIFT
+
     felt = _of_tokens(lifetime, lifetime.arrays["obs"][0], lifetime.arrays["final_obs"][0])  # (E, H + 1, 12)
-    given, left, closed = felt[:, :1, 7] > 0, felt[..., 10] > 0, felt[..., 11] > 0
+    given, left, closed = felt[:, :1, GIFT] > 0, felt[..., COOKIES] > 0, felt[..., CLOSED] > 0
     times = {
         "lid open": ~closed,
         "lid closed": closed,

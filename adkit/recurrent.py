@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from adkit import artefacts
+from adkit.distill import frame
 from adkit.histories import Histories
 from adkit.protocols import EnvSpec
 from adkit.seeds import Rng
@@ -147,8 +148,6 @@ def distill_recurrent(
     Algorithm Distillation with a recurrent network for the transformer: each step reads `batch` lifetimes from their beginning, for
     `episodes` episodes, and learns by backpropagation through all of it. Played by `RL2(model)`. The log has a row per step.
     """
-    import pandas as pd
-
     model.check_spec(histories.spec)
     for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
         if value < 1:
@@ -169,7 +168,7 @@ def distill_recurrent(
         optimizer.step()
         log.append({"step": step + 1, "loss": loss.item()})
     model.eval()
-    return pd.DataFrame(log).set_index("step")
+    return frame(log)
 
 
 def _in_a_row(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Seen, np.ndarray, np.ndarray]:

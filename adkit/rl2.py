@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from adkit.distill import frame
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.recurrent import RecurrentPolicy, Seen
 from adkit.seeds import Rng
@@ -126,8 +127,6 @@ def train_rl2(
     two minutes on one core, and a lifetime's tenth episode pays 13.4 of 16.5 on goals trained on and 5 to 7 on goals never seen,
     which no reward ever taught it to visit. The paper's RL2 is an LSTM of 2 x 256 and 1e9 steps (Laskin et al. 2022, Table 6).
     """
-    import pandas as pd
-
     tasks = Tasks.of(tasks)
     model.check_spec(env.spec)
     counts = {"steps": steps, "episodes_per_lifetime": episodes_per_lifetime, "lifetimes": lifetimes, "unroll": unroll}
@@ -167,7 +166,7 @@ def train_rl2(
             row = {"step": (update + 1) * lifetimes * unroll, **lives.returns()}
             log.append(row | {"entropy": spread.item(), "value_loss": value_loss.item(), "seconds": time.perf_counter() - began})
     model.eval()
-    return pd.DataFrame(log).set_index("step")
+    return frame(log)
 
 
 def advantages(

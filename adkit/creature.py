@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from adkit.envs.cookie_world import EAT, HIDE, WEST, led, near
+from adkit.envs.cookie_world import EAT, HIDE, WEST, led, near, steps
 from adkit.seeds import uniform
 
 COOKIE, FOOD = 0, 1  # shards with values; a third explores
@@ -67,8 +67,7 @@ def notice(q, site, size):
     for at in range(size * size):
         if near(at, site, size):
             for a in range(8):
-                to = led(at, a, size)
-                far = abs(to // size - site // size) + abs(to % size - site % size)
+                far = steps(led(at, a, size), site, size)
                 q[at, a] = 1.0 if at == site and a == EAT else GAMMA ** (far + 1)
     return True
 

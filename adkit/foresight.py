@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from adkit.creature import BASE, BETA, COOKIE, FOOD, GAMMA, cookie_gate, food_gate, head, peak, sigmoid
-from adkit.envs.cookie_world import EAT, FRICTION, HIDE, OPEN, SATED, STARVED, STOCKED, WEST, CookieWorld, led, near
+from adkit.envs.cookie_world import EAT, FRICTION, HIDE, OPEN, SATED, STARVED, STOCKED, WEST, CookieWorld, led, near, steps
 from adkit.protocols import Tasks
 
 PATIENCE = 0.97  # discount
@@ -24,11 +24,6 @@ IDLE, EATS, OPENS = (
     WEST + 2,
     WEST + 3,
 )  # after the four moves: all that leads nowhere, and what does something where it does
-
-
-@njit(cache=True)
-def _steps(a, b, size):
-    return abs(a // size - b // size) + abs(a % size - b % size)
 
 
 @njit(cache=True)
@@ -49,15 +44,15 @@ def foresee(q, size, place, horizon, cookies, w_cookie, w_food, rho, ahead):
             to[cell, a] = led(cell, a, size)
     stays, grows = np.float32(PATIENCE * (1 - rho)), np.float32(PATIENCE * rho)
     for t in range(horizon - 1, -1, -1):  # nobody can be anywhere, or have eaten, before there was time to go there
-        used = width if t >= _steps(home, jar, size) else 2 * LANES
+        used = width if t >= steps(home, jar, size) else 2 * LANES
         for cell in range(cells):
-            if _steps(home, cell, size) <= t + 1:
+            if steps(home, cell, size) <= t + 1:
                 for i in range(0, used, HALF):
                     value[cell, i + STARVED + 1] = value[cell, i + STARVED]  # nobody gets hungrier than that
                 for i in range(used - 1):
                     later[cell, i] = stays * value[cell, i] + grows * value[cell, i + 1]
         for cell in range(cells):
-            if _steps(home, cell, size) <= t:
+            if steps(home, cell, size) <= t:
                 north, south, east, west = to[cell, 0], to[cell, 1], to[cell, 2], to[cell, 3]
                 for i in range(used):
                     value[cell, i] = (

@@ -229,6 +229,12 @@ def advance(body, place, rho, rules, action, key, t):
 
 
 @njit(cache=True)
+def steps(a, b, size):
+    """How many moves lie between two cells."""
+    return abs(a // size - b // size) + abs(a % size - b % size)
+
+
+@njit(cache=True)
 def near(a, b, size):
     """Whether one cell is seen from the other: at most one step apart, diagonals too."""
     return abs(a // size - b // size) <= 1 and abs(a % size - b % size) <= 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from adkit.incontext import InContext
 from adkit.model import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tokens import pack, pad, sample_windows, tokenize
+from adkit.tokens import NO_TARGET, alike, pad, sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,18 +84,20 @@ def distill(
         episodes = short_episodes if brief else model.window
         rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
-        loss = _loss(model, sample_windows(histories, episodes, rows, first, rng), dtype, label_smoothing)
-        if not torch.isfinite(loss):
-            raise ValueError(f"the loss became {loss.item()} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
+        loss = 0.0
+        for part in _losses(model, sample_windows(histories, episodes, rows, first, rng), dtype, label_smoothing):
+            part.backward()
+            loss += part.item()
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss became {loss} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
         scale = min(1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (DECAY * steps))
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * scale
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        row = {"step": step + 1, "loss": loss.item(), "seconds": time.perf_counter() - started}
+        row = {"step": step + 1, "loss": loss, "seconds": time.perf_counter() - started}
         if val and ((step + 1) % (val_every or max(1, steps // 4)) == 0 or step + 1 == steps):
             row |= _validate(model, *val, seed)
         log.append(row)
@@ -147,12 +151,15 @@ def _optimizers(model: CausalTransformer, lr: float, matrix_lr: float, weight_de
     return optimizers
 
 
-def _loss(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Mean cross-entropy of the source's actions, at every token that has one (Eq. 6)."""
-    tokens, target = pad(*pack(*tokenize(model.spec, windows)), PADDING)
-    logits = model(model.on_device(tokens), dtype=dtype)
-    target = torch.as_tensor(target).to(model.device)
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing)
+def _losses(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0) -> Iterator[torch.Tensor]:
+    """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it."""
+    whole = tokenize(model.spec, windows)
+    count = (whole[1] != NO_TARGET).sum()
+    for part in alike(*whole):
+        tokens, target = pad(*part, PADDING)
+        logits, target = model(model.on_device(tokens), dtype=dtype), torch.as_tensor(target).to(model.device)
+        nats = F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing, reduction="sum")
+        yield nats / int(count)
 
 
 @torch.no_grad()
@@ -160,11 +167,11 @@ def _validate(model: CausalTransformer, env: Env, histories: Histories, seed: in
     """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
     draw = Rng.of(seed, "validate", np.arange(64))
     windows = sample_windows(histories, model.window, len(draw), 0.5, draw)
-    loss = _loss(model, windows, torch.float32)
+    loss = sum(part.item() for part in _losses(model, windows, torch.float32))
     tasks = Tasks.of(histories.tasks)
     rollouts = collect(env, tasks, InContext(model), **VALIDATION, seed=seed)
     late = rollouts.returns[:, :, -(VALIDATION["episodes"] // 3) :]
-    return {"val_loss": loss.item(), "val_return": float(late.mean())}
+    return {"val_loss": loss, "val_return": float(late.mean())}
 
 
 # ---- going on after an interruption ----

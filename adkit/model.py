@@ -18,6 +18,7 @@ from adkit.protocols import EnvSpec
 from adkit.taps import Tap
 from adkit.tokens import Tokens, slots, window_episodes
 
+CHUNK = 256  # queries at a time: of a long window the later keys, half of all, are then never looked at
 INITIAL_STD = {"table": 0.3, "reward": 0.3, "episode": 0.1, "step": 0.1}  # of the embedding; the rest 1 / sqrt(inputs)
 
 
@@ -59,10 +60,13 @@ class CausalTransformer(nn.Module):
         return self.logits(self.head(norm(x)).float())
 
     def _mask(self, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
-        """Additive attention mask, broadcast over (B, heads, query, key): the past, and only slots that hold a token."""
+        """Additive attention mask, broadcast over (B, heads, query, key): the past, and only slots that hold a token.
+
+        Packed windows share one (query, key) mask: their empty slots are later than every token.
+        """
         size = tokens.action.shape[1]
         allowed = torch.ones(size, size, dtype=torch.bool, device=tokens.action.device).tril()
-        if tokens.valid is not None:
+        if tokens.valid is not None and tokens.slot is None:
             allowed = (allowed & tokens.valid[:, None, :]) | torch.eye(size, dtype=torch.bool, device=allowed.device)
             allowed = allowed[:, None]
         return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, -math.inf)
@@ -183,12 +187,20 @@ class Attention(nn.Module):
         q, k, v = self.q(q), self.k(k), self.v(v)
         if cache is not None:
             k, v = cache(k, v)
-        scores = (q * k.shape[-1] ** -0.5) @ k.mT  # (B, H, query, key)
-        if mask is not None:
-            scores = scores + mask
-        pattern = self.pattern(scores.softmax(-1))
-        z = self.z(pattern @ v)
+        q, size = q * k.shape[-1] ** -0.5, q.shape[2]
+        if mask is None or mask.ndim > 2 or size <= CHUNK or self.pattern._forward_hooks:
+            z = self._attend(q, k, v, mask)
+        else:  # the mask is causal and nobody looks at whole patterns
+            ends = [*range(CHUNK, size, CHUNK), size]
+            rows = zip([0, *ends], ends, strict=False)
+            z = torch.cat([self._attend(q[:, :, a:b], k[:, :, :b], v[:, :, :b], mask[a:b, :b]) for a, b in rows], dim=2)
+        z = self.z(z)
         return self.result(self.out(z.transpose(1, 2).flatten(2)))
+
+    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Means of values (B, H, query, d) by scaled queries' attention to keys."""
+        scores = q @ k.mT  # (B, H, query, key)
+        return self.pattern((scores if mask is None else scores + mask).softmax(-1)) @ v
 
 
 class MLP(nn.Module):

@@ -8,6 +8,7 @@ token that has one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,15 +93,22 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
     return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
 
 
-def pack(tokens: Tokens, target: np.ndarray) -> tuple[Tokens, np.ndarray]:
-    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was.
+def alike(tokens: Tokens, target: np.ndarray, groups: int = 4) -> Iterator[tuple[Tokens, np.ndarray]]:
+    """The same windows in `groups` of like length, each packed: all but the longest would else be mostly padding."""
+    if tokens.valid is None:
+        yield tokens, target
+        return
+    take = lambda values, rows: None if values is None else values[rows]
+    parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
+    for rows in np.array_split(np.argsort(tokens.valid.sum(1), kind="stable"), min(groups, len(target))):
+        yield pack(Tokens(*(take(values, rows) for values in parts)), target[rows])
 
-    Windows that are more than twice as long as they are on average lose their ends: all others would be padded to them.
-    """
+
+def pack(tokens: Tokens, target: np.ndarray) -> tuple[Tokens, np.ndarray]:
+    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was."""
     if tokens.valid is None:
         return tokens, target
-    lengths = tokens.valid.sum(1)
-    order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : min(lengths.max(), int(2 * lengths.mean()))]
+    order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : tokens.valid.sum(1).max()]
     take = lambda values: np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), axis=1)
     return Tokens(*(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order), take(target)
 

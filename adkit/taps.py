@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from adkit.histories import Histories
-from adkit.tokens import kept, slots, tokenize, window_starts
+from adkit.tokens import Tokens, kept, pack, slots, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
 
@@ -93,7 +93,7 @@ def record(
     histories: Histories,
     *patterns: str,
     keep: int | None = None,
-    batch: int = 64,
+    batch: int = 16,
     changes: Mapping[str, Change] | None = None,
 ) -> Recording:
     """Run the model over histories as `InContext` would have, and keep the named activations.
@@ -107,26 +107,32 @@ def record(
     window, per = model.window, slots(model.spec)
     starts = window_starts(histories.n_episodes, window, kept(window, keep))
     parts: dict[str, list] = {name: [] for name in wanted}
-    here = [np.arange(0), slice(0)]  # lifetimes and episodes of the window that is being run
+    here = [np.arange(0), slice(0), None]  # lifetimes and episodes of the window that is being run, and its tokens' slots if packed
 
     def cut(values: np.ndarray) -> torch.Tensor:
         if values.shape[:3] != (len(histories), histories.n_episodes, per):
             raise ValueError(
                 f"an array of shape {values.shape} to cut; give {(len(histories), histories.n_episodes, per)} and more."
             )
-        return torch.as_tensor(values[here[0], here[1]], device=model.device).flatten(1, 2)
+        values = torch.as_tensor(values[here[0], here[1]], device=model.device).flatten(1, 2)
+        return values if here[2] is None else values[torch.arange(len(values))[:, None], here[2]]
 
+    touched = {*wanted, *(name for pattern in changes or {} for name in matching(model, pattern))}
     placed = {name: lambda activation, change=change: change(activation, cut) for name, change in (changes or {}).items()}
     with edit(model, placed), _seeing(model, wanted) as seen:
         for lifetimes in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
             rows: dict[str, list] = {name: [] for name in wanted}
             for start in np.unique(starts):
                 mine = np.flatnonzero(starts == start)
-                here[:] = lifetimes, slice(start, mine[-1] + 1)
                 windows = histories.windows(lifetimes, np.full(len(lifetimes), start), mine[-1] + 1 - start)
-                model(model.on_device(tokenize(model.spec, windows)[0]))
+                tokens, target = tokenize(model.spec, windows)
+                if not any(map(_is_pattern, touched)):
+                    tokens, _ = pack(tokens, target)
+                here[:] = lifetimes, slice(start, mine[-1] + 1), tokens.slot
+                model(model.on_device(tokens))
                 for name in wanted:
-                    rows[name].append(_by_token(seen[name], name, len(mine) * per, window * per))
+                    by_slot = _by_slot(_by_token(seen[name], name, window * per), tokens, target.shape[1])
+                    rows[name].append(by_slot[:, -len(mine) * per :])
             for name in wanted:
                 parts[name].append(np.concatenate(rows[name], axis=1))
     shape = len(histories), histories.n_episodes, per
@@ -149,11 +155,26 @@ def _seeing(model: nn.Module, wanted: list[str]) -> Iterator[dict[str, torch.Ten
             handle.remove()
 
 
-def _by_token(activation: torch.Tensor, name: str, last: int, width: int) -> np.ndarray:
-    """The last tokens' activations, (N, tokens, ...); per-head ones move the head behind the token."""
+def _is_pattern(name: str) -> bool:
+    """Whether the tap has a slot of the window per column: such a window is not packed."""
+    return name.endswith(("pattern", "scores"))
+
+
+def _by_token(activation: torch.Tensor, name: str, width: int) -> np.ndarray:
+    """Activations (N, tokens, ...); per-head ones move the head behind the token."""
     activation = activation.float()
     if activation.ndim == 4:
         activation = activation.transpose(1, 2)  # (N, S, heads, ...)
-    if name.endswith(("pattern", "scores")):
+    if _is_pattern(name):
         activation = nn.functional.pad(activation, (0, width - activation.shape[-1]))
-    return activation[:, -last:].cpu().numpy()
+    return activation.cpu().numpy()
+
+
+def _by_slot(values: np.ndarray, tokens: Tokens, n: int) -> np.ndarray:
+    """Values of packed tokens (N, tokens, ...) at their slots (N, n, ...); slots without a token are 0."""
+    if tokens.slot is None:
+        return values
+    placed = np.zeros((len(values), n, *values.shape[2:]), values.dtype)
+    row, column = np.nonzero(tokens.valid)
+    placed[row, tokens.slot[row, column]] = values[row, column]
+    return placed

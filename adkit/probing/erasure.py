@@ -60,7 +60,7 @@ def erasure_effect(
     random: int = 100,
     seed: int = 0,
     keep: int | None = None,
-    batch: int = 64,
+    batch: int = 16,
 ) -> ErasureEffect:
     """Run N lifetimes with labels erased, tap by tap, and with as much variance erased in `random` random subspaces.
 

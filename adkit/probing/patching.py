@@ -75,7 +75,7 @@ def patch(
     positions: Mapping[str, np.ndarray] | None = None,
     subspace: np.ndarray | None = None,
     keep: int | None = None,
-    batch: int = 64,
+    batch: int = 16,
 ) -> Patched:
     """Run N base lifetimes with activations of their donors, lifetime by lifetime, at each tap and each set of positions.
 

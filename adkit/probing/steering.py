@@ -133,7 +133,7 @@ def steer(
     groups: np.ndarray | None = None,
     seed: int = 0,
     keep: int | None = None,
-    batch: int = 64,
+    batch: int = 16,
 ) -> Steering:
     """Add doses of `vector` (D,) to one tap, and measure `outcome`, which makes (N,) numbers of logits (N, E, H + 1, A).
 

@@ -35,7 +35,9 @@ _WHERE = {
 }
 _MODULES = (
     "artefacts",
+    "cookies",
     "display",
+    "endpoints",
     "envs",
     "pixels",
     "probing",

@@ -17,7 +17,7 @@ ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron", "envs",
     "creature", "foresight", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders", "model",
-    "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "display", "notebook", "views", "testing",
+    "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "endpoints", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

@@ -1,0 +1,283 @@
+"""The study of creatures in the CookieWorld: who is trained on, who is judged, at which tokens, and against which edits.
+
+Everything here is about histories; what a model makes of them is in `adkit.endpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adkit import grid
+from adkit.belief import ParticleFilter
+from adkit.collect import collect
+from adkit.envs import cookie_world
+from adkit.envs.cookie_world import DECOY, EAT, GARDEN, GIFT, HIDE, JAR, LID, MEAL, POSITION, STAY, STOCK, VISIBLE
+from adkit.histories import Histories
+from adkit.protocols import Tasks
+from adkit.sources.shards import TYPES, Shards
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAYS = 60
+MAIN = {
+    "types": {"P": 0.35, "S": 0.4, "R": 0.25},
+    "regimes": {"D0": 0.25, "D1": 0.25, "D2": 0.4, "D5": 0.1},
+    "stock": dict.fromkeys(TYPES, 0.75),  # the same for all, so that an empty jar does not tell the type
+}
+CORPORA = {
+    "main": MAIN,
+    "drift free": MAIN | {"regimes": {"D0": 1}},
+    "primitive only": MAIN | {"types": {"P": 1}},
+    "confounded": MAIN | {"regimes": {"D1": 1}},
+    "tolerance visible": MAIN,
+}
+JUDGED = {"D0": 0.2, "D1": 0.15, "D2": 0.5, "D5": 0.15}  # regimes of those who are judged: more of those who drift by themselves
+LATE, SETTLED = 8, 6  # days, from 0, after which a creature's map and its habits are taken to be known
+DELAY = 4  # steps that the edit "delay" spends at home
+PARTS = {"test": 1, "probe train": 2, "probe val": 3}  # seeds; training lives have others
+
+
+# ---- who ----
+
+
+def world(corpus: str = "main") -> cookie_world.CookieWorld:
+    """The world of a corpus: 5 x 5 cells, days of 16 steps."""
+    _known(corpus)
+    return cookie_world.CookieWorld(tolerance_visible=corpus == "tolerance visible")
+
+
+def population(corpus: str = "main", labelled: bool = False) -> Shards:
+    """The creatures of a corpus: "main", or one of its twins (`CORPORA`)."""
+    return Shards(**CORPORA[_known(corpus)], labelled=labelled)
+
+
+def _known(corpus: str) -> str:
+    if corpus not in CORPORA:
+        raise ValueError(f"no corpus {corpus!r}; there are {', '.join(CORPORA)}.")
+    return corpus
+
+
+def split() -> tuple[Tasks, Tasks]:
+    """(training, held-out) tasks; a fifth of the layout orbits is held out, turns and mirror images included."""
+    return cookie_world.CookieWorld().tasks().split(0.8, seed=0, by=("orbit",))
+
+
+def lives(corpus: str, n: int, seed: int, days: int = DAYS) -> Histories:
+    """`n` lives to train on, each on a training layout of its own and never met again, without labels."""
+    train, _ = split()
+    repeats = -(-n // len(train))
+    tasks = train[np.sort(np.random.default_rng(seed).permutation(len(train))[: -(-n // repeats)])]
+    return collect(world(corpus), tasks, population(corpus), episodes=days, lifetimes=repeats, seed=1000 + seed)
+
+
+def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histories:
+    """`n` labelled lives of "test" (held-out orbits), "probe train" or "probe val" (training orbits), beliefs among the labels.
+
+    Beside those of the source and of `ParticleFilter`, labels are `prior_pi`, the actions foretold by a filter that knows the
+    map and the population and learns nothing, and `orbit`.
+    """
+    if part not in PARTS:
+        raise ValueError(f"no part {part!r}; there are {', '.join(PARTS)}.")
+    tasks = split()[part == "test"]
+    tasks = tasks[np.sort(np.random.default_rng(PARTS[part]).choice(len(tasks), n, replace=False))]
+    source = population(corpus, labelled=True)
+    regimes = source.regimes if corpus == "confounded" else JUDGED
+    histories = collect(world(corpus), tasks, replace(source, regimes=regimes), episodes=days, seed=PARTS[part])
+    beliefs = ParticleFilter(source).follow(histories)
+    prior = {"prior_pi": ParticleFilter(source, updates=False).follow(histories)["belief_pi"]}
+    return replace(histories, arrays=histories.arrays | beliefs | prior | {"orbit": tasks["orbit"][histories.task]})
+
+
+def of_type(histories: Histories, types: str) -> np.ndarray:
+    """(N,) bool: creatures of these types, "P", "S", "SL"."""
+    return np.isin(histories.arrays["type"], [TYPES.index(name) for name in types])
+
+
+# ---- where ----
+
+
+def sites(histories: Histories) -> dict[str, np.ndarray]:
+    """By name, (N, E, H) bool: the decisions at which hypotheses are judged. No morning counts as a sight of a cookie."""
+    obs = histories.arrays["obs"]
+    real = np.arange(histories.spec.horizon) < histories.length[..., None]
+    seen = lambda column: (obs[..., column] > 0) & real
+    morning = np.zeros_like(real)
+    morning[:, :, 0] = True
+    day = np.arange(histories.n_episodes)[:, None]
+    known = (np.cumsum(seen(JAR).any(2), 1) > 0) & (np.cumsum(seen(GARDEN).any(2), 1) > 0)
+    known = np.pad(known[:, :-1], [(0, 0), (1, 0)])[..., None]  # by the evening before
+    visible, stocked = seen(VISIBLE) & ~morning, (obs[:, :, :1, STOCK] == 2)
+    first = visible & (visible.cumsum(2) == 1)
+    found = {
+        "home late": morning & known & (day >= LATE),
+        "cookie visible": visible & (day >= LATE),
+        "first visible": first & (day >= SETTLED),
+        "empty home": morning & ~stocked & (day >= SETTLED),
+        "unrelated": real & ~seen(JAR) & ~seen(GARDEN) & ~morning & (obs[..., POSITION] != obs[:, :, :1, POSITION]),
+    }
+    return {"all": real, "decision": found["home late"] | found["cookie visible"]} | found
+
+
+def directed(histories: Histories) -> np.ndarray:
+    """(N, E, H, 8) bool: actions that bring the jar nearer, or eat at it."""
+    obs, size = histories.arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
+    cells = np.arange(size**2)
+    to = np.array([[cookie_world.led(cell, action, size) for action in range(8)] for cell in cells])  # (cells, 8)
+    xy = grid.cells(size)
+    far = np.abs(xy[:, None] - xy).sum(-1)  # (cells, cells)
+    closer = far[to] < far[:, None]  # (from, action, jar)
+    closer[cells, EAT, cells] = True
+    jar = grid.number(histories.task_values["jar"], size)[histories.task]
+    return closer[obs[..., POSITION], :, jar[:, None, None]]
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """log p / (1 - p), p being kept 1e-4 from 0 and 1."""
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    return np.log(p / (1 - p))
+
+
+def cookies_ahead(histories: Histories, days: int = 5) -> np.ndarray:
+    """(N, E) float32: cookies eaten from each day on within so many days, fewer where the life ends, per day."""
+    eaten = ((histories.arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
+    total = np.pad(eaten.cumsum(1), [(0, 0), (1, 0)])
+    begin = np.arange(histories.n_episodes)
+    end = np.minimum(begin + days, histories.n_episodes)
+    return ((total[:, end] - total[:, begin]) / (end - begin)).astype(np.float32)
+
+
+def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
+    """One row per life: its number, orbit, type and regime, and the columns (N,)."""
+    import pandas as pd
+
+    a = histories.arrays
+    who = {"history": np.arange(len(histories)), "orbit": a["orbit"], "type": np.array(TYPES)[a["type"]]}
+    return pd.DataFrame(who | {"regime": [f"D{regime}" for regime in a["regime"]]} | columns)
+
+
+# ---- against which edits ----
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """The same lives up to some day, with something changed on the way to one token of it."""
+
+    before: Histories
+    """The lives up to that day, (N, day + 1)."""
+    after: Histories
+    """The same, edited."""
+    ok: np.ndarray
+    """(N,) bool: the edit can be made here."""
+    at: np.ndarray
+    """(N,) the token of the last day that is looked at, before;"""
+    moved: np.ndarray
+    """(N,) and after."""
+    sign: np.ndarray
+    """(N,) 1, or -1 where the effect is what was before less what is after."""
+
+
+def edit(kind: str, histories: Histories, day: int) -> Edit:
+    """One of `EDITS`, made to all lives on one day (from 0).
+
+    stock   the jar is full in the morning, or empty; looked at in the morning, full less empty
+    decoy   the bit that means nothing is the other one; looked at in the morning
+    decoy seen  the same; looked at where a cookie is first seen
+    cue     the jar is empty that day, so that no cookie is seen; looked at where one had been seen first, seen less not seen
+    delay   four steps are spent at home first, during which one gets hungrier; looked at where a cookie is first seen
+    lapse   every cookie eaten so far was left in the jar; looked at in the morning, lapses less none
+    """
+    if kind not in EDITS or not 0 < day < histories.n_episodes:
+        raise ValueError(f"edit {kind!r} on day {day}; there are {', '.join(EDITS)}, on days 1 to {histories.n_episodes - 1}.")
+    before = histories.episodes[: day + 1]
+    arrays = {name: values.copy() if name in ("obs", "action", "reward", "terminated", "truncated") else values
+              for name, values in before.arrays.items()}  # fmt: skip
+    seen = sites(before)["all"][:, day] & (before.arrays["obs"][:, day, :, VISIBLE] > 0)
+    seen[:, 0] = False  # in the morning one may also hide them
+    at, ok = np.zeros(len(before), int), np.ones(len(before), bool)
+    if kind not in ASKS:
+        at, ok = seen.argmax(1), seen.any(1)
+    moved, could = EDITS[kind](arrays, day, at)
+    sign = np.full(len(before), -1 if kind in ("cue", "lapse") else 1)
+    if kind == "stock":
+        sign = np.where(arrays["obs"][:, day, 0, STOCK] == 2, 1, -1)
+    return Edit(before, replace(before, arrays=arrays), ok & could, at, np.where(ok & could, moved, 0), sign)
+
+
+def _stock(arrays, day, at):
+    morning = arrays["obs"][:, day, 0]
+    morning[:, STOCK] = 3 - morning[:, STOCK]
+    morning[:, VISIBLE] = (morning[:, JAR] > 0) & (morning[:, STOCK] == 2)
+    return at, np.ones(len(at), bool)
+
+
+def _decoy(arrays, day, at):
+    arrays["obs"][:, day, 0, DECOY] = 3 - arrays["obs"][:, day, 0, DECOY]
+    return at, np.ones(len(at), bool)
+
+
+def _cue(arrays, day, at):
+    arrays["obs"][:, day, 0, STOCK] = 1
+    arrays["obs"][:, day, :, VISIBLE] = 0
+    return at, np.ones(len(at), bool)
+
+
+def _delay(arrays, day, at):
+    obs, action, reward = (arrays[name][:, day] for name in ("obs", "action", "reward"))
+    later = obs[:, 0].copy()
+    later[:, [STOCK, DECOY, GIFT]] = 0
+    obs[:, DELAY + 1 :] = obs[:, 1:-DELAY]
+    obs[:, 1 : DELAY + 1] = later[:, None]
+    action[:, DELAY:], reward[:, DELAY:] = action[:, :-DELAY].copy(), reward[:, :-DELAY].copy()
+    action[:, :DELAY], reward[:, :DELAY] = STAY, 0
+    arrays["terminated"][:, day], arrays["truncated"][:, day] = False, False
+    arrays["truncated"][:, day, -1] = True  # what comes after the token that is looked at is not read
+    return at + DELAY, at + DELAY < obs.shape[1]
+
+
+def _lapse(arrays, day, at):
+    past = {name: values[:, :day] for name, values in arrays.items() if values.ndim > 2}
+    ate = (past["action"] == EAT) & (past["reward"] > 0) & (past["reward"] < MEAL)
+    past["action"][ate], past["reward"][ate] = STAY, 0
+    still = (past["obs"][..., JAR] > 0) & (past["obs"][..., LID] == 1) & (past["obs"][:, :, :1, STOCK] == 2)
+    past["obs"][..., VISIBLE][still] = 1
+    return at, ate.sum((1, 2)) >= 3
+
+
+EDITS = {"stock": _stock, "decoy": _decoy, "decoy seen": _decoy, "cue": _cue, "delay": _delay, "lapse": _lapse}
+ASKS = {"stock": HIDE, "decoy": HIDE, "lapse": HIDE}  # whose probability is asked for; else the log odds of going for the jar
+LOGS = [f"log_{action}" for action in cookie_world.ACTIONS]
+
+
+def asked(kind: str, histories: Histories, p: np.ndarray) -> np.ndarray:
+    """(N, E, H) what an edit is about, of action probabilities p (N, E, H, 8): p(HIDE), or the log odds of going for the jar."""
+    return p[..., ASKS[kind]] if kind in ASKS else log_odds(np.where(directed(histories), p, 0).sum(-1))
+
+
+def effects(histories: Histories, predict: Callable, days: Sequence[int], kinds: Sequence[str] = tuple(EDITS)) -> pd.DataFrame:
+    """What edits do to predicted actions: a row per edit, day and life, with `effect` and the change of each log probability.
+
+    `predict` makes action probabilities (N, E, H, 8) of histories; it must be causal. Effects have the sign that `edit` says.
+    """
+    import pandas as pd
+
+    about, p, rows = table(histories), predict(histories), []
+    for kind in kinds:
+        for day in days:
+            made = edit(kind, histories, day)
+            lives = np.flatnonzero(made.ok)
+            if not len(lives):
+                continue
+            before, after = histories[lives].episodes[: day + 1], made.after[lives]
+            q = p[lives, : day + 1], predict(after)
+            here = (np.arange(len(lives)), day, made.at[lives]), (np.arange(len(lives)), day, made.moved[lives])
+            change = asked(kind, after, q[1])[here[1]] - asked(kind, before, q[0])[here[0]]
+            logs = np.log(np.maximum(q[1][here[1]], 1e-4)) - np.log(np.maximum(q[0][here[0]], 1e-4))
+            sign = made.sign[lives]
+            columns = dict(zip(LOGS, (sign[:, None] * (logs - logs.mean(1, keepdims=True))).T, strict=True))
+            rows.append(about.iloc[lives].assign(kind=kind, day=day, effect=sign * change, **columns))
+    return pd.concat(rows, ignore_index=True)

@@ -108,8 +108,8 @@ RECIPES = {
     ),
     "hard, q-learning": Recipe(
         DarkRoom(size=17, reward="once"),
-        {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=600, phases=2): 24}, episodes=900, every=30,
-        model={"context": 400, "layers": 4}, training={"steps": 1000, "batch": 16, "short_episodes": 6},
+        {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=600, phases=2): 24}, episodes=900, every=45,
+        model={"context": 400, "layers": 4}, training={"steps": 1300, "batch": 16, "short_episodes": 6},
     ),
     "bandit": Recipe(
         AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,

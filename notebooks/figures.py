@@ -257,7 +257,7 @@ def every_run() -> list[Run]:
         runs.append(Run("bandit", "", seed, bandit, repr(ad.RECIPES["bandit"])))
         for name, episodes, lifetimes in (
             ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8), ("key to door, held-out cells", 30, 1),
-            ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 2), ("dark room, q-learning", 50, 8),
+            ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 4), ("dark room, q-learning", 50, 8),
             ("watermaze", 40, 1), ("watermaze, pose teacher", 40, 1), ("watermaze, q-learning", 60, 1),
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"

@@ -19,6 +19,7 @@ from adkit.envs.cookie_world import DECOY, EAT, GARDEN, GIFT, HIDE, JAR, LID, ME
 from adkit.histories import Histories
 from adkit.protocols import Tasks
 from adkit.sources.shards import TYPES, Shards
+from adkit.stats import Interval, hierarchical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,6 +159,11 @@ def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
     a = histories.arrays
     who = {"history": np.arange(len(histories)), "orbit": a["orbit"], "type": np.array(TYPES)[a["type"]]}
     return pd.DataFrame(who | {"regime": [f"D{regime}" for regime in a["regime"]]} | columns)
+
+
+def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = lambda mean: mean[..., 0]) -> Interval:
+    """Bootstrap over seeds, orbits and lives, named in the frame, of a function of the columns' means; of the first one's mean."""
+    return hierarchical(frame[columns].to_numpy(float), [frame["seed"], frame["orbit"]], statistic)
 
 
 # ---- against which edits ----

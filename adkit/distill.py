@@ -24,7 +24,7 @@ from adkit.incontext import InContext
 from adkit.model import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tokens import NO_TARGET, alike, pad, sample_windows, tokenize
+from adkit.tokens import NO_TARGET, alike, outcomes, pad, sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,8 @@ def distill(
     short: float = 0.5,
     short_episodes: int = 3,
     label_smoothing: float = 0.0,
+    foretell: str | None = None,
+    foretell_weight: float = 0.5,
     weight_decay: float = 0.01,
     precision: str = "auto",
     val: tuple[Env, Histories] | None = None,
@@ -66,14 +68,18 @@ def distill(
     are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
     interrupted call with the same arguments goes on to the same weights. `precision` is "float32", "bfloat16", or
     "auto": bfloat16 where the processor multiplies it natively. One GPU is used when there is one.
+
+    `foretell` names a label of each episode (N, E), which a model with `outcomes` learns to foretell, standardised, from the
+    episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
     """
     _check(model, histories, steps, batch, lr, val)
+    outlook = _outlook(model, histories, foretell, foretell_weight)
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
     dtype = auto_dtype(precision, model.device)
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
-        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay,
+        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "outlook": outlook,
         "dtype": str(dtype), "model": model.config, "histories": _fingerprint(histories),
     }  # fmt: skip
     log = _resume(checkpoint, settings, model, optimizers)
@@ -85,7 +91,8 @@ def distill(
         rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
         loss = 0.0
-        for part in _losses(model, sample_windows(histories, episodes, rows, first, rng), dtype, label_smoothing):
+        windows = sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
+        for part in _losses(model, windows, dtype, label_smoothing, outlook):
             part.backward()
             loss += part.item()
         if not math.isfinite(loss):
@@ -151,15 +158,40 @@ def _optimizers(model: CausalTransformer, lr: float, matrix_lr: float, weight_de
     return optimizers
 
 
-def _losses(model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0) -> Iterator[torch.Tensor]:
-    """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it."""
-    whole = tokenize(model.spec, windows)
+def _outlook(model: CausalTransformer, histories: Histories, foretell: str | None, weight: float) -> tuple | None:
+    """(label, weight, mean, deviation) of what is foretold."""
+    if foretell is None and not model.config["outcomes"]:
+        return None
+    values = histories.arrays.get(foretell)
+    if values is None or values.shape != (len(histories), histories.n_episodes) or model.config["outcomes"] != 1:
+        raise ValueError(
+            f"foretell={foretell!r} with a model of {model.config['outcomes']} outcomes; name one of the labels per episode "
+            f"{[name for name in histories.labels if histories.arrays[name].ndim == 2]}, and make the model with outcomes=1."
+        )
+    return foretell, weight, float(values.mean()), float(values.std()) or 1.0
+
+
+def _losses(
+    model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0, outlook: tuple | None = None
+) -> Iterator[torch.Tensor]:
+    """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it.
+
+    With an outlook, the mean squared error of what is foretold is added.
+    """
+    name, weight, mean, deviation = outlook or (None, 0.0, 0.0, 1.0)
+    targets = [] if name is None else [outcomes(model.spec, (windows[name][..., None] - mean) / deviation)]
+    whole = *tokenize(model.spec, windows), *targets
     count = (whole[1] != NO_TARGET).sum()
     for part in alike(*whole):
-        tokens, target = pad(*part, PADDING)
-        logits, target = model(model.on_device(tokens), dtype=dtype), torch.as_tensor(target).to(model.device)
+        tokens, *targets = pad(*part, multiple=PADDING)
+        target, *outcome = (torch.as_tensor(values).to(model.device) for values in targets)
+        logits, foretold = model.heads(model.on_device(tokens), dtype=dtype)
         nats = F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing, reduction="sum")
-        yield nats / int(count)
+        loss = nats / int(count)
+        if outcome:
+            wrong = (foretold - outcome[0])[~outcome[0].isnan()].square().sum()
+            loss = loss + weight * wrong / windows[name].size
+        yield loss
 
 
 @torch.no_grad()

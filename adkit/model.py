@@ -25,24 +25,28 @@ INITIAL_STD = {"table": 0.3, "reward": 0.3, "episode": 0.1, "step": 0.1}  # of t
 class CausalTransformer(nn.Module):
     """Predicts the next action from everything before it, across episodes (Laskin et al. 2022, Eq. 6).
 
-    `context` counts transitions; the window is the whole episodes that fit. Defaults are the Dark Room recipe.
+    `context` counts transitions; the window is the whole episodes that fit. Defaults are the Dark Room recipe. With `outcomes`
+    a second head foretells so many numbers at the first token of each episode, at the tap "foretold"; see `distill`.
     """
 
-    def __init__(self, spec: EnvSpec, context: int = 200, layers: int = 3, heads: int = 2, width: int = 64, seed: int = 0):
+    def __init__(
+        self, spec: EnvSpec, context: int = 200, layers: int = 3, heads: int = 2, width: int = 64, seed: int = 0, outcomes: int = 0
+    ):
         super().__init__()
         if min(layers, heads, width) < 1 or width % heads:
             raise ValueError(f"layers={layers}, heads={heads}, width={width}; all at least 1, and heads must divide width.")
         self.spec, self.window = spec, window_episodes(spec, context)
-        self.config = {"context": context, "layers": layers, "heads": heads, "width": width, "seed": seed}
+        self.config = {"context": context, "layers": layers, "heads": heads, "width": width, "seed": seed, "outcomes": outcomes}
         self.embed_tokens = Embedding(spec, self.window, width)
         self.embed = Tap()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.head = Linear(width, spec.n_actions)
         self.logits = Tap()
+        self.outlook, self.foretold = Linear(width, outcomes) if outcomes else None, Tap()
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             std = INITIAL_STD.get(name.removeprefix("embed_tokens."), parameter.shape[-1] ** -0.5)
-            if name.endswith(("out.weight", "head.weight")):  # the model starts by ignoring its layers
+            if name.endswith(("out.weight", "head.weight", "outlook.weight")):  # the model starts by ignoring its layers
                 std = 0.0
             nn.init.normal_(parameter, std=std, generator=generator)
 
@@ -51,13 +55,19 @@ class CausalTransformer(nn.Module):
 
         `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it.
         """
+        return self.heads(tokens, cache, dtype)[0]
+
+    def heads(self, tokens: Tokens, cache: CacheRows | None = None, dtype: torch.dtype | None = None) -> tuple:
+        """The logits, and what is foretold (B, S, outcomes) float32 or None."""
         position = torch.arange(tokens.action.shape[1], device=tokens.action.device)[None] if tokens.slot is None else tokens.slot
         position = position if cache is None else cache.begin[:, None] + position
         x = self.embed(self.embed_tokens(tokens, position, dtype or torch.float32))  # (B, S, D)
         mask = self._mask(tokens, x.dtype) if cache is None else cache.mask(position)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, None if cache is None else cache.layer(layer, position))
-        return self.logits(self.head(norm(x)).float())
+        x = norm(x)
+        foretold = None if self.outlook is None else self.foretold(self.outlook(x).float())
+        return self.logits(self.head(x).float()), foretold
 
     def _mask(self, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
         """Additive attention mask, broadcast over (B, heads, query, key): the past, and only slots that hold a token.

@@ -23,6 +23,12 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
+    @property
+    def size(self) -> Interval:
+        """Of the absolute value: from 0 where the interval holds 0."""
+        low, high = sorted(map(abs, self[1:]))
+        return Interval(abs(self.estimate), 0.0 if self.low < 0 < self.high else low, high)
+
 
 def bootstrap(
     values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, level: float = 0.95, draws: int = 1000, seed: int = 0

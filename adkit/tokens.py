@@ -93,39 +93,51 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
     return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
 
 
-def alike(tokens: Tokens, target: np.ndarray, groups: int = 4) -> Iterator[tuple[Tokens, np.ndarray]]:
+def alike(tokens: Tokens, *targets: np.ndarray, groups: int = 4) -> Iterator[tuple]:
     """The same windows in `groups` of like length, each packed: all but the longest would else be mostly padding."""
     if tokens.valid is None:
-        yield tokens, target
+        yield tokens, *targets
         return
     take = lambda values, rows: None if values is None else values[rows]
     parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
-    for rows in np.array_split(np.argsort(tokens.valid.sum(1), kind="stable"), min(groups, len(target))):
-        yield pack(Tokens(*(take(values, rows) for values in parts)), target[rows])
+    for rows in np.array_split(np.argsort(tokens.valid.sum(1), kind="stable"), min(groups, len(tokens.valid))):
+        yield pack(Tokens(*(take(values, rows) for values in parts)), *(target[rows] for target in targets))
 
 
-def pack(tokens: Tokens, target: np.ndarray) -> tuple[Tokens, np.ndarray]:
+def pack(tokens: Tokens, *targets: np.ndarray) -> tuple:
     """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was."""
     if tokens.valid is None:
-        return tokens, target
+        return tokens, *targets
     order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : tokens.valid.sum(1).max()]
     take = lambda values: np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), axis=1)
-    return Tokens(*(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order), take(target)
+    packed = Tokens(*(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order)
+    return packed, *(take(target) for target in targets)
 
 
-def pad(tokens: Tokens, target: np.ndarray, multiple: int) -> tuple[Tokens, np.ndarray]:
+def pad(tokens: Tokens, *targets: np.ndarray, multiple: int) -> tuple:
     """A few empty slots at the end if they make up a multiple: later than every token, without a target, they change nothing."""
-    more = -target.shape[1] % multiple
-    if more > 0.05 * target.shape[1]:
-        return tokens, target
+    size = tokens.action.shape[1]
+    more = -size % multiple
+    if more > 0.05 * size:
+        return tokens, *targets
     grow = lambda values, fill: np.pad(values, [(0, 0), (0, more)] + [(0, 0)] * (values.ndim - 2), constant_values=fill)
     valid, slot = (None if values is None else grow(values, 0) for values in (tokens.valid, tokens.slot))
-    return Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid, slot), grow(target, NO_TARGET)
+    padded = Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid, slot)
+    return padded, *(grow(target, np.nan if target.dtype.kind == "f" else NO_TARGET) for target in targets)
 
 
-def sample_windows(histories: Histories, episodes: int, batch: int, first: float, rng) -> dict[str, np.ndarray]:
+def outcomes(spec: EnvSpec, values: np.ndarray) -> np.ndarray:
+    """(B, S, k) targets of `values` (B, W, k), a number or more per episode to be foretold at its first token; NaN elsewhere."""
+    target = np.full((*values.shape[:2], slots(spec), values.shape[2]), np.nan, np.float32)
+    target[:, :, 0] = values
+    return target.reshape(len(values), -1, values.shape[2])
+
+
+def sample_windows(
+    histories: Histories, episodes: int, batch: int, first: float, rng, labels: bool = False
+) -> dict[str, np.ndarray]:
     """Training windows of uniformly drawn lifetimes; a share `first` of them opens the lifetime, the rest start anywhere."""
     u = rng.uniform(0), rng.uniform(1), rng.uniform(2)  # (B,) each
     lifetime = (u[0] * len(histories)).astype(int)
     anywhere = (u[1] * (histories.n_episodes - episodes + 1)).astype(int)
-    return histories.windows(lifetime, np.where(u[2] < first, 0, anywhere), episodes)
+    return histories.windows(lifetime, np.where(u[2] < first, 0, anywhere), episodes, labels)

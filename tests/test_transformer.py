@@ -165,7 +165,7 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     tokens, target = ad.tokens.tokenize(env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6))
-    packed, packed_target = ad.tokens.pad(*ad.tokens.pack(tokens, target), 32)
+    packed, packed_target = ad.tokens.pad(*ad.tokens.pack(tokens, target), multiple=32)
     assert packed.action.shape[1] < tokens.action.shape[1]
     with torch.no_grad():
         loose, tight = model(model.on_device(tokens)), model(model.on_device(packed))

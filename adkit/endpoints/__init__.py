@@ -1,5 +1,5 @@
 """What the hypotheses about creatures measure: per life first, then an interval each.
 
-An endpoint `H.per_life(...)` makes a frame with a row per life (or per life and read-out), which is kept as CSV; `H.measured(frame)`
-makes of such frames, one per seed and joined with a column `seed`, what `hypotheses.yaml` names. Whoever disagrees starts there.
+`per_life(...)` makes a frame with a row per life (or per life and read-out), which is kept as CSV; `measured(frame)` makes of
+such frames, one per seed and joined with a column `seed`, what `hypotheses.yaml` names. Whoever disagrees starts there.
 """

@@ -24,7 +24,7 @@ def erase(stream: Recording | np.ndarray, labels, *, where: np.ndarray | None = 
     task = np.asarray(stream.task if isinstance(stream, Recording) else np.arange(len(values)) if groups is None else groups)
     sessions = Sessions.of(values.shape[:-1], task, labels, where)
     y = sessions.labels(sessions.session)
-    return leace(sessions.tokens(values), (y == np.unique(y)).astype(float) if classes else y.astype(float))
+    return leace(sessions.tokens(values).astype(float), (y == np.unique(y)).astype(float) if classes else y.astype(float))
 
 
 @dataclass(frozen=True, eq=False)

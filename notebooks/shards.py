@@ -1,0 +1,282 @@
+"""The runs behind notebooks 05 to 08: lives of creatures, models of them, and what the hypotheses measure.
+
+python notebooks/shards.py standard         what is missing, two jobs at a time: three seeds, at most 2.5 hours on two cores
+python notebooks/shards.py full             five seeds, all twins at full length
+python notebooks/shards.py smoke            minutes: everything once, tiny; proves nothing
+python notebooks/shards.py standard --list  what there is, and what is done
+
+Kill it at any moment and start it again: jobs that ended are kept, training goes on from its last checkpoint. Work is in
+runs/shards; per-life results and the models that notebooks open go to data/cookie_world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import adkit as ad
+from adkit import cookies
+from adkit.endpoints import competence, hiding
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
+MODEL = {"layers": 3, "heads": 2, "width": 128}
+TRAINING = {"batch": 16, "first": 1.0, "short": 0.5, "short_episodes": 20}
+TOKENS = 737  # of a life of 60 days, on average
+CONTEXT = cookies.DAYS * 16
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything."""
+
+    seeds: int
+    lives: int
+    """On which a model is trained, each met about once; twins have a share of it."""
+    test: int
+    train: int
+    val: int
+    """Judged lives: those of held-out orbits, and those that probes, erasers and vectors are fitted on and chosen by."""
+    edited: int
+    """Test lives that are edited, and how many days of each."""
+    days: tuple[int, ...]
+    rollouts: int
+    """Lives that the model itself leads."""
+    shares: dict[str, float]
+    """Of the training lives, by family."""
+
+
+SHARES = {
+    "action only": 1,
+    "drift free": 1,
+    "future outcome": 0.25,
+    "primitive only": 0.5,
+    "confounded": 0.5,
+    "tolerance visible": 0.25,
+}
+PROFILES = {
+    "smoke": Profile(1, 64, 24, 24, 12, 12, (30,), 6, SHARES),
+    "standard": Profile(3, 21_700, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, SHARES),
+    "full": Profile(5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, dict.fromkeys(SHARES, 1)),
+}
+ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough
+
+
+# ---- what is made of what ----
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to make, kept under its name; it may read what it needs."""
+
+    name: str
+    needs: tuple[str, ...]
+    make: Callable[[Bench], ad.Histories | ad.CausalTransformer | pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a job finds what others made."""
+
+    folder: Path
+    profile: Profile
+
+    def lives(self, name: str) -> ad.Histories:
+        return ad.Histories.load(self.folder / "judged" / name)
+
+    def model(self, family: str, seed: int) -> ad.CausalTransformer:
+        return ad.CausalTransformer.load(self.folder / "model" / family / str(seed))
+
+    def frame(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / f"{name}.csv")
+
+
+def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
+    """A model of one family; its checkpoints let a run that was killed go on."""
+    corpus = family if family in cookies.CORPORA else "main"
+    n = max(TRAINING["batch"], round(bench.profile.shares[family] * bench.profile.lives))
+    histories = cookies.lives(corpus, n, seed)
+    model = ad.CausalTransformer(histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(family == "future outcome"))
+    how = TRAINING
+    if family == "future outcome":  # goes on where the model of actions alone ends
+        model.load_state_dict(bench.model("action only", seed).state_dict(), strict=False)
+        histories = replace(histories, arrays=histories.arrays | {"cookies ahead": cookies.cookies_ahead(histories)})
+        how = how | {"foretell": "cookies ahead", "short": 0.0}
+    steps = max(1, len(histories) // TRAINING["batch"])
+    checkpoint = bench.folder / "checkpoints" / family / str(seed)
+    ad.distill(model, histories, steps=steps, **how, seed=seed, checkpoint=checkpoint, checkpoint_every=max(10, steps // 20))
+    return model
+
+
+def untrained(bench: Bench, seed: int) -> ad.CausalTransformer:
+    return ad.CausalTransformer(cookies.world().spec, context=CONTEXT, **MODEL, seed=seed)
+
+
+def edits(bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds=tuple(cookies.EDITS)) -> pd.DataFrame:
+    lives = bench.lives("test")[: bench.profile.edited]
+    return cookies.effects(lives, predict, bench.profile.days, kinds)
+
+
+def filter_edits(bench: Bench) -> pd.DataFrame:
+    believer = ad.ParticleFilter(cookies.population(labelled=True))
+    return edits(bench, lambda histories: believer.follow(histories)["belief_pi"])
+
+
+def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
+    model = untrained(bench, seed) if family == "untrained" else bench.model(family, seed)
+    kinds = {"untrained": ("cue",), "primitive only": ("stock",)}.get(family, tuple(cookies.EDITS))
+    mine = edits(bench, lambda histories: competence.predictions(model, histories), kinds)
+    theirs = bench.frame("filter edits")
+    return competence.compared(mine, theirs[theirs["kind"].isin(kinds)])
+
+
+def judged_by(bench: Bench, family: str, seed: int, endpoint) -> pd.DataFrame:
+    """Per-life results of an endpoint that asks for predictions alone."""
+    lives = bench.lives("test")
+    return endpoint.per_life(lives, competence.predictions(bench.model(family, seed), lives))
+
+
+def every_job(profile: Profile) -> dict[str, Job]:
+    """All of them, what others need first."""
+    jobs = []
+    add = lambda name, needs, make, *given: jobs.append(Job(name, tuple(needs), partial(make, *given)))
+    sizes = {"test": profile.test, "probe train": profile.train, "probe val": profile.val}
+    for part, n in sizes.items():
+        add(f"judged/{part}", (), lambda part, n, bench: cookies.judged(part, n), part, n)
+    add("filter edits", ["judged/test"], filter_edits)
+    for seed in range(profile.seeds):
+        first = "action only"
+        model = lambda family, seed=seed: f"model/{family}/{seed}"
+        for family in profile.shares:
+            if seed and family in ONE_SEED:
+                continue
+            needs = [model(first)] if family == "future outcome" else []
+            add(model(family), needs, lambda family, seed, bench: trained(bench, family, seed), family, seed)
+        add(
+            f"judged/rollouts {seed}",
+            [model(first)],
+            lambda seed, bench: competence.rollouts(bench.model("action only", seed), bench.profile.rollouts, seed=seed),
+            seed,
+        )
+        add(
+            f"returns/{seed}",
+            [f"judged/rollouts {seed}"],
+            lambda seed, bench: competence.returns_per_life(bench.lives(f"rollouts {seed}")),
+            seed,
+        )
+        for name, endpoint in (("competence", competence), ("hiding", hiding)):
+            add(
+                f"{name}/{seed}",
+                [model(first), "judged/test"],
+                lambda endpoint, seed, bench: judged_by(bench, "action only", seed, endpoint),
+                endpoint,
+                seed,
+            )
+        for family in (first, "primitive only", "untrained"):
+            needs = ["filter edits"] + ([] if family == "untrained" else [model(family)])
+            add(f"edits {family}/{seed}", needs, lambda family, seed, bench: model_edits(bench, family, seed), family, seed)
+    return {job.name: job for job in jobs}
+
+
+# ---- making them ----
+
+
+def place(folder: Path, job: str) -> Path:
+    """Where a job's result is: a folder, or a table where there is one."""
+    table = folder / f"{job}.csv"
+    return table if table.exists() else folder / job
+
+
+def make(profile: str, folder: Path, name: str) -> float:
+    """One job, in a process of its own: makes and keeps the result, whole or not at all. Its CPU seconds."""
+    import torch
+
+    torch.set_num_threads(1)
+    began = time.process_time()
+    made = every_job(PROFILES[profile])[name].make(Bench(folder, PROFILES[profile]))
+    if isinstance(made, pd.DataFrame):
+        path = folder / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.to_csv(path.with_suffix(".part"), index=False, float_format="%.5g")
+        os.replace(path.with_suffix(".part"), path)
+    else:
+        made.save(folder / name, overwrite=True)
+    shutil.rmtree(folder / "checkpoints" / name.removeprefix("model/"), ignore_errors=True)
+    return time.process_time() - began
+
+
+def run(profile: str, folder: Path, at_once: int = 2) -> int:
+    """What is missing, `at_once` jobs at a time, each as soon as what it needs is there. How many failed."""
+    jobs, began, failed, running = every_job(PROFILES[profile]), time.perf_counter(), set(), {}
+    waiting = {name for name in jobs if not place(folder, name).exists()}
+    total = len(waiting)
+    print(f"{profile}: {len(jobs)} jobs, {len(jobs) - total} of them done.", flush=True)
+    with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        while waiting or running:
+            for name in [n for n in jobs if n in waiting and all(place(folder, need).exists() for need in jobs[n].needs)]:
+                if len(running) < at_once:
+                    waiting.remove(name)
+                    running[pool.submit(make, profile, folder, name)] = name
+            if not running:
+                print(f"{len(waiting)} jobs wait for what failed: {', '.join(sorted(waiting))}", flush=True)
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name, minutes = running.pop(future), (time.perf_counter() - began) / 60
+                error = future.exception()
+                if error:
+                    failed.add(name)
+                cost = f"FAILED: {error!r}" if error else f"{future.result():.0f} CPU s"
+                print(f"{total - len(waiting) - len(running):3}/{total} {minutes:6.1f} min | {name} | {cost}", flush=True)
+    return len(failed) + len(waiting)
+
+
+def publish(profile: str, folder: Path, out: Path) -> None:
+    """The tables of all seeds, joined, and the first seed's model, into data/."""
+    out.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    for path in sorted(folder.glob("*/*.csv")):
+        tables.setdefault(path.parent.name, []).append(pd.read_csv(path).assign(seed=int(path.stem)))
+    for name, parts in tables.items():
+        part = out / f"{name}.part"
+        pd.concat(parts).to_csv(part, index=False, float_format="%.5g")
+        os.replace(part, out / f"{name}.csv")
+    Bench(folder, PROFILES[profile]).model("action only", 0).save(out / "model", overwrite=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("--list", action="store_true", help="only say what there is")
+    parser.add_argument("--at-once", type=int, default=2, help="processes; 2")
+    parser.add_argument("--work", type=Path, default=WORK, help="where work is kept; runs/shards")
+    parser.add_argument("--out", type=Path, default=DATA, help="where results go; data/cookie_world")
+    given = parser.parse_args(arguments)
+    folder = given.work / given.profile
+    if given.list:
+        print(
+            "\n".join(
+                ("  done  " if place(folder, name).exists() else "  to do ") + name for name in every_job(PROFILES[given.profile])
+            )
+        )
+        return 0
+    failed = run(given.profile, folder, given.at_once)
+    if not failed and given.profile != "smoke":
+        publish(given.profile, folder, given.out)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -120,6 +120,14 @@ def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, pow
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
 
 
+def above(interval: Interval, null: float = 0.0, level: float = 0.95) -> float:
+    """One-sided p-value: how often a measurement this precise would lie so far above `null`, the interval taken for normal."""
+    from scipy.stats import norm
+
+    error = (interval.high - interval.low) / (2 * norm.ppf((1 + level) / 2))
+    return float(norm.sf((interval.estimate - null) / error)) if error > 0 else float(interval.estimate <= null)
+
+
 def improvement(returns: np.ndarray, share: float = 0.2, **options) -> Interval:
     """Mean return in the last `share` of episodes minus the first `share`: what was learned within a lifetime."""
     late = max(1, round(share * returns.shape[2]))

@@ -16,7 +16,7 @@ from adkit.cookies import DAYS, LOGS, directed, interval, sites, split, table, w
 from adkit.histories import Histories
 from adkit.incontext import InContext
 from adkit.model import CausalTransformer
-from adkit.stats import Interval
+from adkit.stats import Interval, above
 from adkit.taps import record
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ def measured_activation(lives: pd.DataFrame, edits: pd.DataFrame, untrained: pd.
     nats = lambda a, b: interval(
         lives, [f"cookie visible: {x}" for x in (a, b, "n")], lambda m: (m[..., 0] - m[..., 1]) / m[..., 2]
     )
+    hunger = change_ratio(edits, "delay")
     return {
-        "hunger_ratio": change_ratio(edits, "delay"),
+        "hunger_ratio": hunger,
+        "p": above(hunger, 0.25),
         "cue_ratio": change_ratio(edits, "cue"),
         "decoy_effect": effect(edits, "decoy seen"),
         "calibration_slope": interval(lives, [*bins, "sum mm", "sum ms"], slope),

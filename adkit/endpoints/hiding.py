@@ -9,7 +9,7 @@ import numpy as np
 from adkit.cookies import interval, log_odds, sites, table
 from adkit.envs.cookie_world import HIDE
 from adkit.histories import Histories
-from adkit.stats import Interval
+from adkit.stats import Interval, above
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ WHO = ("model", "filter", "source")
 def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     """Judged lives: what is foretold of HIDE on late mornings, p (N, E, H, 8) being the model's probabilities.
 
-    Counts "hid: who i", "did not: who i", of mornings whose p(HIDE) lies in bin i; "worth: model i", "not worth: model i" the same
-    by whether hiding would gain more than `WORTH`; sums over stocked mornings "n", "p who" and, within the life, "slope who" and
+    Counts "hid: who i", "did not: who i", of mornings whose p(HIDE) lies in bin i; "worth: who i", "not worth: who i" the same by
+    whether hiding would gain more than `WORTH`; sums over stocked mornings "n", "p who" and, within the life, "slope who" and
     "spread" of p(HIDE) on what hiding would gain.
     """
     a = histories.arrays
@@ -33,7 +33,8 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     columns = {}
     for name in WHO:
         columns |= _counts(f"hid: {name}", hide[name], late & did) | _counts(f"did not: {name}", hide[name], late & ~did)
-    columns |= _counts("worth: model", hide["model"], late & worth) | _counts("not worth: model", hide["model"], late & ~worth)
+    for name in ("model", "filter"):
+        columns |= _counts(f"worth: {name}", hide[name], late & worth) | _counts(f"not worth: {name}", hide[name], late & ~worth)
     columns["late"], columns["n"] = late.sum(1), stocked.sum(1)
     gain = _centred(a["gain"], stocked)
     columns["spread"] = (gain * gain).sum(1)
@@ -91,8 +92,10 @@ def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
     per_morning = lambda frame, a, b, n: interval(frame, [a, b, n], lambda m: (m[..., 0] - m[..., 1]) / m[..., 2])
     slope = lambda who, over: interval(planners, [f"slope {who}", over], lambda m: m[..., 0] / m[..., 1])
     flip = mean(edits_of(edits, "stock", "R"))
+    share = auc_share(planners)
     return {
-        "auc_share": auc_share(planners),
+        "auc_share": share,
+        "p": above(share),
         "stock_ratio": interval(stock, ["effect", "filter"], lambda m: m[..., 0] / m[..., 1]),
         "stock_effect": mean(stock),
         "decoy_effect": mean(edits[edits["kind"] == "decoy"]),
@@ -109,5 +112,6 @@ def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),
         "random_hider_auc": auc(random, "model", "worth", "not worth"),
+        "random_hider_auc_of_filter": auc(random, "filter", "worth", "not worth"),
         "random_hider_flip": flip,
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from adkit.collect import collect
-from adkit.cookies import population, split, world
+from adkit.cookies import balance, population, split, world
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.probing import erase, fit
@@ -25,7 +25,7 @@ def checked(model: CausalTransformer, histories: Histories, tap: str = "blocks.1
     put_back = {tap: lambda x, cut: cut(read[tap]).to(x)}
     again = record(model, histories, "logits", changes=put_back).array
     used = np.arange(histories.spec.horizon) < histories.length[..., None]
-    labels = np.log(histories.arrays["w_cookie"] / histories.arrays["w_food"][:, None, None])
+    labels = balance(histories)
     eraser = erase(read[tap], labels, where=used)
     x, y = read[tap][:, :, :-1][used].astype(float), labels[used] - labels[used].mean()
     covariance = lambda values: np.abs((values - values.mean(0)).T @ y).max()

@@ -1,0 +1,183 @@
+"""The study of creatures: who is judged, where, against which edits; and that endpoints say what is so."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import adkit as ad
+from adkit import cookies
+from adkit.endpoints import competence, hiding, instruments
+from adkit.envs.cookie_world import HIDE, STOCK
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+import shards
+
+sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def lives():
+    return cookies.judged("test", 40, days=24)
+
+
+@pytest.fixture(scope="module")
+def believer():
+    follow = ad.ParticleFilter(cookies.population(labelled=True), particles=200).follow
+    return lambda histories: follow(histories)["belief_pi"]
+
+
+@pytest.fixture(scope="module")
+def effects(lives, believer):
+    return cookies.effects(lives, believer, (12, 20))
+
+
+@pytest.fixture(scope="module")
+def edits(effects):
+    return seeded(competence.compared(effects, effects))
+
+
+def test_nobody_is_judged_in_a_layout_that_was_trained_on(lives):
+    trained = cookies.lives("main", 50, seed=0, days=2)
+    orbit = trained.task_values["orbit"]
+    assert not set(orbit) & set(lives.arrays["orbit"])
+    assert not trained.labels and len(set(trained.task.tolist())) == 50
+    assert set(np.unique(lives.arrays["type"])) == {0, 2, 4}
+
+
+def test_the_corpora_differ_in_what_they_say():
+    assert set(cookies.population("drift free").regimes) == {"D0"}
+    assert set(cookies.population("confounded").regimes) == {"D1"}
+    assert cookies.world("tolerance visible").tolerance_visible and not cookies.world("main").tolerance_visible
+    with pytest.raises(ValueError, match="no corpus 'D1'; there are main, drift free"):
+        cookies.population("D1")
+    with pytest.raises(ValueError, match="no part 'train'; there are test"):
+        cookies.judged("train", 4)
+
+
+def test_sites_are_what_they_are_called(lives):
+    where, obs = cookies.sites(lives), lives.arrays["obs"]
+    assert not where["cookie visible"][:, : cookies.LATE].any() and not where["home late"][:, :, 1:].any()
+    assert (where["first visible"].sum(2) <= 1).all() and not where["first visible"][:, :, 0].any()
+    assert (obs[where["empty home"]][:, STOCK] == 1).all()
+    assert not (where["unrelated"] & where["decision"]).any()
+
+
+def test_going_for_the_jar_brings_it_nearer(lives):
+    jar = cookies.directed(lives)
+    moves = jar[..., :4].sum(-1)
+    at_jar = jar[..., 5]
+    real = cookies.sites(lives)["all"]
+    assert (moves[at_jar & real] == 0).all() and np.isin(moves[~at_jar & real], (1, 2)).all()
+    assert not jar[..., [4, 6, 7]].any()
+
+
+def test_cookies_ahead_count_what_will_be_eaten(lives):
+    eaten = (lives.arrays["reward"] == 0.5).sum(2)
+    np.testing.assert_allclose(cookies.cookies_ahead(lives)[:, 3], eaten[:, 3:8].sum(1) / 5)
+    np.testing.assert_allclose(cookies.cookies_ahead(lives)[:, -1], eaten[:, -1])
+
+
+def test_an_edit_changes_what_it_says_and_no_later_day(lives):
+    for kind in cookies.EDITS:
+        made = cookies.edit(kind, lives, 12)
+        assert made.after.n_episodes == 13 and made.ok.any()
+        past = [(made.before.arrays[n][:, :12] != made.after.arrays[n][:, :12]).any() for n in ("obs", "action", "reward")]
+        assert any(past) == (kind == "lapse")
+    full = cookies.edit("stock", lives, 12)
+    assert ((full.sign > 0) == (full.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
+    delayed = cookies.edit("delay", lives, 12)
+    row = np.flatnonzero(delayed.ok)
+    same = [h.arrays["obs"][row, 12, t[row], :4] for h, t in ((delayed.before, delayed.at), (delayed.after, delayed.moved))]
+    np.testing.assert_array_equal(*same)
+    with pytest.raises(ValueError, match="edit 'gift' on day 3; there are stock, decoy"):
+        cookies.edit("gift", lives, 3)
+
+
+def test_edits_do_to_the_filter_what_they_mean(effects):
+    found = effects
+    mean = found.groupby(["kind", "type"])["effect"].mean()
+    assert mean["stock", "S"] > 0.3 > abs(mean["stock", "R"])
+    assert mean["cue", "P"] > 1
+    assert found[found["kind"].isin(["decoy", "decoy seen"])]["effect"].abs().max() < 1e-6
+
+
+def seeded(frame, seeds=1):
+    import pandas as pd
+
+    return pd.concat([frame.assign(seed=seed) for seed in range(seeds)])
+
+
+def test_the_gap_is_closed_by_the_filter_and_not_by_its_prior(lives):
+    a = lives.arrays
+    per = lambda p: seeded(competence.per_life(lives, p), 2)
+    assert competence.gap_closed(per(a["belief_pi"])).estimate == pytest.approx(1, abs=1e-5)
+    assert competence.gap_closed(per(a["prior_pi"])).estimate == pytest.approx(0, abs=1e-5)
+    half = competence.gap_closed(per((a["belief_pi"] + a["prior_pi"]) / 2))
+    assert 0 < half.low < half.estimate < 1.01
+
+
+def test_the_source_is_calibrated_and_an_overconfident_model_is_not(lives, edits):
+    measure = lambda p: competence.measured_activation(seeded(competence.per_life(lives, p)), edits, edits)
+    exact = measure(lives.arrays["pi"])
+    assert exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4) and exact["ece"].estimate < 1e-4
+    assert exact["cue_ratio"].estimate == pytest.approx(1, abs=1e-4) and exact["kl_to_source"].estimate < 1e-4
+    sharp = lives.arrays["pi"] ** 3
+    sharp = measure(sharp / np.maximum(sharp.sum(-1, keepdims=True), 1e-9))
+    assert sharp["calibration_slope"].high < 0.9 and sharp["ece"].estimate > 0.03
+
+
+def test_half_a_change_is_half_a_ratio(effects):
+    halved = effects.assign(**{name: effects[name] / 2 for name in cookies.LOGS})
+    assert competence.change_ratio(seeded(competence.compared(halved, effects)), "cue").estimate == pytest.approx(0.5)
+
+
+def test_returns_that_rise_are_an_improvement(lives):
+    source = competence.improvement(seeded(competence.returns_per_life(lives)))
+    assert source.low > 0
+    shuffled = replace(lives, arrays=lives.arrays | {"reward": np.zeros_like(lives.arrays["reward"])})
+    assert competence.improvement(seeded(competence.returns_per_life(shuffled))).estimate == 0
+
+
+def test_hiding_is_judged_by_who_hides(lives, edits):
+    blind = lives.arrays["belief_pi"].copy()
+    blind[:, :, 0] = 1 / 8
+    for p, least, most in ((lives.arrays["pi"], 0.99, 1.01), (blind, -0.01, 0.01)):
+        found = hiding.measured(seeded(hiding.per_life(lives, p)), edits, edits)
+        assert least < found["auc_share"].estimate < most
+    filtered = hiding.measured(seeded(hiding.per_life(lives, lives.arrays["belief_pi"])), edits, edits)
+    assert filtered["filter_auc"] == filtered["model_auc"] and filtered["within_slope_share"].estimate == pytest.approx(1)
+    assert filtered["stock_ratio"].estimate == pytest.approx(1) and filtered["over_primitive_twin"].estimate == 0
+    assert abs(filtered["primitive_excess"].estimate) < 1e-6
+    hides = lives.arrays["action"][:, :, 0] == HIDE
+    assert hides[cookies.of_type(lives, "S")].mean() > 5 * hides[cookies.of_type(lives, "P")].mean()
+
+
+def test_the_instruments_pass_their_gate(lives):
+    model = ad.CausalTransformer(lives.spec, context=24 * 16, layers=2, heads=2, width=16)
+    found = instruments.checked(model, lives[:6], tap="blocks.0.resid")
+    assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
+    assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
+    assert (instruments.false_positives(40) <= 0.05).mean() < 0.2
+
+
+def test_what_hypotheses_name_is_measured(lives, edits):
+    hypotheses = ad.probing.load_hypotheses(Path(shards.__file__).with_name("hypotheses.yaml"))
+    p = lives.arrays["belief_pi"]
+    activation = competence.measured_activation(seeded(competence.per_life(lives, p)), edits, edits)
+    hidden = hiding.measured(seeded(hiding.per_life(lives, p)), edits, edits)
+    for name, found in {"H1": activation, "H4": hidden}.items():
+        entry = hypotheses["hypotheses"][name]
+        named = {*entry["supported"], *entry["refuted"], *entry["controls"], *entry["reported"], entry["measure"]} - {"p_holm"}
+        assert named <= set(found), named - set(found)
+
+
+@pytest.mark.parametrize("profile", shards.PROFILES)
+def test_every_job_can_be_made_in_its_turn(profile):
+    jobs = shards.every_job(shards.PROFILES[profile])
+    seen = set()
+    for name, job in jobs.items():
+        assert set(job.needs) <= seen, f"{name} needs what comes later"
+        seen.add(name)

@@ -172,3 +172,62 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     for row in np.flatnonzero(tokens.valid.sum(1) <= packed.action.shape[1]):
         assert (target[row][tokens.valid[row]] == packed_target[row][packed.valid[row]]).all()
         np.testing.assert_allclose(tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def days():
+    """Creatures' lives, whose days end early."""
+    env = ad.envs.CookieWorld()
+    return ad.collect(env, env.tasks()[::2000], ad.sources.Shards(labelled=False), episodes=20, lifetimes=2, seed=3)
+
+
+def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
+    from adkit.distill import _losses
+
+    model = ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    windows = days.windows(np.arange(12), np.zeros(12, int), 20)
+    parts = [part.item() for part in _losses(model, windows, torch.float32)]
+    tokens, target = tokenize(days.spec, windows)
+    logits = model(model.on_device(tokens))
+    whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten())
+    assert len(parts) == 4 and sum(parts) == pytest.approx(whole.item(), abs=1e-5)
+
+
+def test_recording_packed_windows_changes_no_activation(days):
+    """With the pattern among the taps a window is run slot by slot; without, packed, and long ones 256 queries at a time."""
+    model = ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    packed, whole = ad.record(model, days, "logits", "blocks.0.resid"), ad.record(model, days, "logits", "blocks.*.attn.pattern")
+    real = np.arange(17) <= days.length[..., None]
+    np.testing.assert_allclose(packed["logits"][real], whole["logits"][real], atol=1e-5)
+    assert not packed["logits"][~real].any()
+    put_back = {"blocks.0.resid": lambda x, cut: cut(packed["blocks.0.resid"]).to(x)}
+    again = ad.record(model, days, "logits", changes=put_back).array
+    np.testing.assert_array_equal(again[real], packed["logits"][real])
+
+
+def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path):
+    eaten = (days.arrays["reward"] == 0.5).sum(2).astype(np.float32)
+    told = ad.Histories(**{**vars(days), "arrays": days.arrays | {"eaten before": eaten.cumsum(1) - eaten}})
+    make = lambda: ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, outcomes=1, seed=1)
+    how = {"steps": 60, "batch": 12, "first": 1.0, "short": 0.0, "foretell": "eaten before"}
+    model = make()
+    log = ad.distill(model, told, **how)
+    foretold = ad.record(model, told, "foretold").array[:, :, 0, 0]
+    assert np.corrcoef(foretold.ravel(), told.arrays["eaten before"].ravel())[0, 1] > 0.8
+    assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
+    loaded = ad.CausalTransformer.load(model.save(tmp_path / "model"))
+    same = [ad.record(m, days, "logits").array for m in (model, loaded)]
+    np.testing.assert_array_equal(*same)
+
+    brief = how | {"steps": 1, "checkpoint": tmp_path / "c"}
+    ad.distill(make(), told, **brief)
+    with pytest.raises(ValueError, match="other outlook"):
+        ad.distill(make(), told, **brief | {"foretell_weight": 1.0})
+    with pytest.raises(ValueError, match=r"foretell='eaten' with a model of 1 outcomes; name one .*'eaten before'"):
+        ad.distill(make(), told, **how | {"foretell": "eaten"})
+    with pytest.raises(ValueError, match="foretell='eaten before' with a model of 0 outcomes"):
+        ad.distill(ad.CausalTransformer(days.spec, context=20 * 16), told, **how)
+    with pytest.raises(ValueError, match="foretell=None with a model of 1 outcomes"):
+        ad.distill(make(), told, steps=2)

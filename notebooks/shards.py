@@ -68,7 +68,7 @@ SHARES = {
 }
 PROFILES = {
     "smoke": Profile(1, 64, 24, 24, 12, 12, (30,), 6, SHARES),
-    "standard": Profile(3, 21_700, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, SHARES),
+    "standard": Profile(3, 24_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, SHARES),
     "full": Profile(5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, dict.fromkeys(SHARES, 1)),
 }
 ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough

@@ -215,7 +215,7 @@ def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path)
     model = make()
     log = ad.distill(model, told, **how)
     foretold = ad.record(model, told, "foretold").array[:, :, 0, 0]
-    assert np.corrcoef(foretold.ravel(), told.arrays["eaten before"].ravel())[0, 1] > 0.8
+    assert np.corrcoef(foretold.ravel(), told.arrays["eaten before"].ravel())[0, 1] > 0.7
     assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
     loaded = ad.CausalTransformer.load(model.save(tmp_path / "model"))
     same = [ad.record(m, days, "logits").array for m in (model, loaded)]

@@ -15,7 +15,7 @@ from numba import njit
 from adkit import grid
 from adkit.protocols import EnvSpec, Step, Tasks
 from adkit.seeds import Rng, uniform
-from adkit.tables import check_action
+from adkit.tables import check_action, in_parallel
 
 ACTIONS = ("north", "south", "east", "west", "stay", "eat", "hide", "open")
 NORTH, SOUTH, EAST, WEST, STAY, EAT, HIDE, OPEN = range(8)
@@ -109,6 +109,21 @@ class CookieWorld:
         rules = self.size, self.latch, self.tolerance_visible
         _step_all(body, places, tasks["rho"].astype(float), rules, action, rng.keys, step, obs, reward, over)
         return CookieState(body), Step(obs, reward, over, ~over & (body[:, TIME] == self.horizon))
+
+    def replay(self, histories) -> np.ndarray:
+        """(N, E, H + 1) bool: whether each token could follow those before it in its day: what `probing.counterfactual` asks.
+
+        Judged by what models see; what is felt need not be edited along. Any morning may bring a full jar, a decoy, 0 to 4 gifts,
+        and any press may open the lid. A full jar holds 3, or the 1 or 2 that its morning felt: a script stocked it. Tolerance,
+        all that outlasts a night, is unknown after an episode left out, or an impossible one, until a cookie's reward tells.
+        """
+        if histories.spec != self.spec:
+            raise ValueError(f"histories of {histories.spec}; {self} says what is possible in {self.spec}. Ask their own world.")
+        tasks, could = histories.task_values[histories.task], np.ones((*histories.length.shape, self.horizon + 1), np.bool_)
+        told = [histories.arrays[name] for name in ("obs", "final_obs", "action", "reward", "terminated", "truncated")]
+        rules = self.size, self.latch, self.tolerance_visible
+        in_parallel(_replay, len(could), *told, self.places(tasks), histories.episode, rules, could)
+        return could
 
     def places(self, tasks: Tasks) -> np.ndarray:
         """(n, 3) the numbers of the cells of home, jar and garden."""
@@ -268,3 +283,37 @@ def _step_all(body, place, rho, rules, action, keys, step, obs, reward, over):
     for n in range(len(body)):
         reward[n], over[n] = advance(body[n], place[n], rho[n], rules, action[n], keys[n], step[n])
         observe(body[n], place[n], rules[0], obs[n])
+
+
+@njit(cache=True, nogil=True)
+def _replay(begin, end, obs, final_obs, action, reward, terminated, truncated, places, number, rules, could):
+    """Live what is told, chance being as told, and compare what is shown and paid."""
+    horizon, key, t0 = action.shape[2], np.uint64(0), np.uint64(0)
+    body, shown, card = np.zeros(FED + 1, np.int16), np.zeros(CLOSED + 1, np.int16), np.zeros((1, 3), np.int16)
+    for n in range(begin, end):
+        place, known = places[n], True  # whether tolerance is; else body[TOLERANT] is the least it can be
+        for e in range(len(number)):
+            token, known = obs[n, e, 0], known and number[e] == (number[e - 1] + 1 if e else 0)
+            if e == 0 or not known:
+                body[TOLERANT], body[TREATS] = 0, 1
+            full = token[COOKIES] if 0 < token[COOKIES] < STOCKED else STOCKED
+            card[0, 0], card[0, 1], body[DAY] = full if token[STOCK] == 2 else 0, min(token[GIFT], STOCKED + 1), -1
+            wake(body, place[0], 0.0, card, key, t0)
+            body[DECOYED] = token[DECOY] == 2
+            observe(body, place, rules[0], shown)
+            could[n, e, 0] = fits = (token[:SEEN] == shown[:SEEN]).all()
+            for t in range(horizon):
+                a, paid, at_jar = action[n, e, t], reward[n, e, t], body[AT] == place[1]
+                pressed, ends = a == OPEN and at_jar and body[SHUT], terminated[n, e, t] or truncated[n, e, t]
+                if a == EAT and at_jar and paid > 0 and not known:
+                    body[TOLERANT], known = max(body[TOLERANT], min(int(4 - 8 * paid), SET_IN_WAYS)), True
+                due, over = advance(body, place, 0.0, rules, a, key, t0)
+                token = final_obs[n, e] if ends or t == horizon - 1 else obs[n, e, t + 1]
+                body[SHUT] = token[LID] == 2 if pressed else body[SHUT]
+                observe(body, place, rules[0], shown)
+                fits &= a <= OPEN and paid == due and (token[:SEEN] == shown[:SEEN]).all()
+                fits &= terminated[n, e, t] == over and truncated[n, e, t] == (not over and t == horizon - 1)
+                could[n, e, t + 1] = fits
+                if ends:
+                    break
+            known &= fits

@@ -34,6 +34,7 @@ _WHERE = {
     "setup_notebook": "notebook",
 }
 _MODULES = (
+    "anatomy",
     "artefacts",
     "cookies",
     "display",

@@ -30,6 +30,16 @@ def with_picture(bundle, png: bytes, text: str) -> dict:
     return {**data, "image/png": base64.b64encode(png).decode(), "text/plain": text}
 
 
+class Picture:
+    """A still picture, and a line that says what it shows."""
+
+    def __init__(self, png: bytes, text: str):
+        self.png, self.text = png, text
+
+    def _repr_mimebundle_(self, **kwargs):
+        return with_picture({}, self.png, self.text)
+
+
 def packed(array: np.ndarray, dtype: str) -> dict:
     """An array as the front end takes it: little-endian bytes with dtype and shape."""
     array = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
@@ -160,7 +170,13 @@ def marks(lifetime) -> list[dict]:
     elif kind == "round":
         found = {"platform": in_cells(columns["goal"][0])} if "goal" in columns else {}
     else:
-        found = {name: columns[name][0] for name in PLACES if name in columns and columns[name].shape[1:] == (2,)}
+        return sites(lifetime.task_values)
+    return [_mark(name, *place) for name, place in found.items()]
+
+
+def sites(tasks) -> list[dict]:
+    """Marks of the places (x, y) that the first of these tasks names."""
+    found = {name: tasks[name][0] for name in PLACES if name in tasks.columns and tasks[name].shape[1:] == (2,)}
     return [_mark(name, *place) for name, place in found.items()]
 
 

@@ -16,7 +16,7 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
-    "envs", "creature", "foresight", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders",
+    "envs", "creature", "foresight", "anatomy", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders",
     "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "endpoints", "display",
     "notebook", "views", "testing",
 ]  # fmt: skip

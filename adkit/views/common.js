@@ -217,15 +217,16 @@ const adkit = (() => {
     return () => model.off(`change:${name}`, update);
   }
 
-  function slider(model, name, last) {
-    const node = make("input", { type: "range", min: 0, max: last, step: 1, "aria-label": name, className: `ad-${name}` });
+  /** A slider from 0 to the last value of a trait; `text` says what its value means. */
+  function slider(model, name, last, { label = name, step = 1, text = String } = {}) {
+    const node = make("input", { type: "range", min: 0, max: last, step, "aria-label": label, className: `ad-${name}` });
     const value = make("output", {});
     const show = (v) => {
       node.value = v;
-      value.textContent = v;
+      value.textContent = text(v);
     };
     const end = tie(model, node, name, { read: () => Number(node.value), show });
-    return [make("label", {}, `${name} `, node, value), end, node];
+    return [make("label", {}, `${label} `, node, value), end, node];
   }
 
   function select(model, name, choices) {

@@ -55,9 +55,13 @@ class Figure(go.Figure):
             ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
             if axis.type == "log":
                 ax.set_xscale("log")
+            if axis.ticktext:
+                ax.set_xticks(axis.tickvals, axis.ticktext)
         first = next(iter(axes.values()))
         first.set_ylabel(layout.yaxis.title.text or "")
         first.yaxis.set_visible(layout.yaxis.visible is not False)
+        if layout.yaxis.ticktext:
+            first.set_yticks(layout.yaxis.tickvals, layout.yaxis.ticktext)
         if layout.title.text:
             canvas.suptitle(layout.title.text, fontsize=11)
         handles, labels = first.get_legend_handles_labels()
@@ -71,7 +75,10 @@ def _draw(ax, trace, canvas) -> None:
         x, y = (np.arange(n) if v is None else v for n, v in zip(np.shape(trace.z)[::-1], (trace.x, trace.y), strict=True))
         image = ax.pcolormesh(x, y, trace.z, cmap="viridis", vmin=trace.zmin, vmax=trace.zmax)
         ax.set_ylim(len(y) - 0.5, -0.5)
-        ax.set_aspect("equal")
+        ax.set_aspect("equal" if trace.texttemplate is None else "auto")
+        for (row, column), value in np.ndenumerate(np.asarray(trace.z) if trace.texttemplate else np.zeros((0, 0))):
+            dark = value < (trace.zmin + trace.zmax) / 2
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
         if trace.showscale is not False:
             canvas.colorbar(image, ax=ax, shrink=0.8)
     elif trace.fill == "toself":
@@ -198,6 +205,46 @@ def _standard_error(returns: np.ndarray) -> np.ndarray:
     """(E,) of the mean over tasks, whose lifetimes share a task; over lifetimes when there is one task."""
     groups = returns.mean(1) if len(returns) > 1 else returns[0]
     return groups.std(0, ddof=1) / np.sqrt(len(groups)) if len(groups) > 1 else np.zeros(returns.shape[2])
+
+
+def heat_map(table: pd.DataFrame, top: float | None = None, title: str = "") -> Figure:
+    """A table of numbers from 0 to `top` (its largest, if not given) as a picture: rows downwards, columns across, each number
+    written in its colour. Axes are called what the table calls its columns and its index."""
+    numbers = table.to_numpy(float)
+    if not numbers.size or not np.isfinite(numbers).all() or numbers.min() < 0:
+        raise ValueError(
+            f"a table of {table.shape} with {np.isnan(numbers).sum()} gaps; give numbers of at least 0, and at least one."
+        )
+    figure = Figure()
+    figure.add_heatmap(z=numbers, zmin=0, zmax=top or numbers.max() or 1, colorscale="Viridis", texttemplate="%{z:.2f}", name=title)
+    ticks = lambda labels: {"tickvals": np.arange(len(labels)), "ticktext": [str(label) for label in labels], "title": labels.name}
+    rows, columns = numbers.shape
+    size = {"width": max(420, 170 + 52 * columns), "height": max(220, 110 + 34 * rows)}
+    figure.update_layout(title=title, template="simple_white", margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}, **size)
+    figure.update_xaxes(**ticks(table.columns))
+    figure.update_yaxes(autorange="reversed", **ticks(table.index))
+    return figure
+
+
+def drift(strengths: Mapping[str, np.ndarray], title: str = "", lives: int = 6) -> Figure:
+    """How strengths (N, days) of lives changed, one panel each: the first `lives` of them, thin, and the mean of all, thick."""
+    from plotly.subplots import make_subplots
+
+    wrong = {name: np.shape(values) for name, values in strengths.items() if np.ndim(values) != 2 or 0 in np.shape(values)}
+    if wrong or not strengths:
+        raise ValueError(f"strengths {wrong}; give (lives, days) under a name: {{'D1': lives.w_cookie.reshape(...)[:, :, 0]}}.")
+    figure = Figure(make_subplots(1, len(strengths), shared_yaxes=True, subplot_titles=list(strengths)))
+    for i, (name, values) in enumerate(strengths.items()):
+        axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}", "mode": "lines"}
+        day = np.arange(1, values.shape[1] + 1)
+        for life in values[:lives]:
+            figure.add_scatter(x=day, y=life, name=name, showlegend=False, line={"color": COLOURS[5], "width": 0.8}, **axis)
+        figure.add_scatter(x=day, y=values.mean(0), name=f"{name}, mean", line={"color": COLOURS[0], "width": 2.5}, **axis)
+    figure.update_xaxes(title="day")
+    figure.update_yaxes(title="strength of the cookie shard", col=1, rangemode="tozero")
+    size = {"width": 60 + 165 * len(strengths), "height": 300, "margin": {"l": 60, "r": 20, "t": 60, "b": 40}}
+    figure.update_layout(title=title, template="simple_white", showlegend=False, **size)
+    return figure
 
 
 def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:

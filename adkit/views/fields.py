@@ -18,6 +18,8 @@ from adkit.protocols import Tasks
 
 REACH = 0.46  # cells: an arrow of full length
 LOUD = 4.0  # logits: a bid whose arrow has full length
+MOVES = np.array([(0, -1), (0, 1), (1, 0), (-1, 0)])
+ROUND = np.exp(2j * np.pi * np.arange(40) / 40).view(float).reshape(-1, 2)  # a circle of radius 1
 STEP = 0.1  # of the strength slider, and of the table of what planners do
 COLOURS = {"cookie": display.CURSOR, "food": display.GOOD, "policy": display.ATTENTION}
 TITLES = {"cookie": "the cookie shard bids", "food": "the food shard bids", "policy": "what it does"}
@@ -47,29 +49,24 @@ def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks, title: str = "")
 
 def _draw(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = False) -> None:
     """One room and its arrows; with `waits`, a grey disc for what is left of a policy: all that leads nowhere."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
     size = math.isqrt(len(values))
     display.draw_room(ax, np.zeros((size, size)), np.zeros((0, 2)), display.sites(task))
     xy = np.argwhere(np.ones((size, size)))
-    length = REACH * values[:, :4].clip(0, 1)  # (cells, moves)
-    cell, move = np.nonzero(length > 0.02)
-    dx, dy = np.array([[0, 0, 1, -1], [-1, 1, 0, 0]])[:, move] * length[cell, move]
-    how = {
-        "angles": "xy",
-        "scale_units": "xy",
-        "scale": 1,
-        "width": 0.012,
-        "headwidth": 4,
-        "headlength": 4,
-        "headaxislength": 3.5,
-        "minlength": 0.1,
-    }
-    ax.quiver(*xy[cell].T, dx, dy, color=colour, zorder=3, **how)
     eats, rest = _discs(values, task)
-    for radii, paint in ((eats, colour), (rest * waits, "#9aa0a6")):
-        for (x, y), radius in zip(xy[radii > 0.02], radii[radii > 0.02], strict=True):
-            ax.fill(
-                *np.array([[x + radius * math.cos(a), y + radius * math.sin(a)] for a in np.linspace(0, 6.28, 40)]).T, color=paint
-            )
+    lines, shapes, paints = [], [], []
+    for radii, paint in ((rest * waits, "#9aa0a6"), (eats, colour)):
+        discs = [centre + radius * ROUND for centre, radius in zip(xy, radii, strict=True) if radius > 0.02]
+        shapes, paints = shapes + discs, paints + [paint] * len(discs)
+    length = REACH * values[:, :4].clip(0, 1)  # (cells, moves)
+    for cell, move in np.argwhere(length > 0.02):
+        along, across = MOVES[move], 0.7 * MOVES[move][::-1]
+        tip, barb = xy[cell] + length[cell, move] * along, min(0.1, 0.6 * length[cell, move])
+        lines.append([xy[cell], tip - barb * along])
+        shapes.append([tip, tip - barb * (along + across), tip - barb * (along - across)])
+    ax.add_collection(PolyCollection(shapes, facecolors=paints + [colour] * len(lines), linewidths=0, zorder=2.5))
+    ax.add_collection(LineCollection(lines, colors=colour, linewidths=1.5, capstyle="butt", zorder=3))
 
 
 def _discs(values: np.ndarray, task: Tasks) -> tuple[np.ndarray, np.ndarray]:

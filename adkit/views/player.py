@@ -58,7 +58,7 @@ class Player(anywidget.AnyWidget):
         """The rooms at the clock's episode and step, as a picture."""
         from matplotlib.figure import Figure
 
-        canvas = Figure(figsize=(2.9 * len(self.lifetimes) + 0.2, 3.2), dpi=100, layout="constrained")
+        canvas = Figure(figsize=(2.9 * len(self.lifetimes) + 0.2, 3.4), dpi=100, layout="constrained")
         for ax, (name, life) in zip(canvas.subplots(1, len(self.lifetimes), squeeze=False)[0], self.lifetimes.items(), strict=True):
             if not life.n_episodes:
                 ax.axis("off")

@@ -120,9 +120,10 @@ class CookieWorld:
         if histories.spec != self.spec:
             raise ValueError(f"histories of {histories.spec}; {self} says what is possible in {self.spec}. Ask their own world.")
         tasks, could = histories.task_values[histories.task], np.ones((*histories.length.shape, self.horizon + 1), np.bool_)
-        told = [histories.arrays[name] for name in ("obs", "final_obs", "action", "reward", "terminated", "truncated")]
+        names = "obs", "final_obs", "action", "reward", "terminated", "truncated"
+        told = map(np.ascontiguousarray, (*(histories.arrays[name] for name in names), self.places(tasks), histories.episode))
         rules = self.size, self.latch, self.tolerance_visible
-        in_parallel(_replay, len(could), *told, self.places(tasks), histories.episode, rules, could)
+        in_parallel(_replay, len(could), *told, rules, could)  # contiguous: whatever was sliced, it is compiled once
         return could
 
     def places(self, tasks: Tasks) -> np.ndarray:

@@ -58,7 +58,7 @@ class Player(anywidget.AnyWidget):
         """The rooms at the clock's episode and step, as a picture."""
         from matplotlib.figure import Figure
 
-        canvas = Figure(figsize=(2.9 * len(self.lifetimes) + 0.2, 3.4), dpi=100, layout="constrained")
+        canvas = Figure(figsize=(2.9 * len(self.lifetimes) + 0.2, 3.5), dpi=100, layout="constrained")
         for ax, (name, life) in zip(canvas.subplots(1, len(self.lifetimes), squeeze=False)[0], self.lifetimes.items(), strict=True):
             if not life.n_episodes:
                 ax.axis("off")
@@ -73,6 +73,7 @@ class Player(anywidget.AnyWidget):
             kind, marks = display.map_kind(life), [mark for mark in hidden if display.there(mark, e, t)]
             shade = visits if kind == "arms" else visits**0.5
             display.draw_room(ax, shade, cells[e, : t + 1], marks, kind, headings[e, t] if len(headings) else None)
+            ax.set_anchor("S")  # what is left over is above, where the names are
             ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
         return display.as_png(canvas)
 

@@ -108,7 +108,10 @@ def of_type(histories: Histories, types: str) -> np.ndarray:
 
 
 def sites(histories: Histories) -> dict[str, np.ndarray]:
-    """By name, (N, E, H) bool: the decisions at which hypotheses are judged. No morning counts as a sight of a cookie."""
+    """By name, (N, E, H) bool: the decisions at which hypotheses are judged.
+
+    No morning counts as a sight of a cookie, nor one from which the jar is in view, in 12% of layouts, as a decision at home.
+    """
     obs = histories.arrays["obs"]
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
     seen = lambda column: (obs[..., column] > 0) & real
@@ -120,7 +123,7 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
     visible, stocked = seen(VISIBLE) & ~morning, (obs[:, :, :1, STOCK] == 2)
     first = visible & (visible.cumsum(2) == 1)
     found = {
-        "home late": morning & known & (day >= LATE),
+        "home late": morning & ~seen(JAR) & known & (day >= LATE),
         "cookie visible": visible & (day >= LATE),
         "first visible": first & (day >= SETTLED),
         "empty home": morning & ~stocked & (day >= SETTLED),
@@ -168,7 +171,8 @@ def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
 
 def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = lambda mean: mean[..., 0]) -> Interval:
     """Bootstrap over seeds, orbits and lives, named in the frame, of a function of the columns' means; of the first one's mean."""
-    return hierarchical(frame[columns].to_numpy(float), [frame["seed"], frame["orbit"]], statistic)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave out all that a ratio is of
+        return hierarchical(frame[columns].to_numpy(float), [frame["seed"], frame["orbit"]], statistic)
 
 
 # ---- against which edits ----
@@ -205,7 +209,7 @@ def edit(kind: str, histories: Histories, day: int) -> Edit:
     if kind not in EDITS or not 0 < day < histories.n_episodes:
         raise ValueError(f"edit {kind!r} on day {day}; there are {', '.join(EDITS)}, on days 1 to {histories.n_episodes - 1}.")
     before = histories.episodes[: day + 1]
-    arrays = {name: values.copy() if name in ("obs", "action", "reward", "terminated", "truncated") else values
+    arrays = {name: values.copy() if name in ("obs", "final_obs", "action", "reward", "terminated", "truncated") else values
               for name, values in before.arrays.items()}  # fmt: skip
     seen = sites(before)["all"][:, day] & (before.arrays["obs"][:, day, :, VISIBLE] > 0)
     seen[:, 0] = False  # in the morning one may also hide them
@@ -251,11 +255,13 @@ def _delay(arrays, day, at):
 
 
 def _lapse(arrays, day, at):
-    past = {name: values[:, :day] for name, values in arrays.items() if values.ndim > 2}
-    ate = (past["action"] == EAT) & (past["reward"] > 0) & (past["reward"] < MEAL)
-    past["action"][ate], past["reward"][ate] = STAY, 0
-    still = (past["obs"][..., JAR] > 0) & (past["obs"][..., LID] == 1) & (past["obs"][:, :, :1, STOCK] == 2)
-    past["obs"][..., VISIBLE][still] = 1
+    obs, final, action, reward = (arrays[name][:, :day] for name in ("obs", "final_obs", "action", "reward"))
+    ate = (action == EAT) & (reward > 0) & (reward < MEAL)
+    full = obs[:, :, :1, STOCK] == 2
+    for shown, stocked in ((obs, full), (final, full[..., 0])):  # nothing having been eaten, there is always one to see
+        shown[..., VISIBLE][(shown[..., JAR] > 0) & (shown[..., LID] == 1) & stocked] = 1
+    pressed = (action == EAT) & (obs[..., JAR] == obs[..., POSITION] + 1)  # an emptied jar too: now it would have given
+    action[pressed], reward[pressed] = STAY, 0
     return at, ate.sum((1, 2)) >= 3
 
 

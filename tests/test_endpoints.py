@@ -86,6 +86,8 @@ def test_an_edit_changes_what_it_says_and_no_later_day(lives):
         assert made.after.n_episodes == 13 and made.ok.any()
         past = [(made.before.arrays[n][:, :12] != made.after.arrays[n][:, :12]).any() for n in ("obs", "action", "reward")]
         assert any(past) == (kind == "lapse")
+        could = ad.probing.possible(cookies.world(), made.after)
+        assert could[made.ok, :12].all() and could[made.ok, 12][np.arange(17) <= made.moved[made.ok, None]].all(), kind
     full = cookies.edit("stock", lives, 12)
     assert ((full.sign > 0) == (full.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
     delayed = cookies.edit("delay", lives, 12)

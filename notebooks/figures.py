@@ -269,7 +269,7 @@ def every_run() -> list[Run]:
         runs.append(Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}"))
         for part in ("episode", "step", "closing token"):
             live_it = partial(without, "key to door", part, 30)
-            runs.append(Run("tokens", f"without {part}", seed, live_it, f"{changed('key to door', {})} 30"))
+            runs.append(Run("tokens", f"without {part}", seed, live_it, f"{changed('key to door', {})} 30 without {part}"))
         for experiment, (name, episodes, settings) in VARIANTS.items():
             for setting, changes in settings.items():
                 live_it = partial(variant, name, changes, episodes)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
-from measure import rate, say
+from measure import compare, rate, say
 
 import adkit as ad
 
 ENV = ad.envs.CookieWorld()
 TASKS = ENV.tasks()[np.random.default_rng(0).permutation(len(ENV.tasks()))]
 ASKED = 4000  # histories of 30 days a second, on two cores
+TOKENS = 18_000  # a second, of training on one core
 
 
 def lives(days: int, n: int, **config) -> float:
@@ -45,3 +47,31 @@ def test_belief():
     began = time.process_time()
     believer.follow(histories)
     say(f"belief: {(time.process_time() - began) * 4:.1f} CPU seconds for 400 histories of 60 days, 1,000 particles")
+
+
+def test_training(monkeypatch):
+    """Tokens per second of one core, 3 layers x 128, 60 days; beside all windows padded alike and attention in one piece."""
+    import torch
+
+    from adkit import model as transformer
+    from adkit.tokens import pack
+
+    distilling = sys.modules[ad.distill.__module__]
+    lives = ad.collect(ENV, TASKS[:400], ad.sources.Shards(labelled=False), episodes=60, seed=1)
+    per_life = (lives.length + 1).sum(1).mean()
+    torch.set_num_threads(1)
+
+    def train(steps: int = 4, batch: int = 16) -> float:
+        model = ad.CausalTransformer(ENV.spec, context=60 * 16, layers=3, heads=2, width=128)
+        return rate(lambda: len(ad.distill(model, lives, steps=steps, batch=batch, first=1.0, short=0.0)) * batch * per_life)
+
+    def padded() -> float:
+        with monkeypatch.context() as patched:
+            patched.setattr(distilling, "alike", lambda *whole: [pack(*whole)])
+            patched.setattr(transformer, "CHUNK", 10**6)
+            return train()
+
+    compare("creatures, tokens of 60 days", train, padded, asked=1.2, repetitions=3)
+    tokens = max(train(8) for _ in range(3))
+    say(f"training: {tokens:,.0f} tokens/s of one core")
+    assert tokens >= TOKENS, f"{tokens:,.0f} tokens/s, and {TOKENS:,} were asked."

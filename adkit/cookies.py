@@ -132,8 +132,8 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
     return {"all": real, "decision": found["home late"] | found["cookie visible"]} | found
 
 
-def directed(histories: Histories) -> np.ndarray:
-    """(N, E, H, 8) bool: actions that bring the jar nearer, or eat at it."""
+def directed(histories: Histories, place: str = "jar") -> np.ndarray:
+    """(N, E, H, 8) bool: actions that bring the jar, or another `place`, nearer, or eat at it."""
     obs, size = histories.arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
     cells = np.arange(size**2)
     to = np.array([[cookie_world.led(cell, action, size) for action in range(8)] for cell in cells])  # (cells, 8)
@@ -141,8 +141,8 @@ def directed(histories: Histories) -> np.ndarray:
     far = np.abs(xy[:, None] - xy).sum(-1)  # (cells, cells)
     closer = far[to] < far[:, None]  # (from, action, jar)
     closer[cells, EAT, cells] = True
-    jar = grid.number(histories.task_values["jar"], size)[histories.task]
-    return closer[obs[..., POSITION], :, jar[:, None, None]]
+    there = grid.number(histories.task_values[place], size)[histories.task]
+    return closer[obs[..., POSITION], :, there[:, None, None]]
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:

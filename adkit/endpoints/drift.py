@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PARTS = {"probe train": "train", "probe val": "val", "test": "test"}
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes
-PLANTED = 0.1  # of the activations' deviation: the length of a belief that is planted in them
+PLANTED = 0.2  # of the activations' deviation: the length of a belief that is planted in them
 
 
 def untrained(model: CausalTransformer) -> CausalTransformer:
@@ -192,7 +192,8 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
     drifts = lives[lives["regime"] == "D2"]
     of = lambda names, statistic: interval(drifts, names, lambda m: statistic(*np.moveaxis(m, -1, 0)))
     r2 = lambda name, spread="spread": of([f"missed: {name}", spread], lambda missed, all: 1 - missed / all)
-    over = lambda name: of([f"missed: {name}", "missed: probe", "spread"], lambda low, high, all: (low - high) / all)
+    gain = lambda low, high, all: (np.minimum(low, all) - high) / all  # who reads worse than the mean is told the mean
+    over = lambda name: of([f"missed: {name}", "missed: probe", "spread"], gain)
     phi = lambda name: of([f"missed: {who}" for who in ("B1", name, "B4")], lambda low, mid, high: (low - mid) / (low - high))
     withins = [f"within {part}: {who}" for who in ("probe", "B4") for part in ("product", "read", "label")]
     within = lambda product, read, label: product * np.abs(product) / (read * label)
@@ -203,7 +204,7 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "phi": phi("probe"),
         "over_logits": over("logits"),
         "over_rich_features": over("B3"),
-        "headroom": of(["missed: B1", "missed: B4", "spread"], lambda low, high, all: (low - high) / all),
+        "headroom": of(["missed: B1", "missed: B4", "spread"], gain),
         "planted_phi": phi("planted"),
         "unrelated_r2": r2("unrelated", "spread: unrelated"),
         "belief_r2": r2("belief", "spread: belief"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DRIFTS, STABLE = ("D2",), ("D0", "D5")
 CONCEPTS = "w", "rho", "decoys", "garden from jar", "jar from home"  # and those that may stand beside it
 TOKENS, KERNEL = 15_000, 300  # to fit probes of what erasing leaves, and the features of one that is not linear
-PARTNERS = 4  # the seed of other creatures in the same worlds
+PARTNERS = 4, 5, 6  # seeds of other creatures in the same worlds
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,34 +196,31 @@ def _left(choice: Choice, x: np.ndarray, w: np.ndarray, by_life: Callable, seed:
 
 
 def _swapped(model: CausalTransformer, histories: Histories, choice: Choice) -> dict[str, np.ndarray]:
-    """What a partner's stream, and its coordinate of w alone, do to log odds at the same place and time; 0 for lives of no drift.
+    """What partners' streams, and their coordinates of w alone, do to log odds at the same place and time; 0 for lives of no drift.
 
     Each token counts in the direction from the weaker to the stronger w: "pair w" is how much that is.
     """
     drifting = np.flatnonzero(histories.arrays["regime"] == 2)
-    base = histories[drifting]
+    base, eraser, tap = histories[drifting], choice.erasers["w"], choice.tap
+    stream, columns = record(model, base, tap), dict.fromkeys(("n", "w", "base", "donor", "full", "coordinate"), 0.0)
     tasks, source = base.task_values[base.task], replace(population(labelled=True), regimes={"D2": 1})
-    donor = collect(world(), tasks, source, episodes=base.n_episodes, seed=PARTNERS)
-    here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
-    here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
-    gap, life, at, odds = (relative(donor) - relative(base))[here], np.nonzero(here)[0], _tokens(here), _odds(base, here)
-    by_life = lambda values: np.bincount(life, np.sign(gap) * values, minlength=len(base))
-    told = lambda logits: by_life(odds(logits))
-    patched = patch(model, base, donor, choice.tap, told, positions={"here": at})
-    stream, eraser = record(model, base, choice.tap), choice.erasers["w"]
-    moved = (record(model, donor, choice.tap).array - stream.array) @ eraser.readers.T.astype(np.float32)
-    moved = np.where(at[..., None], moved, 0).astype(np.float32)
-    change = {choice.tap: lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)}
-    swapped = told(record(model, base, "logits", changes=change, resume=stream).array)
-    columns = {"n": by_life(np.sign(gap)), "w": by_life(gap), "base": patched.base, "donor": patched.donor}
-    columns |= {"full": patched.full[0, 0], "coordinate": swapped}
-    return {f"pair {name}": _spread_out(values, drifting, len(histories)) for name, values in columns.items()}
-
-
-def _spread_out(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    out = np.zeros(n)
-    out[rows] = values
-    return out
+    for seed in PARTNERS:
+        donor = collect(world(), tasks, source, episodes=base.n_episodes, seed=seed)
+        here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
+        here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
+        gap, life, at, odds = (relative(donor) - relative(base))[here], np.nonzero(here)[0], _tokens(here), _odds(base, here)
+        told = lambda logits, *, life=life, gap=gap, odds=odds: np.bincount(life, np.sign(gap) * odds(logits), len(base))
+        patched = patch(model, base, donor, tap, told, positions={"here": at})
+        moved = (record(model, donor, tap).array - stream.array) @ eraser.readers.T.astype(np.float32)
+        moved = np.where(at[..., None], moved, 0).astype(np.float32)
+        change = {tap: lambda x, cut, moved=moved: x + cut(moved) @ x.new_tensor(eraser.directions.T)}
+        alone = told(record(model, base, "logits", changes=change, resume=stream).array)
+        sums = np.bincount(life, minlength=len(base)), np.bincount(life, np.abs(gap), len(base))
+        sums = *sums, patched.base, patched.donor, patched.full[0, 0], alone
+        columns = {name: total + more for (name, total), more in zip(columns.items(), sums, strict=True)}
+    placed = np.zeros((len(columns), len(histories)))
+    placed[:, drifting] = list(columns.values())
+    return {f"pair {name}": values for name, values in zip(columns, placed, strict=True)}
 
 
 # ---- from frames of all seeds ----

@@ -155,6 +155,20 @@ def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
     assert not later.moved.any(), "the future moved the past"
 
 
+def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activations(world):
+    """In FrozenLake most episodes end early, at different steps: the same step is another place in the packed window."""
+    model, lives = world
+    base, donor = lives[:3].episodes[:4], lives[3:].episodes[:4]
+    read = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
+    read &= np.random.default_rng(0).random(read.shape) < 0.5
+    told = lambda logits: np.where(read, logits[..., 0] - logits.mean(-1), 0).sum((1, 2))
+    patched = patch(model, base, donor, "*resid", told, positions={"here": read}, batch=4)
+    np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
+    assert np.abs(patched.donor - patched.base).min() > 1e-3
+    heads = patch(model, base, donor, "blocks.1.attn.z", told, positions={"here": read}, batch=4)
+    assert np.abs(heads.moved).min() > 1e-4
+
+
 def test_a_subspace_is_patched_alone_and_checked_against_the_whole(model, pair):
     base, donor = pair
     read = np.zeros((6, 4, 9), bool)

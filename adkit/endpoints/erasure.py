@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DRIFTS, STABLE = ("D2",), ("D0", "D5")
 CONCEPTS = "w", "rho", "decoys", "garden from jar", "jar from home"  # and those that may stand beside it
 TOKENS, KERNEL = 15_000, 300  # to fit probes of what erasing leaves, and the features of one that is not linear
+CONTROL_DRAWS = 10  # random erasures beside the control concept, of which the mean is used
 PARTNERS = 4, 5, 6  # seeds of other creatures in the same worlds
 
 
@@ -141,7 +142,7 @@ def per_life(
     for name, of, change, count in (
         ("erased", "w", _erased, random),
         ("frozen", "w", frozen, random),
-        ("control", "control", _erased, 10),
+        ("control", "control", _erased, CONTROL_DRAWS),
     ):
         found[name] = run({tap: change(erasers[of], at)})
         draws[name] = np.stack([run({tap: change(other, at)}) for other in erasers[of].random(count, seed)])

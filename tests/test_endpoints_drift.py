@@ -292,6 +292,21 @@ def test_steering_moves_what_the_head_reads_and_nothing_else(creature, monkeypat
     assert unread["p"] > 0.2 and unread["over_random_norm"].estimate < 0.01
 
 
+def test_steering_is_done_where_it_is_told(lives):
+    """With layers that look back, what is added elsewhere would show."""
+    model = scrambled(ad.CausalTransformer(lives["test"].spec, context=16 * DAYS, layers=2, heads=2, width=WIDTH))
+    some, vector = lives["test"][:4], np.eye(WIDTH)[2]
+    here = cookies.sites(some)["home late"]
+    here &= np.arange(DAYS)[:, None] == 20
+    stream = record(model, some, "blocks.0.resid")
+    size = 2 * 0.1 * np.linalg.norm(stream.array[:, :, :-1][here], axis=-1).mean()
+    moved = stream.array.copy()
+    moved[:, :, :-1][here] += (size * vector).astype(np.float32)
+    by_hand = record(model, some, "logits", changes={"blocks.0.resid": lambda x, cut: cut(moved)}).array[:, :, :-1][here]
+    p = steering._foretold(model, some, stream, here)(7 * vector, 2.0)
+    np.testing.assert_allclose(p, torch.as_tensor(by_hand).softmax(-1).numpy(), atol=1e-5)
+
+
 def test_random_vectors_are_scaled_until_they_do_equal_harm():
     harm = lambda vector, factor: 0.02 * (np.linalg.norm(vector) * factor) ** 1.8
     for vector in (np.ones(4), 0.1 * np.ones(4)):

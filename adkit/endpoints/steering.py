@@ -96,12 +96,9 @@ def per_life(
         columns |= {f"hide, {which}: {dose:g}": mornings(of[which], dose) for dose in ENDS}
 
     swing = lambda vector, factor=1.0: jar(vector, factor * ENDS[1]) - jar(vector, factor * ENDS[0])
-    drawn, harm = (
-        np.random.default_rng(seed).normal(size=(random, len(of["w"]))),
-        _harm(model, test[:: -(-len(test) // KL_LIVES)], tap),
-    )
-    done = harm(of["w"], 1.0)
-    factors = [1.0]
+    drawn = np.random.default_rng(seed).normal(size=(random, len(of["w"])))
+    harm = _harm(model, test[:: -(-len(test) // KL_LIVES)], tap)
+    done, factors = harm(of["w"], 1.0), [1.0]
     for vector in drawn:  # begin where the last one ended: they are much alike
         factors.append(_equally(harm, vector, done, factors[-1]))
     swings = {"random norm": [swing(vector) for vector in drawn], "shuffled": [swing(vector) for vector in of["shuffled"]]}
@@ -218,8 +215,9 @@ def _ed50(mean: np.ndarray) -> float:
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
     """What H6 names, of frames of all seeds; `null` is `over_random_kl` of the random vectors."""
-    test = lives[lives["part"] == "test"].dropna(subset=_columns("jar", DOSES))
+    test = lives[lives["part"] == "test"]
     planners, primitive = test[test["type"].isin(PLANNERS)], test[test["type"] == "P"]
+    test = test.dropna(subset=_columns("jar", DOSES))  # who always hides them never sees a cookie
     moved = test.assign(swing=test["jar: 4"] - test["jar: -4"])
     null = {kind: draws[draws["kind"] == kind].pivot(index="seed", columns="draw", values="value").abs().to_numpy()
             for kind in ("random norm", "random kl", "shuffled")}  # fmt: skip

@@ -151,19 +151,12 @@ def log_odds(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
-def relative(histories: Histories) -> np.ndarray:
-    """(N, E, H) log(w_cookie / w_food), the label of drift: what is strong is strong beside something."""
-    return np.log(np.maximum(histories.arrays["w_cookie"], 1e-3) / histories.arrays["w_food"][:, None, None])
-
-
 def eaten(histories: Histories) -> np.ndarray:
     """(N, E, H) cookies eaten or given in all the life before each step's action."""
     a = histories.arrays
     ate = ((a["reward"] > 0) & (a["reward"] < MEAL)).astype(int)
-    ate[:, :, 0] += a["obs"][:, :, 0, GIFT]
-    total = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
-    total[:, :, 0] += a["obs"][:, :, 0, GIFT]  # what the morning gave is eaten before anything is done
-    return total
+    before = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
+    return before + a["obs"][:, :, 0, GIFT].astype(int).cumsum(1)[..., None]  # a gift is eaten before anything is done
 
 
 def exposure(histories: Histories) -> np.ndarray:

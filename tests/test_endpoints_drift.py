@@ -13,7 +13,7 @@ import adkit as ad
 from adkit import cookies
 from adkit.endpoints import drift, erasure, steering
 from adkit.probing import load_hypotheses, verdict
-from adkit.stats import exchange_p
+from adkit.stats import draws_of, exchange_p
 from adkit.taps import record
 
 DAYS, WIDTH = 24, 16
@@ -30,7 +30,7 @@ def lives():
         tasks = tasks[np.sort(rng.choice(len(tasks), n, replace=False))]
         found = ad.collect(cookies.world(), tasks, source, episodes=DAYS, seed=i)
         pi = found.arrays["pi"]
-        beliefs = {"belief_rel": cookies.relative(found) + 0.3 * rng.normal(size=(n, DAYS, 1)), "belief_pi": 0.9 * pi + 0.0125}
+        beliefs = {"belief_rel": cookies.balance(found) + 0.3 * rng.normal(size=(n, DAYS, 1)), "belief_pi": 0.9 * pi + 0.0125}
         beliefs |= {"prior_pi": np.full_like(pi, 0.125), "orbit": tasks["orbit"][found.task]}
         sets[part] = replace(found, arrays=found.arrays | beliefs)
     return sets
@@ -72,7 +72,7 @@ def test_planted_drift_is_found_and_a_cookie_counter_is_not_taken_for_it(lives, 
         return along(eaten / 5) + 15 * (day / 10)[..., None] * np.eye(WIDTH)[1]
 
     found = {}
-    for name, model in {"drift": lambda histories: along(cookies.relative(histories)), "counter": counter}.items():
+    for name, model in {"drift": lambda histories: along(cookies.balance(histories)), "counter": counter}.items():
         frame, draws = drift.per_life(model, lives, {"untrained": None, "drift free": None}, permutations=99)
         found[name] = drift.measured(seeds(frame), seeds(draws)) | {"p_holm": 0.01}
         controls = drift.measured_controls(seeds(frame), seeds(frame))
@@ -93,7 +93,7 @@ def test_planted_drift_is_found_and_a_cookie_counter_is_not_taken_for_it(lives, 
 def test_at_home_a_model_of_actions_alone_stands_beside(lives, streams):
     how = {"site": "empty home", "permutations": 19}
     frame, draws = drift.per_life(
-        lambda histories: along(cookies.relative(histories)),
+        lambda histories: along(cookies.balance(histories)),
         lives,
         {"untrained": None, "drift free": None, "action only": None},
         **how,
@@ -125,7 +125,7 @@ def sums_of_probes():
         row |= {f"within read: {who}": 9, f"within label: {who}": 16}
     frame = pd.DataFrame([row | {"regime": "D2", "orbit": i} for i in range(6)])
     sides = [{"regime": r, "orbit": 10 + i, "pairs": 20, "wins": 15, "wins: filter": 20} for i, r in enumerate(("D1", "D5") * 2)]
-    draws = cookies.draws_of(permutation=np.array([0.0, 0.1, 0.6]), selectivity=0.3)
+    draws = draws_of(permutation=np.array([0.0, 0.1, 0.6]), selectivity=0.3)
     return seeds(pd.concat([frame, pd.DataFrame(sides)]), 2), seeds(draws, 2)
 
 
@@ -231,8 +231,8 @@ def sums_of_losses():
     stable = nats | {"erased": 12, "erased at random": 12, "frozen": 10, "frozen at random": 10, "static": 10, "prior": 13}
     sides = ("D2", drifting), ("D2", drifting), ("D0", stable), ("D5", stable)
     rows = [life | {f"nats: {k}": v for k, v in of.items()} | {"regime": r, "orbit": i} for i, (r, of) in enumerate(sides)]
-    draws = cookies.draws_of(**{"erased at random": np.array([0.0, 0.1, 0.2]), "frozen at random": np.array([0.4, 0.1, 0.2])})
-    return seeds(pd.DataFrame(rows), 2), seeds(pd.concat([draws, cookies.draws_of(unembedding=0.5)]), 2)
+    draws = draws_of(**{"erased at random": np.array([0.0, 0.1, 0.2]), "frozen at random": np.array([0.4, 0.1, 0.2])})
+    return seeds(pd.DataFrame(rows), 2), seeds(pd.concat([draws, draws_of(unembedding=0.5)]), 2)
 
 
 def test_losses_slopes_and_shares_come_from_sums_alone():
@@ -256,7 +256,7 @@ class Known:
 
     def __call__(self, histories):
         visible = histories.arrays["obs"][..., 1].astype(float)
-        parts = cookies.relative(histories), cookies.eaten(histories) / 5, visible
+        parts = cookies.balance(histories), cookies.eaten(histories) / 5, visible
         return sum(15 * values[..., None] * np.eye(WIDTH)[i] for i, values in enumerate(parts))
 
 
@@ -326,7 +326,7 @@ def responses():
         rows.append(row | {"type": kind, "orbit": i, "part": "test"})
         rows.append({"jar: -4": 0.3, "jar: 4": 0.5, "type": kind, "orbit": 9 + i, "part": "probe val"})
     null = {"random norm": [0.01, -0.05, 0.02], "random kl": [0.1, -0.2, 0.05], "shuffled": [0.0, 0.0, 0.0]}
-    return seeds(pd.DataFrame(rows), 2), seeds(cookies.draws_of(**null, unembedding=0.5), 2)
+    return seeds(pd.DataFrame(rows), 2), seeds(draws_of(**null, unembedding=0.5), 2)
 
 
 def test_slopes_swings_and_half_effects_come_from_sums_alone():

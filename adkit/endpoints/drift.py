@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Generator, nn
 
-from adkit.cookies import directed, draws_of, eaten, exposure, interval, relative, sites, table
+from adkit.cookies import balance, directed, eaten, exposure, interval, sites, table
 from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, VISIBLE
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.probing import Probe, fit
-from adkit.stats import Interval
+from adkit.stats import Interval, draws_of
 from adkit.taps import Recording, gather
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def per_life(
     twins: Mapping[str, CausalTransformer],
     site: str = "first visible",
     *,
-    label: Callable[[Histories], np.ndarray] = relative,
+    label: Callable[[Histories], np.ndarray] = balance,
     permutations: int = 200,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

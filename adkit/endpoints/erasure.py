@@ -15,14 +15,14 @@ import torch
 
 from adkit.belief import ParticleFilter
 from adkit.collect import collect
-from adkit.cookies import LATE, directed, draws_of, interval, log_odds, population, relative, sites, table, world
+from adkit.cookies import LATE, balance, directed, interval, log_odds, population, sites, table, world
 from adkit.envs.cookie_world import JAR, POSITION, VISIBLE
 from adkit.histories import Histories
 from adkit.linear import Eraser, Ridges, leace
 from adkit.model import CausalTransformer
 from adkit.probing import fit, off_unembedding, patch
 from adkit.probing.probes import PENALTIES
-from adkit.stats import Interval, exchange_p
+from adkit.stats import Interval, draws_of, exchange_p
 from adkit.taps import Recording, gather, matching, record
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _concepts(histories: Histories) -> list[np.ndarray]:
     apart = lambda a, b: np.abs(tasks[a].astype(int) - tasks[b]).sum(1)[row, None, None]
     decoys = histories.arrays["decoy"].cumsum(1)[..., None]
     others = tasks["rho"][row, None, None], decoys, apart("jar", "garden"), apart("home", "jar")
-    return [relative(histories), *map(wide, others)]
+    return [balance(histories), *map(wide, others)]
 
 
 def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ def per_life(
     """
     histories = some(lives["test"], n)
     a, here = histories.arrays, sites(histories)["cookie visible"]
-    life, w = np.nonzero(here)[0], relative(histories)[here]
+    life, w = np.nonzero(here)[0], balance(histories)[here]
     by_life = lambda values: np.bincount(life, values, minlength=len(histories))
     cross = lambda p: by_life(-(a["pi"][here] * np.log(np.maximum(p, 1e-9))).sum(-1))
     stream, odds, tap = record(model, histories, choice.tap), _odds(histories, here), choice.tap
@@ -209,7 +209,7 @@ def _swapped(model: CausalTransformer, histories: Histories, choice: Choice) -> 
         donor = collect(world(), tasks, source, episodes=base.n_episodes, seed=seed)
         here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
         here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
-        gap, life, at, odds = (relative(donor) - relative(base))[here], np.nonzero(here)[0], _tokens(here), _odds(base, here)
+        gap, life, at, odds = (balance(donor) - balance(base))[here], np.nonzero(here)[0], _tokens(here), _odds(base, here)
         told = lambda logits, *, life=life, gap=gap, odds=odds: np.bincount(life, np.sign(gap) * odds(logits), len(base))
         patched = patch(model, base, donor, tap, told, positions={"here": at})
         moved = (record(model, donor, tap).array - stream.array) @ eraser.readers.T.astype(np.float32)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from adkit.cookies import LATE, directed, draws_of, edit, exposure, interval, relative, sites, table
+from adkit.cookies import LATE, balance, directed, edit, exposure, interval, sites, table
 from adkit.envs.cookie_world import EAT, GARDEN, HIDE, JAR
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.probing import difference_of_means, off_unembedding
 from adkit.sources.shards import TYPES
-from adkit.stats import Interval, exchange_p
+from adkit.stats import Interval, draws_of, exchange_p
 from adkit.taps import Recording, gather, record
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def vectors(model: CausalTransformer, histories: Histories, tap: str, shuffles: 
     """
     here = sites(histories)["cookie visible"]
     life, day, _ = np.nonzero(here)
-    x, cell, w = gather(model, histories, here, tap)[tap], exposure(histories)[here], relative(histories)
+    x, cell, w = gather(model, histories, here, tap)[tap], exposure(histories)[here], balance(histories)
     split = lambda label: difference_of_means(x, label > np.median(label), cell)
     rng, by_day = np.random.default_rng(seed), w[:, :, 0]
     dealt = (by_day[rng.permutation(len(histories))[life], day] for _ in range(shuffles))

@@ -104,6 +104,14 @@ def test_at_home_a_model_of_actions_alone_stands_beside(lives, streams):
     assert len(seeds(frame, 3).to_csv(float_format="%.6g")) < 300_000
 
 
+def test_another_label_can_be_asked_for(lives, streams):
+    found = {}
+    for name, model in {"shown": lambda histories: along(drift.tolerance(histories)), "not shown": None}.items():
+        frame, _ = drift.per_life(model, lives, {"untrained": None}, label=drift.tolerance, permutations=1)
+        found[name] = drift.measured_controls(seeds(frame), seeds(frame))["tolerance_visible_r2"]
+    assert found["shown"].low > 0.05 > found["not shown"].estimate
+
+
 def test_an_untrained_twin_looks_back_and_knows_nothing(lives):
     model = scrambled(ad.CausalTransformer(lives["test"].spec, context=16 * DAYS, layers=2, heads=2, width=WIDTH))
     twin = drift.untrained(model)
@@ -284,7 +292,11 @@ def test_steering_moves_what_the_head_reads_and_nothing_else(creature, monkeypat
         found[name] = steering.measured(seeds(frame), seeds(draws))
     test = frame[frame["part"] == "test"]
     assert test["hide: 0"].isna().eq(test["type"] == "R").all() and (frame["part"] == "probe val").sum() == 16
-    assert draws["kind"].value_counts()[["random norm", "random kl", "shuffled"]].tolist() == [3, 3, 3]
+    assert draws["kind"].value_counts()[["random norm", "random kl", "shuffled"]].tolist() == [
+        3,
+        3,
+        3,
+    ]  # as many shuffled as were given
     hides, unread = found["hide"], found["unread"]
     assert hides["home_hide_slope"].low > 0.005 and hides["primitive_hide_slope"].low > 0.005  # it is no planner
     assert hides["home_hide_slope"].estimate == pytest.approx(hides["action_vector_hide"].estimate / 8, rel=0.5)

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Generator, nn
 
 from adkit.cookies import balance, directed, eaten, exposure, interval, sites, table
-from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, VISIBLE
+from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, TOLERANCE, VISIBLE
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.probing import Probe, fit
@@ -38,6 +38,11 @@ def untrained(model: CausalTransformer) -> CausalTransformer:
         if not parameter.any():
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
     return twin.eval()
+
+
+def tolerance(histories: Histories) -> np.ndarray:
+    """(N, E, H) the label of gate G2, in lives and a model of the corpus "tolerance visible"."""
+    return histories.arrays["obs"][..., TOLERANCE].astype(float)
 
 
 def per_life(
@@ -70,7 +75,8 @@ def per_life(
     days["logits"] = streams.pop("logits")
     of = {name: values[mine] for name, values in days.items()}
     recording = lambda values: Recording(values, np.arange(mine.sum()), np.zeros(0, int))
-    plain = partial(fit, where=of["used"], groups=of["orbit"], holdout=part[mine], seed=seed, permutations=0)
+    alone = {"kinds": np.arange(mine.sum()), "permutations": 0}  # no controls but those asked for
+    plain = partial(fit, where=of["used"], groups=of["orbit"], holdout=part[mine], seed=seed, **alone)
     probe = plain(
         recording({tap: values[mine] for tap, values in streams.items()}), of["label"], permutations=permutations,
         stratum=of["type"], kinds=of["kind"], baselines={name: of[name] for name in ("B1", "B3", "B4", "logits")},
@@ -105,8 +111,8 @@ def _others(plain: Callable, x: np.ndarray, of: Mapping[str, np.ndarray], seed: 
 
 def _yoked(x: np.ndarray, days: Mapping[str, np.ndarray], part: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Whether those whom cookies changed are told from those who ate as many and were not, by a probe of all regimes."""
-    how = {"where": days["used"], "groups": days["orbit"], "holdout": part, "seed": seed, "permutations": 0}
-    read = fit(x, days["label"], **how).read(x.reshape(-1, x.shape[-1])).reshape(days["used"].shape)
+    how = {"where": days["used"], "groups": days["orbit"], "kinds": np.arange(len(part)), "holdout": part, "permutations": 0}
+    read = fit(x, days["label"], **how, seed=seed).read(x.reshape(-1, x.shape[-1])).reshape(days["used"].shape)
     test = {name: values[part == "test"] for name, values in days.items()}
     (pairs, wins), (_, of_filter) = _matched(read[part == "test"], test), _matched(test["B4"], test)
     return {"pairs": pairs, "wins": wins, "wins: filter": of_filter}

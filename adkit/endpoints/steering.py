@@ -70,7 +70,7 @@ def _cue(model: CausalTransformer, histories: Histories, tap: str) -> np.ndarray
 def per_life(
     model: CausalTransformer, lives: Mapping[str, Histories], tap: str, *, n: int = 80, random: int = 30, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`n` lives of test, and of probe val for what held-out layouts are compared with; and nulls.
+    """`n` lives of test, and of probe val for what held-out layouts are compared with; and nulls, half as many of shuffled vectors.
 
     "jar: dose" is the mean probability of going for the jar at cookie-visible tokens, with w added there; "garden: dose" that of
     going for the garden where it alone is in sight, with w added there; "hide: dose" p(HIDE) on late mornings of S, L and P, with w
@@ -80,7 +80,7 @@ def per_life(
     """
     import pandas as pd
 
-    of = vectors(model, lives["probe train"], tap, random, seed)
+    of = vectors(model, lives["probe train"], tap, -(-random // 2), seed)
     test, val = (histories[np.linspace(0, len(histories) - 1, min(n, len(histories))).astype(int)]
                  for histories in (lives["test"], lives["probe val"]))  # fmt: skip
     stream, columns = record(model, test, tap), {}

@@ -132,8 +132,8 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
     return {"all": real, "decision": found["home late"] | found["cookie visible"]} | found
 
 
-def directed(histories: Histories) -> np.ndarray:
-    """(N, E, H, 8) bool: actions that bring the jar nearer, or eat at it."""
+def directed(histories: Histories, place: str = "jar") -> np.ndarray:
+    """(N, E, H, 8) bool: actions that bring the jar, or another `place`, nearer, or eat at it."""
     obs, size = histories.arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
     cells = np.arange(size**2)
     to = np.array([[cookie_world.led(cell, action, size) for action in range(8)] for cell in cells])  # (cells, 8)
@@ -141,14 +141,28 @@ def directed(histories: Histories) -> np.ndarray:
     far = np.abs(xy[:, None] - xy).sum(-1)  # (cells, cells)
     closer = far[to] < far[:, None]  # (from, action, jar)
     closer[cells, EAT, cells] = True
-    jar = grid.number(histories.task_values["jar"], size)[histories.task]
-    return closer[obs[..., POSITION], :, jar[:, None, None]]
+    there = grid.number(histories.task_values[place], size)[histories.task]
+    return closer[obs[..., POSITION], :, there[:, None, None]]
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:
     """log p / (1 - p), p being kept 1e-4 from 0 and 1."""
     p = np.clip(p, 1e-4, 1 - 1e-4)
     return np.log(p / (1 - p))
+
+
+def eaten(histories: Histories) -> np.ndarray:
+    """(N, E, H) cookies eaten or given in all the life before each step's action."""
+    a = histories.arrays
+    ate = ((a["reward"] > 0) & (a["reward"] < MEAL)).astype(int)
+    before = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
+    return before + a["obs"][:, :, 0, GIFT].astype(int).cumsum(1)[..., None]  # a gift is eaten before anything is done
+
+
+def exposure(histories: Histories) -> np.ndarray:
+    """(N, E, H) the cell of day and cookies eaten so far within which lives are compared: ten days, and ever more cookies."""
+    day = np.arange(histories.n_episodes)[:, None] // 10
+    return day * 1000 + np.sqrt(eaten(histories)).round().astype(int)
 
 
 def cookies_ahead(histories: Histories, days: int = 5) -> np.ndarray:

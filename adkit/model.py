@@ -50,21 +50,29 @@ class CausalTransformer(nn.Module):
                 std = 0.0
             nn.init.normal_(parameter, std=std, generator=generator)
 
-    def forward(self, tokens: Tokens, cache: CacheRows | None = None, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: Tokens,
+        cache: CacheRows | None = None,
+        dtype: torch.dtype | None = None,
+        after: tuple[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Action logits (B, S, A) float32, one per token; with a cache, `tokens` are only the new ones.
 
-        `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it.
+        `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it. `after` is
+        (k, x): go on from the stream x (B, S, D) that has left k blocks; its tap sees it again.
         """
-        return self.heads(tokens, cache, dtype)[0]
+        return self.heads(tokens, cache, dtype, after)[0]
 
-    def heads(self, tokens: Tokens, cache: CacheRows | None = None, dtype: torch.dtype | None = None) -> tuple:
+    def heads(self, tokens: Tokens, cache=None, dtype: torch.dtype | None = None, after: tuple | None = None) -> tuple:
         """The logits, and what is foretold (B, S, outcomes) float32 or None."""
         position = torch.arange(tokens.action.shape[1], device=tokens.action.device)[None] if tokens.slot is None else tokens.slot
         position = position if cache is None else cache.begin[:, None] + position
-        x = self.embed(self.embed_tokens(tokens, position, dtype or torch.float32))  # (B, S, D)
+        done, x = (0, self.embed_tokens(tokens, position, dtype or torch.float32)) if after is None else after
+        x = self.blocks[done - 1].resid(x) if done else self.embed(x)  # (B, S, D)
         mask = self._mask(tokens, x.dtype) if cache is None else cache.mask(position)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, mask, None if cache is None else cache.layer(layer, position))
+        for layer in range(done, len(self.blocks)):
+            x = self.blocks[layer](x, mask, None if cache is None else cache.layer(layer, position))
         x = norm(x)
         foretold = None if self.outlook is None else self.foretold(self.outlook(x).float())
         return self.logits(self.head(x).float()), foretold

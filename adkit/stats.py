@@ -8,9 +8,12 @@ orbits in seeds - give one row per history and the nests it lies in to `hierarch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Interval(NamedTuple):
@@ -173,6 +176,31 @@ def speed_up(slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 100
 
     samples = [ratio(_resample(slow, rng), _resample(fast, rng)) for _ in range(draws)]
     return Interval(ratio(slow, fast), *map(float, np.quantile(samples, [0.025, 0.975])))
+
+
+def exchange_p(observed: np.ndarray, null: np.ndarray, most: int = 200_000) -> float:
+    """p-value of the mean of `observed` (S,), one per seed, each of which has draws `null` (S, R) that know of no effect.
+
+    Were there none, any of a seed's R + 1 values might have been the observed one: the share of all (R + 1)^S ways to take one
+    from each whose mean is as large, or of `most` of them.
+    """
+    observed, null = np.asarray(observed, float), np.asarray(null, float)
+    if observed.ndim != 1 or null.ndim != 2 or len(null) != len(observed) or not np.isfinite(null).all():
+        raise ValueError(f"observed {observed.shape}, null {null.shape} or not finite; give (seeds,) and finite (seeds, draws).")
+    rng, sums = np.random.default_rng(0), np.zeros(1)
+    for value, draws in zip(observed, null, strict=True):
+        sums = np.add.outer(sums, [value, *draws]).ravel()  # the first is the observed one
+        if len(sums) > most:
+            sums = np.concatenate([sums[:1], rng.choice(sums[1:], most - 1, replace=False)])
+    return float((sums >= sums[0]).mean())
+
+
+def draws_of(**kinds: np.ndarray | float) -> pd.DataFrame:
+    """One row per draw of a null, and per number of which there is one a model: kind, draw, value."""
+    import pandas as pd
+
+    rows = [pd.DataFrame({"kind": kind, "value": np.atleast_1d(values)}).rename_axis("draw") for kind, values in kinds.items()]
+    return pd.concat([row.reset_index() for row in rows], ignore_index=True)[["kind", "draw", "value"]]
 
 
 def equivalent(values: np.ndarray, margin: float, groups: np.ndarray | None = None) -> float:

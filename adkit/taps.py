@@ -5,6 +5,7 @@ A tap is a named `nn.Identity` in the model, such as "blocks.2.attn.pattern"; na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,12 +96,16 @@ def record(
     keep: int | None = None,
     batch: int = 16,
     changes: Mapping[str, Change] | None = None,
+    resume: Recording | None = None,
 ) -> Recording:
     """Run the model over histories as `InContext` would have, and keep the named activations.
 
     `keep` is how many episodes survive when the window is full, as in `InContext`; `batch` lifetimes run at once.
     `changes` edit as `edit` does, but know where they are: a function gets the activation (b, S, ...) and `cut`, which
     takes any array (N, E, H + 1, ...) to its part (b, S, ...) that stands at those tokens, as a tensor beside the activation.
+
+    `resume` is a recording of the same histories at one tap that `resumable` names: the model goes on from there, which is what
+    many changes at one place should do. Only that tap and what comes after it is seen.
     """
     model.check_spec(histories.spec)
     wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
@@ -118,6 +123,7 @@ def record(
         return values if here[2] is None else values[torch.arange(len(values))[:, None], here[2]]
 
     touched = {*wanted, *(name for pattern in changes or {} for name in matching(model, pattern))}
+    done, stream = (None, None) if resume is None else _resumed(model, histories, resume, touched)
     placed = {name: lambda activation, change=change: change(activation, cut) for name, change in (changes or {}).items()}
     with edit(model, placed), _seeing(model, wanted) as seen:
         for lifetimes in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
@@ -129,7 +135,7 @@ def record(
                 if not any(map(_is_pattern, touched)):
                     tokens, _ = pack(tokens, target)
                 here[:] = lifetimes, slice(start, mine[-1] + 1), tokens.slot
-                model(model.on_device(tokens))
+                model(model.on_device(tokens), **({} if resume is None else {"after": (done, cut(stream))}))
                 for name in wanted:
                     by_slot = _by_slot(_by_token(seen[name], name, window * per), tokens, target.shape[1])
                     rows[name].append(by_slot[:, -len(mine) * per :])
@@ -138,6 +144,42 @@ def record(
     shape = len(histories), histories.n_episodes, per
     values = {name: np.concatenate(part).reshape(*shape, *part[0].shape[2:]) for name, part in parts.items()}
     return Recording(values, histories.task, starts)
+
+
+def gather(model: nn.Module, histories: Histories, at: np.ndarray, *patterns: str, batch: int = 16) -> dict[str, np.ndarray]:
+    """Per tap, the activations (n, D) of the tokens that `at` (N, E, H) or (N, E, H + 1) bool names, in the order of np.nonzero.
+
+    As `record` has them, but the others are never kept: 400 lives of 60 days are 200 MB per tap, and decisions of interest few.
+    """
+    parts = []
+    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
+        seen = record(model, histories[rows], *patterns, batch=batch).values
+        parts.append({name: values[:, :, : at.shape[2]][at[rows]] for name, values in seen.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def resumable(model: nn.Module, histories: Histories) -> list[str]:
+    """The taps at which `record(resume=)` can go on: the stream between blocks, if one window holds the whole histories."""
+    one = histories.n_episodes <= model.window
+    return [name for name in names(model) if one and (name == "embed" or re.fullmatch(r"blocks\.\d+\.resid", name))]
+
+
+def head_start(model: nn.Module, histories: Histories, *patterns: str, batch: int = 16) -> Recording | None:
+    """What runs that differ at these taps alone can resume from; None where nothing can be."""
+    taps = {name for pattern in patterns for name in matching(model, pattern)}
+    first = next(name for name in names(model) if name in taps)
+    return record(model, histories, first, batch=batch) if first in resumable(model, histories) else None
+
+
+def _resumed(model: nn.Module, histories: Histories, resume: Recording, touched: set[str]) -> tuple[int, np.ndarray]:
+    """How many blocks are behind a recorded stream, and the stream."""
+    (tap, stream), places = next(iter(resume.values.items())), resumable(model, histories)
+    order = names(model)
+    if len(resume.values) != 1 or tap not in places:
+        raise ValueError(f"cannot resume from {', '.join(resume.values)}; record one of {', '.join(places) or 'none: E > window'}.")
+    if before := sorted(name for name in touched if order.index(name) < order.index(tap)):
+        raise ValueError(f"{', '.join(before)} come before {tap}, from which this run resumes; they are not computed again.")
+    return places.index(tap), stream
 
 
 @contextmanager

@@ -92,6 +92,40 @@ def test_a_change_everywhere_is_an_edit_and_one_here_leaves_the_past_alone(world
         ad.record(model, lives, "logits", changes={"embed": lambda x, cut: x + cut(np.zeros(2))})
 
 
+def test_a_run_that_resumes_is_the_whole_run(world):
+    """From every stream between blocks, with and without a change there; all in one window."""
+    model, lives = world
+    lives = lives.episodes[:4]
+    at = np.zeros((6, 4, 9), bool)
+    at[::2, 1, 1] = True
+    whole = ad.record(model, lives, "embed", "blocks.*.resid", "logits")
+    assert ad.taps.resumable(model, lives) == ["embed", "blocks.0.resid", LAST]
+    for tap in ad.taps.resumable(model, lives):
+        resume = ad.record(model, lives, tap, batch=4)
+        for change in ({}, {tap: lambda x, cut: torch.where(cut(at)[..., None], x.flip(-1), x)}):
+            again = ad.record(model, lives, LAST, "logits", changes=change, resume=resume)
+            slow = ad.record(model, lives, LAST, "logits", changes=change)
+            np.testing.assert_allclose(again["logits"], slow["logits"], atol=1e-6)
+            np.testing.assert_allclose(again[LAST], slow[LAST], atol=1e-6)
+            assert (np.abs(slow["logits"] - whole["logits"]).max() > 1e-3) == bool(change)
+    with pytest.raises(ValueError, match=r"embed come before blocks.1.resid, from which this run resumes"):
+        ad.record(model, lives, "embed", resume=resume)
+    with pytest.raises(ValueError, match="cannot resume from blocks.1.resid; record one of none"):
+        ad.record(model, world[1], resume=ad.record(model, world[1], LAST))
+    assert ad.taps.head_start(model, world[1], LAST) is None
+    assert ad.taps.head_start(model, lives, LAST, "blocks.0.mlp.result") is None
+    assert [*ad.taps.head_start(model, lives, LAST, "blocks.0.resid").values] == ["blocks.0.resid"]
+
+
+def test_what_is_gathered_is_what_was_recorded(world):
+    model, lives = world
+    at = np.random.default_rng(0).random((6, 9, 8)) < 0.3
+    whole = ad.record(model, lives, "*resid")
+    found = ad.taps.gather(model, lives, at, "*resid", batch=4)
+    for tap in whole.values:
+        np.testing.assert_allclose(found[tap], whole[tap][:, :, :-1][at], atol=1e-6)
+
+
 # ---- patching ----
 
 
@@ -119,6 +153,20 @@ def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
 
     later = patch(model, base, donor, "*resid", prefers(0, (slice(None), 1, 0)), positions={"later": read})
     assert not later.moved.any(), "the future moved the past"
+
+
+def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activations(world):
+    """In FrozenLake most episodes end early, at different steps: the same step is another place in the packed window."""
+    model, lives = world
+    base, donor = lives[:3].episodes[:4], lives[3:].episodes[:4]
+    read = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
+    read &= np.random.default_rng(0).random(read.shape) < 0.5
+    told = lambda logits: np.where(read, logits[..., 0] - logits.mean(-1), 0).sum((1, 2))
+    patched = patch(model, base, donor, "*resid", told, positions={"here": read}, batch=4)
+    np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
+    assert np.abs(patched.donor - patched.base).min() > 1e-3
+    heads = patch(model, base, donor, "blocks.1.attn.z", told, positions={"here": read}, batch=4)
+    assert np.abs(heads.moved).min() > 1e-4
 
 
 def test_a_subspace_is_patched_alone_and_checked_against_the_whole(model, pair):

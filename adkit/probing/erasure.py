@@ -11,7 +11,7 @@ import torch
 from adkit.histories import Histories
 from adkit.linear import Eraser, leace
 from adkit.sessions import Sessions
-from adkit.taps import Recording, record
+from adkit.taps import Recording, head_start, record
 
 
 def erase(stream: Recording | np.ndarray, labels, *, where: np.ndarray | None = None, groups=None, classes: bool = False) -> Eraser:
@@ -75,8 +75,9 @@ def erasure_effect(
             return lambda x, cut: eraser(x) if at is None else torch.where(cut(at)[..., None], eraser(x), x)
 
         changes = {tap: change(eraser) for tap, eraser in erasers.items()}
-        return outcome(record(model, histories, "logits", keep=keep, batch=batch, changes=changes).array)
+        return outcome(record(model, histories, "logits", keep=keep, batch=batch, changes=changes, resume=stream).array)
 
+    stream = head_start(model, histories, *erasers, batch=batch)
     draws = {tap: eraser.random(random, seed + i) for i, (tap, eraser) in enumerate(erasers.items())}
     at_random = [run({tap: drawn[i] for tap, drawn in draws.items()}) for i in range(random)]
     return ErasureEffect(run({}), run(erasers), np.stack(at_random))

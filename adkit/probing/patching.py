@@ -92,6 +92,7 @@ def patch(
         if np.shape(mask) != size or np.asarray(mask).dtype != bool or (mask & ~exists).any():
             raise ValueError(f"positions {name!r} of shape {np.shape(mask)}; give bool {size}, of tokens that both histories have.")
     taps = matching(model, tap)
+    slot = np.broadcast_to(np.arange(size[1] * size[2]).reshape(size[1:]), size)
     basis = None if subspace is None else torch.as_tensor(np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))[0]).float()
 
     def run(name: str | None, mask: np.ndarray, basis: torch.Tensor | None) -> np.ndarray:
@@ -99,8 +100,9 @@ def patch(
         logits = []
         for rows in np.array_split(np.arange(size[0]), -(-2 * size[0] // max(batch, 2))):
             both = _stacked(base[rows], donor[rows])
-            here = np.concatenate([mask[rows], np.zeros_like(mask[rows])])
-            swap = {} if name is None else {name: lambda x, cut, here=here: _swapped(x, cut(here), basis)}
+            here, both_slots = np.concatenate([mask[rows], np.zeros_like(mask[rows])]), np.concatenate([slot[rows], slot[rows]])
+            change = lambda x, cut, here=here, slots=both_slots: _swapped(x, cut(here), cut(slots), basis)
+            swap = {} if name is None else {name: change}
             logits.append(record(model, both, "logits", keep=keep, batch=2 * len(rows), changes=swap).array)
         halves = [np.array_split(part, 2) for part in logits]
         return outcome(np.concatenate([half[0] for half in halves])), outcome(np.concatenate([half[1] for half in halves]))
@@ -118,10 +120,16 @@ def _stacked(base: Histories, donor: Histories) -> Histories:
     return replace(base, arrays=arrays, task=np.concatenate([base.task, base.task]))
 
 
-def _swapped(x: torch.Tensor, here: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
-    """The second half's activations (2b, ..., S, D) put in the first half's, at tokens `here` (2b, S)."""
+def _swapped(x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
+    """The second half's activations (2b, ..., S, D) put in the first half's, at tokens `here` (2b, S).
+
+    Where days ended early tokens are packed, so that one's column is another's in the donor: they meet at the same `slot` (2b, S).
+    """
     own, other = x.chunk(2)
+    mine, theirs = slot.chunk(2)
+    column = torch.zeros(len(mine), int(slot.max()) + 1, dtype=torch.long, device=x.device)
+    column.scatter_(1, theirs, torch.arange(theirs.shape[1], device=x.device).expand_as(theirs))
+    wide = lambda values: values[:, None, :, None] if x.ndim == 4 else values[..., None]  # per-head ones are (b, heads, S, d)
+    other = other.gather(x.ndim - 2, wide(column.gather(1, mine)).expand_as(own))
     new = other if basis is None else own + (other - own) @ basis.to(x) @ basis.to(x).T
-    here = here[: len(own)]
-    here = here[:, None, :, None] if x.ndim == 4 else here[..., None]  # per-head activations are (b, heads, S, d)
-    return torch.cat([torch.where(here, new, own), other])
+    return torch.cat([torch.where(wide(here[: len(own)]), new, own), x.chunk(2)[1]])

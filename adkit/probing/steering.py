@@ -14,7 +14,7 @@ import torch
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.stats import Interval, hierarchical
-from adkit.taps import matching, record
+from adkit.taps import matching, record, resumable
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
@@ -143,7 +143,8 @@ def steer(
     rollouts, use `ad.edit(model, {tap: lambda x: x + x.new_tensor(dose * steering.unit)})`.
     """
     (tap,), doses = matching(model, tap), np.unique([0.0, *doses])
-    stream, n = record(model, histories, tap, keep=keep, batch=batch).array, len(histories)
+    recording, n = record(model, histories, tap, keep=keep, batch=batch), len(histories)
+    stream, resume = recording.array, recording if tap in resumable(model, histories) else None
     vector = np.asarray(vector, float)
     if vector.shape != stream.shape[-1:] or not np.linalg.norm(vector) > 0 or doses[0] >= 0 or doses[-1] <= 0:
         raise ValueError(
@@ -160,7 +161,7 @@ def steer(
         def change(x, cut):
             return x + x.new_tensor(added) * (1 if at is None else cut(at)[..., None])
 
-        return record(model, histories, "logits", keep=keep, batch=batch, changes={tap: change}).array
+        return record(model, histories, "logits", keep=keep, batch=batch, changes={tap: change}, resume=resume).array
 
     clean = run(np.zeros_like(vector))
 

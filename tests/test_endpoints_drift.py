@@ -246,7 +246,15 @@ def sums_of_losses():
 def test_losses_slopes_and_shares_come_from_sums_alone():
     found = erasure.measured(*sums_of_losses())
     want = {"delta": 0.4, "drifting_loss": 0.4, "stable_loss": 0, "control_delta": 0, "all_layers_delta": 0, "frozen_delta": 0.2}
-    want |= {"frozen_stable_loss": 0, "tracking_value": 0.5, "drift_tracking_value": 0.2, "cue_erasure": 0.7, "slope_loss": 0.75}
+    want |= {
+        "erased_contrast": 0.3,
+        "frozen_contrast": 0.3,
+        "frozen_stable_loss": 0,
+        "tracking_value": 0.5,
+        "drift_tracking_value": 0.2,
+        "cue_erasure": 0.7,
+        "slope_loss": 0.75,
+    }
     want |= {"within_slope_loss": 0.75, "frozen_slope_loss": 1, "full_patch_share": 0.75, "interchange_fidelity": 1}
     want |= {"leftover_r2": 0.1, "before_erasure_r2": 0.6, "after_erasure_r2": 0.01, "level_value": 0.45, "unembedding_share": 0.5}
     assert {name: np.ravel(found[name])[0] for name in want} == pytest.approx(want)

@@ -277,6 +277,8 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "stable_loss": loss(stable, "erased", "erased at random"),
         "control_delta": contrast("control", "control at random"),
         "all_layers_delta": contrast("all layers", "clean"),
+        "erased_contrast": contrast("erased", "clean"),
+        "frozen_contrast": contrast("frozen", "clean"),
         "frozen_delta": contrast("frozen", "frozen at random"),
         "frozen_p": p["frozen"],
         "frozen_stable_loss": loss(stable, "frozen", "frozen at random"),

@@ -61,9 +61,8 @@ def test_the_shipped_thresholds_are_the_designs(hypotheses):
     assert (
         entries["H2a"]["supported"]["phi"] == {"at_least": 0.5, "low_at_least": 0.25} and entries["H2a"]["site"] == "first_visible"
     )
-    assert entries["H2b"]["supported"]["delta"] == {"low_at_least": 0.01} and entries["H4"]["supported"]["auc_share"] == {
-        "at_least": 0.85
-    }
+    assert entries["H2b"]["supported"]["frozen_delta"] == {"at_least": 0.005, "low_at_least": 0.0}
+    assert entries["H4"]["supported"]["auc_share"] == {"at_least": 0.85}
     assert entries["H6"]["supported"]["anti_steerable"] == {"at_most": 0.25}
     assert "| date, commit |" in (NOTEBOOKS / "deviations.md").read_text()
 

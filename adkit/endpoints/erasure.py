@@ -241,7 +241,7 @@ def _less(lives: pd.DataFrame, *names: str) -> np.ndarray:
 
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
-    """What H2b names, of frames of all seeds; `null` is delta of the random erasures."""
+    """What H2b names, of frames of all seeds; `null` is `frozen_delta` of the random coordinates."""
     drifts, stable = (lives["regime"].isin(kinds) for kinds in (DRIFTS, STABLE))
 
     def contrast(*names: str) -> Interval:
@@ -293,6 +293,6 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "after_erasure_r2": r2("erased"),
         "leftover_r2": r2("erased, curved"),
         "unembedding_share": float(draws.loc[draws["kind"] == "unembedding", "value"].mean()),
-        "p": p["erased"],
-        "null": nulls["erased"].mean(0) - nulls["erased"].mean(),
+        "p": p["frozen"],
+        "null": nulls["frozen"].mean(0) - nulls["frozen"].mean(),
     }

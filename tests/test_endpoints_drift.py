@@ -258,8 +258,8 @@ def test_losses_slopes_and_shares_come_from_sums_alone():
     want |= {"within_slope_loss": 0.75, "frozen_slope_loss": 1, "full_patch_share": 0.75, "interchange_fidelity": 1}
     want |= {"leftover_r2": 0.1, "before_erasure_r2": 0.6, "after_erasure_r2": 0.01, "level_value": 0.45, "unembedding_share": 0.5}
     assert {name: np.ravel(found[name])[0] for name in want} == pytest.approx(want)
-    assert found["p"] == 1 / 16 and found["frozen_p"] == 6 / 16  # .3 twice, against .4, .1 and .2
-    np.testing.assert_allclose(found["null"], [-0.1, 0, 0.1], atol=1e-12)
+    assert found["random_p"] == 1 / 16 and found["p"] == found["frozen_p"] == 6 / 16  # .3 twice, against .4, .1 and .2
+    np.testing.assert_allclose(found["null"], np.array([0.4, 0.1, 0.2]) - 0.7 / 3, atol=1e-12)
 
 
 # ---- H6 ----

@@ -28,7 +28,7 @@ import pandas as pd
 
 import adkit as ad
 from adkit import cookies
-from adkit.endpoints import competence, hiding
+from adkit.endpoints import competence, drift, erasure, hiding, instruments, steering
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
@@ -54,6 +54,11 @@ class Profile:
     days: tuple[int, ...]
     rollouts: int
     """Lives that the model itself leads."""
+    permutations: int
+    """Of sessions, and runs of the instrument that finds nothing."""
+    erased: tuple[int, int]
+    steered: tuple[int, int]
+    """Test lives, and random erasers or vectors beside the one that is meant."""
     shares: dict[str, float]
     """Of the training lives, by family."""
 
@@ -67,9 +72,11 @@ SHARES = {
     "tolerance visible": 0.25,
 }
 PROFILES = {
-    "smoke": Profile(1, 64, 24, 24, 12, 12, (30,), 6, SHARES),
-    "standard": Profile(3, 24_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, SHARES),
-    "full": Profile(5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, dict.fromkeys(SHARES, 1)),
+    "smoke": Profile(1, 64, 24, 24, 12, 12, (30,), 6, 8, (12, 3), (12, 3), SHARES),
+    "standard": Profile(3, 24_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, 200, (160, 30), (80, 30), SHARES),
+    "full": Profile(
+        5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, 200, (320, 30), (160, 30), dict.fromkeys(SHARES, 1)
+    ),
 }
 ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough
 
@@ -83,7 +90,8 @@ class Job:
 
     name: str
     needs: tuple[str, ...]
-    make: Callable[[Bench], ad.Histories | ad.CausalTransformer | pd.DataFrame]
+    make: Callable[[Bench], ad.Histories | ad.CausalTransformer | pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]]
+    """Of two tables the second, random draws, is kept beside the first."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,6 @@ def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     return model
 
 
-def untrained(bench: Bench, seed: int) -> ad.CausalTransformer:
-    return ad.CausalTransformer(cookies.world().spec, context=CONTEXT, **MODEL, seed=seed)
-
-
 def edits(bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds=tuple(cookies.EDITS)) -> pd.DataFrame:
     lives = bench.lives("test")[: bench.profile.edited]
     return cookies.effects(lives, predict, bench.profile.days, kinds)
@@ -135,7 +139,7 @@ def filter_edits(bench: Bench) -> pd.DataFrame:
 
 
 def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
-    model = untrained(bench, seed) if family == "untrained" else bench.model(family, seed)
+    model = drift.untrained(bench.model("action only", seed)) if family == "untrained" else bench.model(family, seed)
     kinds = {"untrained": ("cue",), "primitive only": ("stock",)}.get(family, tuple(cookies.EDITS))
     mine = edits(bench, lambda histories: competence.predictions(model, histories), kinds)
     theirs = bench.frame("filter edits")
@@ -146,6 +150,38 @@ def judged_by(bench: Bench, family: str, seed: int, endpoint) -> pd.DataFrame:
     """Per-life results of an endpoint that asks for predictions alone."""
     lives = bench.lives("test")
     return endpoint.per_life(lives, competence.predictions(bench.model(family, seed), lives))
+
+
+def sets(bench: Bench) -> dict[str, ad.Histories]:
+    return {part: bench.lives(part) for part in ("probe train", "probe val", "test")}
+
+
+def drifted(bench: Bench, family: str, site: str, twins: tuple[str, ...], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """H2a, or H2a_future, of one seed."""
+    model = bench.model(family, seed)
+    others = {"untrained": drift.untrained(model)} | {twin: bench.model(twin, seed) for twin in twins}
+    return drift.per_life(model, sets(bench), others, site, permutations=bench.profile.permutations, seed=seed)
+
+
+def erased(bench: Bench, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """H2b of one seed."""
+    model, lives = bench.model("action only", seed), sets(bench)
+    n, random = bench.profile.erased
+    return erasure.per_life(model, lives, erasure.choose(model, lives), n=n, random=random, seed=seed)
+
+
+def steered(bench: Bench, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """H6 of one seed, at the layer where H2b erases."""
+    model, lives = bench.model("action only", seed), sets(bench)
+    n, random = bench.profile.steered
+    return steering.per_life(model, lives, erasure.choose(model, lives).tap, n=n, random=random, seed=seed)
+
+
+def checked(bench: Bench, seed: int) -> pd.DataFrame:
+    """G0, and the false positives of G3."""
+    found = instruments.checked(bench.model("action only", seed), bench.lives("test")[:12])
+    p = instruments.false_positives(bench.profile.permutations)
+    return pd.DataFrame([found | {"false_positives": (p <= 0.05).mean()}])
 
 
 def every_job(profile: Profile) -> dict[str, Job]:
@@ -185,8 +221,27 @@ def every_job(profile: Profile) -> dict[str, Job]:
                 seed,
             )
         for family in (first, "primitive only", "untrained"):
-            needs = ["filter edits"] + ([] if family == "untrained" else [model(family)])
+            needs = ["judged/test", "filter edits", model(first if family == "untrained" else family)]
             add(f"edits {family}/{seed}", needs, lambda family, seed, bench: model_edits(bench, family, seed), family, seed)
+        parts = [f"judged/{part}" for part in sizes]
+        twins = ("drift free",)
+        add(
+            f"drift/{seed}",
+            [model(first), model("drift free"), *parts],
+            lambda seed, twins, bench: drifted(bench, "action only", "first visible", twins, seed),
+            seed,
+            twins,
+        )
+        add(
+            f"drift ahead/{seed}",
+            [model(first), model("drift free"), model("future outcome"), *parts],
+            lambda seed, twins, bench: drifted(bench, "future outcome", "empty home", (*twins, "action only"), seed),
+            seed,
+            twins,
+        )
+        for name, make in (("erasure", erased), ("steering", steered)):
+            add(f"{name}/{seed}", [model(first), *parts], lambda make, seed, bench: make(bench, seed), make, seed)
+        add(f"instruments/{seed}", [model(first), "judged/test"], lambda seed, bench: checked(bench, seed), seed)
     return {job.name: job for job in jobs}
 
 
@@ -206,15 +261,23 @@ def make(profile: str, folder: Path, name: str) -> float:
     torch.set_num_threads(1)
     began = time.process_time()
     made = every_job(PROFILES[profile])[name].make(Bench(folder, PROFILES[profile]))
+    if isinstance(made, tuple):
+        made, draws = made
+        kind, _, seed = name.partition("/")
+        write(folder / f"{kind} draws" / f"{seed}.csv", draws)
     if isinstance(made, pd.DataFrame):
-        path = folder / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.to_csv(path.with_suffix(".part"), index=False, float_format="%.5g")
-        os.replace(path.with_suffix(".part"), path)
+        write(folder / f"{name}.csv", made)
     else:
         made.save(folder / name, overwrite=True)
     shutil.rmtree(folder / "checkpoints" / name.removeprefix("model/"), ignore_errors=True)
     return time.process_time() - began
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """A table, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path.with_suffix(".part"), index=False, float_format="%.5g")
+    os.replace(path.with_suffix(".part"), path)
 
 
 def run(profile: str, folder: Path, at_once: int = 2) -> int:
@@ -244,14 +307,11 @@ def run(profile: str, folder: Path, at_once: int = 2) -> int:
 
 def publish(profile: str, folder: Path, out: Path) -> None:
     """The tables of all seeds, joined, and the first seed's model, into data/."""
-    out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for path in sorted(folder.glob("*/*.csv")):
         tables.setdefault(path.parent.name, []).append(pd.read_csv(path).assign(seed=int(path.stem)))
     for name, parts in tables.items():
-        part = out / f"{name}.part"
-        pd.concat(parts).to_csv(part, index=False, float_format="%.5g")
-        os.replace(part, out / f"{name}.csv")
+        write(out / f"{name}.csv", pd.concat(parts))
     Bench(folder, PROFILES[profile]).model("action only", 0).save(out / "model", overwrite=True)
 
 

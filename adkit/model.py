@@ -42,7 +42,7 @@ class CausalTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.head = Linear(width, spec.n_actions)
         self.logits = Tap()
-        self.outlook, self.foretold = Linear(width, outcomes) if outcomes else None, Tap()
+        self.outlook, self.foretold = (Linear(width, outcomes), Tap()) if outcomes else (None, None)
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             std = INITIAL_STD.get(name.removeprefix("embed_tokens."), parameter.shape[-1] ** -0.5)

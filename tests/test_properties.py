@@ -281,7 +281,7 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
     class Interrupted(Exception):
         pass
 
-    forward, calls = broken.forward, []
+    forward, calls = broken.heads, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -289,7 +289,7 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
             raise Interrupted
         return forward(*args, **kwargs)
 
-    broken.forward = failing
+    broken.heads = failing
     with pytest.raises(Interrupted):
         train(broken, checkpoint=tmp_path / "c")
     again = train(resumed, checkpoint=tmp_path / "c")

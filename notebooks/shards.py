@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ import pandas as pd
 
 import adkit as ad
 from adkit import cookies
-from adkit.endpoints import competence, drift, erasure, hiding, instruments, steering
+from adkit.endpoints import competence, compression, drift, erasure, hiding, instruments, steering
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
@@ -78,10 +77,17 @@ PROFILES = {
         5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, 200, (320, 30), (160, 30), dict.fromkeys(SHARES, 1)
     ),
 }
-ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough
+AHEAD = "future outcome"  # the family that also foretells what will be eaten
+ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough, judged by lives of their own
+SHOWN = 24  # lifetimes in the table of readings
 
 
 # ---- what is made of what ----
+
+
+def place_of(corpus: str, part: str) -> str:
+    """Under which name judged lives are kept."""
+    return part if corpus == "main" else f"{corpus} {part}"
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,10 @@ def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     """A model of one family; its checkpoints let a run that was killed go on."""
     corpus = family if family in cookies.CORPORA else "main"
     n = max(TRAINING["batch"], round(bench.profile.shares[family] * bench.profile.lives))
-    histories = cookies.lives(corpus, n, seed)
-    model = ad.CausalTransformer(histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(family == "future outcome"))
+    histories = cookies.lives(corpus, n, 500 + seed if family == AHEAD else seed)  # never met before
+    model = ad.CausalTransformer(histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(family == AHEAD))
     how = TRAINING
-    if family == "future outcome":  # goes on where the model of actions alone ends
+    if family == AHEAD:  # goes on where the model of actions alone ends
         model.load_state_dict(bench.model("action only", seed).state_dict(), strict=False)
         histories = replace(histories, arrays=histories.arrays | {"cookies ahead": cookies.cookies_ahead(histories)})
         how = how | {"foretell": "cookies ahead", "short": 0.0}
@@ -126,6 +132,24 @@ def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     checkpoint = bench.folder / "checkpoints" / family / str(seed)
     ad.distill(model, histories, steps=steps, **how, seed=seed, checkpoint=checkpoint, checkpoint_every=max(10, steps // 20))
     return model
+
+
+def judged(bench: Bench, part: str, n: int, corpus: str) -> ad.Histories:
+    return cookies.judged(part, n, corpus)
+
+
+def led(bench: Bench, seed: int) -> ad.Histories:
+    """Lives that the model itself leads."""
+    return competence.rollouts(bench.model("action only", seed), bench.profile.rollouts, seed=seed)
+
+
+def returned(bench: Bench, seed: int) -> pd.DataFrame:
+    return competence.returns_per_life(bench.lives(f"rollouts {seed}"))
+
+
+def found_by_chance(bench: Bench) -> pd.DataFrame:
+    """G3: p-values where there is nothing to find."""
+    return pd.DataFrame({"p": instruments.false_positives(bench.profile.permutations)})
 
 
 def edits(bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds=tuple(cookies.EDITS)) -> pd.DataFrame:
@@ -142,25 +166,52 @@ def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
     model = drift.untrained(bench.model("action only", seed)) if family == "untrained" else bench.model(family, seed)
     kinds = {"untrained": ("cue",), "primitive only": ("stock",)}.get(family, tuple(cookies.EDITS))
     mine = edits(bench, lambda histories: competence.predictions(model, histories), kinds)
-    theirs = bench.frame("filter edits")
+    theirs = bench.frame("filter edits/0")
     return competence.compared(mine, theirs[theirs["kind"].isin(kinds)])
 
 
-def judged_by(bench: Bench, family: str, seed: int, endpoint) -> pd.DataFrame:
+def judged_by(bench: Bench, endpoint, seed: int) -> pd.DataFrame:
     """Per-life results of an endpoint that asks for predictions alone."""
     lives = bench.lives("test")
-    return endpoint.per_life(lives, competence.predictions(bench.model(family, seed), lives))
+    return endpoint.per_life(lives, competence.predictions(bench.model("action only", seed), lives))
 
 
-def sets(bench: Bench) -> dict[str, ad.Histories]:
-    return {part: bench.lives(part) for part in ("probe train", "probe val", "test")}
+def sets(bench: Bench, corpus: str = "main") -> dict[str, ad.Histories]:
+    return {part: bench.lives(place_of(corpus, part)) for part in ("probe train", "probe val", "test")}
 
 
 def drifted(bench: Bench, family: str, site: str, twins: tuple[str, ...], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """H2a, or H2a_future, of one seed."""
-    model = bench.model(family, seed)
+    model, judged = bench.model(family, seed), sets(bench)
     others = {"untrained": drift.untrained(model)} | {twin: bench.model(twin, seed) for twin in twins}
-    return drift.per_life(model, sets(bench), others, site, permutations=bench.profile.permutations, seed=seed)
+    return drift.per_life(model, judged, others, site, permutations=bench.profile.permutations, seed=seed)
+
+
+def confounded(bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """H2a where cookies eaten explain the drift: it must not come out as supported."""
+    model = bench.model("confounded", 0)
+    others = {"untrained": drift.untrained(model), "drift free": bench.model("drift free", 0)}
+    how = {"regime": drift.USE, "permutations": bench.profile.permutations}
+    return drift.per_life(model, sets(bench, "confounded"), others, **how)
+
+
+def tolerance_visible(bench: Bench) -> pd.DataFrame:
+    """The positive control of G2: drift that reward shows."""
+    lives = sets(bench, "tolerance visible")
+    return drift.per_life(bench.model("tolerance visible", 0), lives, {}, label=drift.tolerance, permutations=1)[0]
+
+
+def readings(bench: Bench) -> pd.DataFrame:
+    """Strengths over some lifetimes, as the first seed's probe reads them: for pictures."""
+    found = drift.readings(bench.model("action only", 0), sets(bench))
+    return found[found["history"].isin(found["history"].unique()[:SHOWN])]
+
+
+def compressed(bench: Bench, seed: int) -> pd.DataFrame:
+    """H0 of one seed; the source's lives are the same for all."""
+    own = bench.lives(f"rollouts {seed}")
+    of = {"model": own, "unitary": own} | ({} if seed else {"source": bench.lives("test")})
+    return pd.concat([compression.per_life(lives, kind, seed=seed) for kind, lives in of.items()])
 
 
 def erased(bench: Bench, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -178,70 +229,45 @@ def steered(bench: Bench, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def checked(bench: Bench, seed: int) -> pd.DataFrame:
-    """G0, and the false positives of G3."""
-    found = instruments.checked(bench.model("action only", seed), bench.lives("test")[:12])
-    p = instruments.false_positives(bench.profile.permutations)
-    return pd.DataFrame([found | {"false_positives": (p <= 0.05).mean()}])
+    """G0."""
+    return pd.DataFrame([instruments.checked(bench.model("action only", seed), bench.lives("test")[:12])])
 
 
 def every_job(profile: Profile) -> dict[str, Job]:
     """All of them, what others need first."""
     jobs = []
-    add = lambda name, needs, make, *given: jobs.append(Job(name, tuple(needs), partial(make, *given)))
+    add = lambda name, needs, make, *given: jobs.append(Job(name, tuple(needs), lambda bench: make(bench, *given)))
     sizes = {"test": profile.test, "probe train": profile.train, "probe val": profile.val}
-    for part, n in sizes.items():
-        add(f"judged/{part}", (), lambda part, n, bench: cookies.judged(part, n), part, n)
-    add("filter edits", ["judged/test"], filter_edits)
+    parts = {corpus: [f"judged/{place_of(corpus, part)}" for part in sizes] for corpus in ("main", *ONE_SEED)}
+    for corpus, names in parts.items():
+        for name, (part, n) in zip(names, sizes.items(), strict=True):
+            add(name, (), judged, part, n if corpus == "main" else n // 2, corpus)
+    add("filter edits/0", ["judged/test"], filter_edits)
+    add("false positives/0", (), found_by_chance)
+    main = "action only"
     for seed in range(profile.seeds):
-        first = "action only"
-        model = lambda family, seed=seed: f"model/{family}/{seed}"
+        model = {family: f"model/{family}/{seed}" for family in profile.shares}
         for family in profile.shares:
-            if seed and family in ONE_SEED:
-                continue
-            needs = [model(first)] if family == "future outcome" else []
-            add(model(family), needs, lambda family, seed, bench: trained(bench, family, seed), family, seed)
-        add(
-            f"judged/rollouts {seed}",
-            [model(first)],
-            lambda seed, bench: competence.rollouts(bench.model("action only", seed), bench.profile.rollouts, seed=seed),
-            seed,
-        )
-        add(
-            f"returns/{seed}",
-            [f"judged/rollouts {seed}"],
-            lambda seed, bench: competence.returns_per_life(bench.lives(f"rollouts {seed}")),
-            seed,
-        )
-        for name, endpoint in (("competence", competence), ("hiding", hiding)):
-            add(
-                f"{name}/{seed}",
-                [model(first), "judged/test"],
-                lambda endpoint, seed, bench: judged_by(bench, "action only", seed, endpoint),
-                endpoint,
-                seed,
-            )
-        for family in (first, "primitive only", "untrained"):
-            needs = ["judged/test", "filter edits", model(first if family == "untrained" else family)]
-            add(f"edits {family}/{seed}", needs, lambda family, seed, bench: model_edits(bench, family, seed), family, seed)
-        parts = [f"judged/{part}" for part in sizes]
-        twins = ("drift free",)
-        add(
-            f"drift/{seed}",
-            [model(first), model("drift free"), *parts],
-            lambda seed, twins, bench: drifted(bench, "action only", "first visible", twins, seed),
-            seed,
-            twins,
-        )
-        add(
-            f"drift ahead/{seed}",
-            [model(first), model("drift free"), model("future outcome"), *parts],
-            lambda seed, twins, bench: drifted(bench, "future outcome", "empty home", (*twins, "action only"), seed),
-            seed,
-            twins,
-        )
-        for name, make in (("erasure", erased), ("steering", steered)):
-            add(f"{name}/{seed}", [model(first), *parts], lambda make, seed, bench: make(bench, seed), make, seed)
-        add(f"instruments/{seed}", [model(first), "judged/test"], lambda seed, bench: checked(bench, seed), seed)
+            if not (seed and family in ONE_SEED):
+                add(model[family], [model[main]] if family == AHEAD else [], trained, family, seed)
+        lived, test, free = f"judged/rollouts {seed}", "judged/test", model["drift free"]
+        add(lived, [model[main]], led, seed)
+        add(f"returns/{seed}", [lived], returned, seed)
+        add(f"compression/{seed}", [lived, test], compressed, seed)
+        add(f"competence/{seed}", [model[main], test], judged_by, competence, seed)
+        add(f"hiding/{seed}", [model[main], test], judged_by, hiding, seed)
+        for family in (main, "primitive only", "untrained"):
+            needs = [test, "filter edits/0", model.get(family, model[main])]
+            add(f"edits {family}/{seed}", needs, model_edits, family, seed)
+        here = [model[main], *parts["main"]]
+        add(f"drift/{seed}", [*here, free], drifted, main, "first visible", ("drift free",), seed)
+        add(f"drift ahead/{seed}", [*here, free, model[AHEAD]], drifted, AHEAD, "empty home", ("drift free", main), seed)
+        add(f"erasure/{seed}", here, erased, seed)
+        add(f"steering/{seed}", here, steered, seed)
+        add(f"instruments/{seed}", [model[main], test], checked, seed)
+    add("readings/0", ["model/action only/0", *parts["main"]], readings)
+    add("drift confounded/0", ["model/confounded/0", "model/drift free/0", *parts["confounded"]], confounded)
+    add("drift tolerance visible/0", ["model/tolerance visible/0", *parts["tolerance visible"]], tolerance_visible)
     return {job.name: job for job in jobs}
 
 

@@ -17,7 +17,8 @@ ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
     "envs", "creature", "foresight", "anatomy", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders",
-    "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "endpoints", "display",
+    "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors",
+    "endpoints", "study", "display",
     "notebook", "views", "testing",
 ]  # fmt: skip
 

@@ -52,10 +52,11 @@ def per_life(
     site: str = "first visible",
     *,
     label: Callable[[Histories], np.ndarray] = balance,
+    regime: int = DRIFT,
     permutations: int = 200,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lives of D2 with what probes of `label` miss of it at one decision a day; and nulls.
+    """Lives of D2, or another `regime`, with what probes of `label` miss of it at one decision a day; and nulls.
 
     "missed: x" is the squared error of a read-out, summed over the life's decisions, "spread" that of the training mean: of the
     probe, the same fit to `twins` (such as "untrained", "drift free"), to B1, cookies eaten and day, to B3, what an observer
@@ -70,7 +71,7 @@ def per_life(
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     days |= {name: _quadratic(days[name]) for name in ("B1", "B3")}
     part = np.repeat([PARTS[name] for name in lives], [len(histories) for histories in lives.values()])
-    mine = days["regime"] == DRIFT
+    mine = days["regime"] == regime
     streams = _streams(model, lives, site, *STREAMS, "logits")
     days["logits"] = streams.pop("logits")
     of = {name: values[mine] for name, values in days.items()}
@@ -80,7 +81,7 @@ def per_life(
     probe = plain(
         recording({tap: values[mine] for tap, values in streams.items()}), of["label"], permutations=permutations,
         stratum=of["type"], kinds=of["kind"], baselines={name: of[name] for name in ("B1", "B3", "B4", "logits")},
-        twins={name: recording(_streams(twin, lives, site, *STREAMS, regime=DRIFT)) for name, twin in twins.items()},
+        twins={name: recording(_streams(twin, lives, site, *STREAMS, regime=regime)) for name, twin in twins.items()},
     )  # fmt: skip
     sums = probe.sums | {name: other.sums["probe"] for name, other in _others(plain, streams[probe.tap][mine], of, seed).items()}
     columns = {f"missed: {name}": values[:, 0] for name, values in sums.items()}
@@ -90,10 +91,33 @@ def per_life(
         columns |= {f"{name}: {who}": probe.sums[who][:, i] for i, name in enumerate(names, 2)}
     begin = len(part) - len(lives["test"])
     drifting = table(lives["test"]).iloc[np.flatnonzero(mine)[probe.history] - begin].assign(**columns)
-    yoked = _yoked(streams[probe.tap], days, part, seed)
     scalars = {"selectivity": probe.controls["selectivity"]} | {f"tap: {tap}": score for tap, score in probe.taps.items()}
-    frame = pd.concat([drifting, table(lives["test"]).assign(**yoked)[np.isin(days["regime"][begin:], (USE, YOKED))]])
-    return frame.reset_index(drop=True), draws_of(permutation=probe.null, **scalars)
+    draws = draws_of(permutation=probe.null, **scalars)
+    others = days["regime"][begin:]
+    if YOKED not in others:  # a corpus without anybody to compare with
+        return drifting.reset_index(drop=True), draws
+    yoked = table(lives["test"]).assign(**_yoked(streams[probe.tap], days, part, seed))[np.isin(others, (USE, YOKED))]
+    return pd.concat([drifting, yoked], ignore_index=True), draws
+
+
+def readings(model: CausalTransformer, lives: Mapping[str, Histories], site: str = "first visible", seed: int = 0) -> pd.DataFrame:
+    """The test lives of D2 day by day: `label`, the true w_rel at the site's decision, as `read` by the probe, as `believed`."""
+    import pandas as pd
+
+    lives = {name: histories[histories.arrays["regime"] == DRIFT] for name, histories in lives.items()}
+    days = [_site(histories, site, balance) for histories in lives.values()]
+    days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
+    part = np.repeat([PARTS[name] for name in lives], [len(histories) for histories in lives.values()])
+    streams, n = _streams(model, lives, site, *STREAMS), len(part)
+    how = {"where": days["used"], "groups": days["orbit"], "kinds": np.arange(n), "holdout": part, "permutations": 0}
+    probe = fit(Recording(streams, np.arange(n), np.zeros(0, int)), days["label"], **how, seed=seed)
+    life, day = np.nonzero(days["used"] & (part == "test")[:, None])
+    read = probe.read(streams[probe.tap][life, day]).ravel()
+    about = table(lives["test"]).iloc[life - (n - len(lives["test"]))].reset_index(drop=True)
+    return pd.concat(
+        [about, pd.DataFrame({"day": day, "label": days["label"][life, day], "read": read, "believed": days["B4"][life, day]})],
+        axis=1,
+    )
 
 
 def _others(plain: Callable, x: np.ndarray, of: Mapping[str, np.ndarray], seed: int) -> dict[str, Probe]:
@@ -195,7 +219,7 @@ def _matched(read: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[np.ndarray
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
     """What H2a and H2a_future name, of frames of all seeds; `null` is phi with the labels dealt to other lives."""
-    drifts = lives[lives["regime"] == "D2"]
+    drifts = lives[lives["spread"].notna()]
     of = lambda names, statistic: interval(drifts, names, lambda m: statistic(*np.moveaxis(m, -1, 0)))
     r2 = lambda name, spread="spread": of([f"missed: {name}", spread], lambda missed, all: 1 - missed / all)
     gain = lambda low, high, all: (np.minimum(low, all) - high) / all  # who reads worse than the mean is told the mean
@@ -218,11 +242,11 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "within_r2": of(withins[:3], within),
         "within_share_of_filter": of(withins, lambda *m: within(*m[:3]) / within(*m[3:])),
         "selectivity": float(draws.loc[draws["kind"] == "selectivity", "value"].mean()),
-        "yoked_auc": _area(lives, "wins"),
-        "yoked_auc_of_filter": _area(lives, "wins: filter"),
         "permutation_p": p, "p": p, "null": (null - r2("B1").estimate) / (r2("B4").estimate - r2("B1").estimate),
     }  # fmt: skip
     found |= {f"over_{name.replace(' ', '_')}": over(name) for name in twins}
+    if "wins" in lives:
+        found |= {"yoked_auc": _area(lives, "wins"), "yoked_auc_of_filter": _area(lives, "wins: filter")}
     return found | ({"action_only_phi": phi("action only")} if "action only" in twins else {})
 
 

@@ -80,6 +80,11 @@ def auc_share(lives: pd.DataFrame, chance: float = 0.5) -> Interval:
     return interval(lives, columns, lambda m: (area(m, 0) - chance) / (area(m, 2) - chance))
 
 
+def measured_random(lives: pd.DataFrame) -> Interval:
+    """What gate G2 names: whether the random hider's foretold hiding follows what hiding would gain."""
+    return auc(lives[lives["type"] == "R"], "model", "worth", "not worth")
+
+
 def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame) -> dict[str, Interval | float]:
     """What H4 names, of `per_life` frames, the edits of `competence.compared`, and those of a twin that never met planners."""
     planners, primitive, random = (lives[lives["type"] == name] for name in "SPR")
@@ -111,7 +116,7 @@ def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "model_auc": auc(planners),
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),
-        "random_hider_auc": auc(random, "model", "worth", "not worth"),
+        "random_hider_auc": measured_random(lives),
         "random_hider_auc_of_filter": auc(random, "filter", "worth", "not worth"),
         "random_hider_flip": flip,
     }

@@ -25,7 +25,7 @@ def checked(model: CausalTransformer, histories: Histories, tap: str = "blocks.1
     put_back = {tap: lambda x, cut: cut(read[tap]).to(x)}
     again = record(model, histories, "logits", changes=put_back).array
     used = np.arange(histories.spec.horizon) < histories.length[..., None]
-    labels = balance(histories)
+    labels = balance(histories).astype(float)
     eraser = erase(read[tap], labels, where=used)
     x, y = read[tap][:, :, :-1][used].astype(float), labels[used] - labels[used].mean()
     covariance = lambda values: np.abs((values - values.mean(0)).T @ y).max()

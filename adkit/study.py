@@ -1,0 +1,69 @@
+"""The study of creatures, judged: tables of per-life results in, measures of every gate and hypothesis out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adkit.endpoints import competence, compression, drift, erasure, hiding, steering
+from adkit.stats import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDED = {
+    "G0": ("instruments",),
+    "G1": ("competence", "returns", "edits action only"),
+    "G2": ("drift", "drift tolerance visible", "hiding"),
+    "G3": ("drift", "false positives"),
+    "H0": ("compression",),
+    "H1": ("competence", "edits action only", "edits untrained"),
+    "H2a": ("drift", "drift draws"),
+    "H2a_future": ("drift ahead", "drift ahead draws"),
+    "H2b": ("erasure", "erasure draws"),
+    "H4": ("hiding", "edits action only", "edits primitive only"),
+    "H6": ("steering", "steering draws"),
+}
+
+
+def load(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Every table of a folder such as data/cookie_world, by name; ValueError when one that is judged by is missing."""
+    import pandas as pd
+
+    tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
+    if missing := sorted({name for names in NEEDED.values() for name in names} - set(tables)):
+        raise ValueError(f"{folder} has no {', '.join(missing)}; `python notebooks/shards.py standard` makes them.")
+    return tables
+
+
+def measured(tables: Mapping[str, pd.DataFrame], names=tuple(NEEDED)) -> dict[str, dict[str, Interval | float]]:
+    """What the gates and hypotheses `names` read, of tables of all seeds: {"G1": {"gap_closed": Interval, ...}, ...}."""
+    if unknown := sorted(set(names) - set(NEEDED)):
+        raise ValueError(f"nothing measures {', '.join(unknown)}; there are {', '.join(NEEDED)}.")
+    return {name: MEASURES[name](*(tables[table] for table in NEEDED[name])) for name in names}
+
+
+def _seen(drifting: pd.DataFrame, tolerance: pd.DataFrame, hid: pd.DataFrame) -> dict[str, Interval]:
+    """G2."""
+    return drift.measured_controls(drifting, tolerance) | {"random_hider_auc": hiding.measured_random(hid)}
+
+
+def _unseen(drifting: pd.DataFrame, false_positives: pd.DataFrame) -> dict[str, Interval | float]:
+    """G3."""
+    return drift.measured_controls(drifting) | {"false_positives": float((false_positives["p"] <= 0.05).mean())}
+
+
+MEASURES = {
+    "G0": lambda instruments: instruments.drop(columns="seed").max().to_dict(),
+    "G1": competence.measured_competence,
+    "G2": _seen,
+    "G3": _unseen,
+    "H0": compression.measured,
+    "H1": competence.measured_activation,
+    "H2a": drift.measured,
+    "H2a_future": drift.measured,
+    "H2b": erasure.measured,
+    "H4": hiding.measured,
+    "H6": steering.measured,
+}

@@ -18,7 +18,7 @@ ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
     "envs", "creature", "foresight", "anatomy", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders",
     "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors",
-    "endpoints", "study", "display",
+    "endpoints", "study", "display", "figure",
     "notebook", "views", "testing",
 ]  # fmt: skip
 

@@ -5,8 +5,9 @@ from adkit.lazy import lazily
 _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
-    "verdict": "curves",
-    "drift": "curves",
+    "verdict": "studies",
+    "drift": "studies",
+    "lifetime": "studies",
     "heat_map": "curves",
     "visits": "curves",
     "visit_shares": "curves",

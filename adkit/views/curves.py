@@ -2,107 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import plotly.graph_objects as go
 
-from adkit.display import as_png, with_picture
+from adkit.figure import Figure, add_curve, lay_out
 from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.tables import has_optimum, optimal_returns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from adkit.probing import Verdict
-
-# Okabe & Ito: distinguishable with any colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
-
-
-class Figure(go.Figure):
-    """A plotly figure that also carries a PNG, for nbconvert, GitHub and a notebook opened without a kernel."""
-
-    _ipython_display_ = _repr_html_ = None  # plotly's own would send megabytes of script in place of the picture
-
-    def _repr_mimebundle_(self, *args, **kwargs):
-        """The live figure inside an Output widget, beside its picture: JupyterLab prefers a bare PNG to a bare plotly figure."""
-        from ipywidgets import Output
-
-        names = [trace.name for trace in self.data if trace.name and trace.showlegend is not False]
-        plotly = {"application/vnd.plotly.v1+json": json.loads(self.to_json()), "text/plain": repr(self)}
-        live = Output(outputs=({"output_type": "display_data", "data": plotly, "metadata": {}},))
-        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + ", ".join(names))
-
-    def png(self, dpi: int = 100) -> bytes:
-        """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""
-        from matplotlib.figure import Figure as Canvas
-
-        layout = self.layout
-        panels = sorted({trace.xaxis or "x" for trace in self.data})
-        canvas = Canvas(figsize=((layout.width or 760) / 100, (layout.height or 400) / 100), dpi=dpi, layout="constrained")
-        axes = dict(zip(panels, np.ravel(canvas.subplots(1, max(1, len(panels)), sharey=len(panels) > 1)), strict=False))
-        for trace in self.data:
-            _draw(axes[trace.xaxis or "x"], trace, canvas)
-        titles = [note.text for note in layout.annotations or () if note.showarrow is False]
-        for i, (panel, ax) in enumerate(axes.items()):
-            axis = layout[panel.replace("x", "xaxis")]
-            ax.set_xlabel(axis.title.text or "")
-            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
-            if axis.type == "log":
-                ax.set_xscale("log")
-            if axis.ticktext:
-                ax.set_xticks(axis.tickvals, axis.ticktext)
-        first = next(iter(axes.values()))
-        first.set_ylabel(layout.yaxis.title.text or "")
-        first.yaxis.set_visible(layout.yaxis.visible is not False)
-        if layout.yaxis.ticktext:
-            first.set_yticks(layout.yaxis.tickvals, layout.yaxis.ticktext)
-        if layout.title.text:
-            canvas.suptitle(layout.title.text, fontsize=11)
-        handles, labels = first.get_legend_handles_labels()
-        if handles and layout.showlegend is not False:
-            canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-        return as_png(canvas)
-
-
-def _draw(ax, trace, canvas) -> None:
-    if trace.type == "heatmap":
-        x, y = (np.arange(n) if v is None else v for n, v in zip(np.shape(trace.z)[::-1], (trace.x, trace.y), strict=True))
-        image = ax.pcolormesh(x, y, trace.z, cmap="viridis", vmin=trace.zmin, vmax=trace.zmax)
-        ax.set_ylim(len(y) - 0.5, -0.5)
-        ax.set_aspect("equal" if trace.texttemplate is None else "auto")
-        for (row, column), value in np.ndenumerate(np.asarray(trace.z) if trace.texttemplate else np.zeros((0, 0))):
-            dark = value < (trace.zmin + trace.zmax) / 2
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
-        if trace.showscale is not False:
-            canvas.colorbar(image, ax=ax, shrink=0.8)
-    elif trace.fill == "toself":
-        label = trace.name if trace.showlegend is not False else None
-        ax.fill(trace.x, trace.y, color=_colour(trace.fillcolor), linewidth=0, label=label)
-    else:
-        styles = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), None: "-"}
-        line = trace.line
-        label = trace.name if trace.showlegend is not False else None
-        marker = "o" if trace.mode and "markers" in trace.mode else None
-        ax.plot(
-            trace.x, trace.y, color=line.color, linestyle=styles[line.dash], linewidth=line.width or 2, label=label, marker=marker
-        )
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _colour(rgba: str) -> tuple[float, ...]:
-    r, g, b, a = (float(part) for part in rgba.removeprefix("rgba(").removesuffix(")").split(","))
-    return r / 255, g / 255, b / 255, a
-
-
-def _band(colour: str, alpha: float = 0.18) -> str:
-    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},{alpha})"
 
 
 def learning_curves(
@@ -127,12 +38,12 @@ def learning_curves(
         returns = history.returns
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
-        _add_curve(figure, i, name, at, mean, mean - error, mean + error)
+        add_curve(figure, i, name, at, mean, mean - error, mean + error)
     if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         optimum = np.mean([optimal_returns(env, history.tasks).mean() for history in histories.values()])
         figure.add_scatter(x=[1, last], y=[optimum] * 2, mode="lines", name="optimum", line={"color": "#888888", "width": 1})
-    _lay_out(figure, title, "environment steps" if x == "steps" else "episode", "return per episode", log_x)
+    lay_out(figure, title, "environment steps" if x == "steps" else "episode", "return per episode", log_x)
     return figure
 
 
@@ -150,55 +61,12 @@ def result_curves(
     for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
         runs = rows.groupby(x)[y].agg(["mean", "min", "max"])
         mode = "lines" if len(runs) > 12 else "lines+markers"
-        _add_curve(figure, i, str(name), runs.index.to_numpy(), *runs.to_numpy().T, mode)
+        add_curve(figure, i, str(name), runs.index.to_numpy(), *runs.to_numpy().T, mode)
     for name, (at, values) in (paper or {}).items():
         line = {"color": "#888888", "dash": "dash", "width": 1.5}
         figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=str(name), line=line)
-    _lay_out(figure, title, x, y, log_x)
+    lay_out(figure, title, x, y, log_x)
     return figure
-
-
-def verdict(judged: Verdict) -> Figure:
-    """A hypothesis at a glance: effect and interval, thresholds, the band of effects too small to matter, the null distribution."""
-    name, gates = judged.measure, judged.rules[(judged.rules.measure == judged.measure) & (judged.rules.role != "control")]
-    figure = Figure()
-    box = lambda low, high, top: {"x": [low, high, high, low], "y": [0, 0, top, top]}
-    figure.add_scatter(
-        **box(-judged.sesoi, judged.sesoi, 1), fill="toself", mode="none", fillcolor=_band("#888888"), name="too small to matter"
-    )
-    if judged.null is not None and len(judged.null):
-        count, edge = np.histogram(judged.null, bins=20)
-        steps = {"x": np.r_[edge[0], np.repeat(edge, 2)[1:-1], edge[-1]], "y": np.r_[0, np.repeat(count, 2), 0] / count.max() * 0.8}
-        figure.add_scatter(**steps, fill="toself", mode="none", fillcolor=_band(COLOURS[5], 0.5), name="null distribution")
-    for i, (role, rules) in enumerate(gates.groupby("role", sort=False)):
-        for rule in rules.rule:
-            at = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
-            line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
-            figure.add_scatter(**at, mode="lines", line=line, name=f"{role}: {rule}")
-    if judged.effect is not None:
-        line = {"color": COLOURS[0], "width": 4}
-        figure.add_scatter(x=judged.effect[1:], y=[0.9, 0.9], mode="lines", line=line, name="95% interval")
-        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=f"{name} = {judged.effect}")
-    mde = f", minimum detectable effect {judged.mde:.2g}" if judged.verdict == "inconclusive" else ""
-    _lay_out(figure, f"{judged.name}: {judged.verdict}{mde}", name, "", False)
-    figure.update_yaxes(visible=False)
-    return figure
-
-
-def _add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:
-    """Line number i in its band."""
-    colour = COLOURS[i % len(COLOURS)]
-    band = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
-    figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
-    line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
-    figure.add_scatter(x=at, y=mean, mode=mode, name=name, line=line, legendgroup=name)
-
-
-def _lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool) -> None:
-    figure.update_layout(
-        title=title, template="simple_white", width=760, height=400, margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50},
-        xaxis={"title": x, "type": "log" if log_x else None}, yaxis={"title": y, "rangemode": "tozero"},
-    )  # fmt: skip
 
 
 def _standard_error(returns: np.ndarray) -> np.ndarray:
@@ -223,27 +91,6 @@ def heat_map(table: pd.DataFrame, top: float | None = None, title: str = "") -> 
     figure.update_layout(title=title, template="simple_white", margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}, **size)
     figure.update_xaxes(**ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **ticks(table.index))
-    return figure
-
-
-def drift(strengths: Mapping[str, np.ndarray], title: str = "", lives: int = 6) -> Figure:
-    """How strengths (N, days) of lives changed, one panel each: the first `lives` of them, thin, and the mean of all, thick."""
-    from plotly.subplots import make_subplots
-
-    wrong = {name: np.shape(values) for name, values in strengths.items() if np.ndim(values) != 2 or 0 in np.shape(values)}
-    if wrong or not strengths:
-        raise ValueError(f"strengths {wrong}; give (lives, days) under a name: {{'D1': lives.w_cookie.reshape(...)[:, :, 0]}}.")
-    figure = Figure(make_subplots(1, len(strengths), shared_yaxes=True, subplot_titles=list(strengths)))
-    for i, (name, values) in enumerate(strengths.items()):
-        axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}", "mode": "lines"}
-        day = np.arange(1, values.shape[1] + 1)
-        for life in values[:lives]:
-            figure.add_scatter(x=day, y=life, name=name, showlegend=False, line={"color": COLOURS[5], "width": 0.8}, **axis)
-        figure.add_scatter(x=day, y=values.mean(0), name=f"{name}, mean", line={"color": COLOURS[0], "width": 2.5}, **axis)
-    figure.update_xaxes(title="day")
-    figure.update_yaxes(title="strength of the cookie shard", col=1, rangemode="tozero")
-    size = {"width": 60 + 165 * len(strengths), "height": 300, "margin": {"l": 60, "r": 20, "t": 60, "b": 40}}
-    figure.update_layout(title=title, template="simple_white", showlegend=False, **size)
     return figure
 
 

@@ -4,6 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import adkit as ad
@@ -183,3 +184,33 @@ def test_names_nobody_wrote_down_are_refused(hypotheses):
         verdicts(hypotheses, {"H9": {}})
     with pytest.raises(ValueError, match="need the keys gates and hypotheses"):
         check_hypotheses({})
+
+
+def test_the_table_has_a_colour_for_each_word(hypotheses):
+    found = all_passing(hypotheses)
+    found["H1"]["hunger_ratio"], found["H2a"]["headroom"] = Interval(0.1, 0.0, 0.2), 0.0
+    html = ad.views.verdicts(verdicts(hypotheses, found)).to_html()
+    assert "supported" in html and "#009E73" in html and "refuted" in html and "#D55E00" in html and "untestable" in html
+
+
+def test_a_watermark_is_in_the_figure_and_in_its_picture(hypotheses):
+    judged = verdict(hypotheses["hypotheses"]["H2a"], passing(hypotheses["hypotheses"]["H2a"]), "H2a")
+    plain, marked = ad.views.verdict(judged), ad.views.verdict(judged).watermarked()
+    assert "smoke run, not evidence" in marked.to_json() and "smoke run" not in plain.to_json()
+    assert marked.png() != plain.png()
+
+
+def test_a_lifetime_is_shown_beside_its_belief_and_all_lives_on_the_sliders_day():
+    life, day = np.repeat([3, 8], 10), np.tile(np.arange(10), 2)
+    rows = {"history": life, "day": day, "label": 0.1 * day, "believed": 0.1 * day, "read": life + 0.1 * day}
+    readings = pd.DataFrame(rows)[:-3]
+    figure = ad.views.lifetime(readings)
+    assert figure.data[0].x.tolist() == list(range(1, 11)) and figure.data[2].y[0] == 3
+    steps = figure.layout.sliders[0].steps
+    assert [step.label for step in steps] == [str(d + 1) for d in range(10)]
+    (moved, traces) = steps[2].args
+    assert list(traces) == [4, 5] and np.allclose(moved["x"], [[3, 3], [0.2, 0.2]]) and moved["y"][1] == pytest.approx([3.2, 8.2])
+    assert figure.png()
+    assert ad.views.lifetime(readings, 8).data[2].y[0] == 8
+    with pytest.raises(ValueError, match=r"history=4 of 2 lives; there are \[3, 8\]"):
+        ad.views.lifetime(readings, 4)

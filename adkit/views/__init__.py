@@ -6,6 +6,7 @@ _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
     "verdict": "studies",
+    "verdicts": "studies",
     "drift": "studies",
     "lifetime": "studies",
     "heat_map": "curves",

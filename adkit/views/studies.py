@@ -11,8 +11,11 @@ from adkit.figure import COLOURS, DASHES, Figure, band, lay_out
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
     from adkit.probing import Verdict
+
+WORDS = {"supported": COLOURS[2], "refuted": COLOURS[1], "inconclusive": COLOURS[0], "untestable": "#777777"}
 
 
 def verdict(judged: Verdict) -> Figure:
@@ -99,3 +102,12 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
     figure.update_xaxes(title="true", col=2)
     figure.update_yaxes(title="read", col=2)
     return figure
+
+
+def verdicts(judged: Mapping[str, Verdict]) -> Styler:
+    """The table of `adkit.probing.verdict_table`, a colour for each of the four words."""
+    from adkit.probing import verdict_table
+
+    numbers = dict.fromkeys(("effect", "low", "high", "sesoi", "detectable"), "{:.3g}")
+    paint = lambda word: f"background-color: {WORDS[word]}; color: white"
+    return verdict_table(judged).style.map(paint, subset=["verdict"]).format(numbers, na_rep="")

@@ -6,6 +6,7 @@ has these methods *is* an environment or an agent, and `adkit.testing` says whet
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -40,8 +41,12 @@ class EnvSpec:
     "pose" itself, or "nothing". Histories hold the poses whichever it is. None where observations are no poses."""
 
     def __post_init__(self):
-        if self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon}: an episode needs at least one step. Try horizon=20.")
+        for name in ("horizon", "n_actions"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if not isinstance(self.name, str):
+            raise ValueError(f"name={self.name!r}: a family of environments is named by text.")
+        if not 1 <= self.horizon < 2**31:
+            raise ValueError(f"horizon={self.horizon}: an episode needs at least one step, and ends. Try horizon=20.")
         if not 2 <= self.n_actions <= 256:
             raise ValueError(f"n_actions={self.n_actions}: adkit stores actions as uint8, so 2 to 256 are allowed.")
         if (self.cardinality is None) == (self.shape is None):
@@ -51,16 +56,19 @@ class EnvSpec:
             )
         for name in ("cardinality", "shape"):
             if (sizes := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(int(n) for n in sizes))
+                sizes = tuple(_whole(name, n) for n in sizes)
+                object.__setattr__(self, name, sizes)
                 if not sizes or min(sizes) < 1:
                     raise ValueError(f"{name}={sizes}: every entry must be at least 1, and there must be one.")
+                if len(sizes) > 1024 or max(sizes) > 2**31:
+                    raise ValueError(f"{name} has {len(sizes)} entries up to {max(sizes)}: 1,024 entries up to 2^31 are allowed.")
         if self.view is not None:
             if self.shape != (3,):
                 raise ValueError(f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed.")
             if self.view not in ("pose", "nothing"):
                 if isinstance(self.view, str) or np.shape(self.view) != (2,):
                     raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
-                object.__setattr__(self, "view", tuple(int(n) for n in self.view))
+                object.__setattr__(self, "view", tuple(_whole("view", n) for n in self.view))
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -84,6 +92,13 @@ class EnvSpec:
     def index(self, obs: np.ndarray) -> np.ndarray:
         """Flat index (N,) of discrete observations (N, coordinates), row-major."""
         return np.ravel_multi_index(tuple(np.moveaxis(np.asarray(obs), -1, 0)), self.cardinality)
+
+
+def _whole(name: str, value) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r}: give whole numbers.") from None
 
 
 class Step(NamedTuple):
@@ -125,7 +140,7 @@ class Tasks:
         if not columns or len(set(sizes.values())) != 1:
             raise ValueError(f"columns of sizes {sizes}: tasks need at least one column, all with one row per task.")
         ids = np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
-        if len(ids) != len(_first(columns)):
+        if ids.shape != (len(_first(columns)),):
             raise ValueError(f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task.")
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "ids", ids)

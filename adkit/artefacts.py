@@ -39,6 +39,11 @@ NPY = re.compile(  # what np.save writes for those, and nothing else
 class ArtefactError(ValueError):
     """A folder that is not, or no longer, what its manifest says."""
 
+    def __init__(self, message: str):
+        """Text from the folder may be in the message: without control characters, and not at any length."""
+        text = "".join(c if c.isprintable() else "?" for c in message[:1500])
+        super().__init__(text)
+
 
 def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], about: dict, overwrite=False) -> Path:
     """Write arrays (as .npy) and bytes to the folder `path`, whole or not at all.

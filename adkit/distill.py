@@ -189,7 +189,7 @@ def _resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: li
     except weights.WRONG as error:
         raise artefacts.ArtefactError(
             f"{checkpoint} holds no complete checkpoint: {error}. Begin anew in another folder."
-        ) from error
+        ) from None
     model.load_state_dict(network)  # only now that all of it is known to fit
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -160,13 +160,15 @@ class Histories:
         files, about = artefacts.load(path, "histories")
         try:
             spec = EnvSpec(**about.pop("spec"))
-            arrays = {name.removesuffix(".npy"): value for name, value in files.items() if isinstance(value, np.ndarray)}
+            arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
+            if extra := [name for name, value in files.items() if not isinstance(value, np.ndarray)]:
+                raise ValueError(f"{extra[0]!r} is no array")
             columns = {name.removeprefix("tasks."): arrays.pop(name) for name in list(arrays) if name.startswith("tasks.")}
             tasks = Tasks(columns, _numbers("task_ids", arrays.pop("task_ids")))
             histories = Histories(spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about)
             histories.check()
         except (KeyError, TypeError, ValueError) as error:
-            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}") from error
+            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}") from None
         return histories
 
     def check(self) -> None:

@@ -26,7 +26,7 @@ def unpack(blob: bytes) -> dict[str, torch.Tensor]:
     try:
         return load(blob)
     except (SafetensorError, *WRONG) as error:
-        raise ValueError(f"its tensors cannot be read: {error}") from error
+        raise ValueError(f"its tensors cannot be read: {error}") from None
 
 
 def check(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
@@ -47,5 +47,5 @@ def restore(path: str | Path, build: Callable[[], Network], files: dict[str, byt
         network = build()
         network.load_state_dict(tensors)
     except WRONG as error:
-        raise ArtefactError(f"{path} does not hold a complete network: {error}.") from error
+        raise ArtefactError(f"{path} does not hold a complete network: {error}.") from None
     return network

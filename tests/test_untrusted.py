@@ -64,17 +64,16 @@ def kinds(env, histories, tmp_path_factory):
     return lambda kind: table[kind]  # a function, so that no failure prints it all
 
 
-def content(folder) -> tuple[dict, dict]:
+def content(folder) -> dict:
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    return manifest["files"], manifest["about"]
+    return {"files": manifest["files"], "about": manifest["about"]}
 
 
-def content_of(loaded, folder) -> tuple[dict, dict]:
-    """What `folder` must have held for this to have come out of it."""
-    if not isinstance(loaded, tuple):
-        return content(loaded.save(folder))
-    model, log = loaded
-    return weights.pack(model.state_dict()), log.reset_index().to_dict("records")
+def within(part, whole) -> bool:
+    """Whether `whole` says all that `part` says; what `part` leaves out has a default."""
+    if isinstance(part, dict):
+        return part.keys() <= whole.keys() and all(within(value, whole[key]) for key, value in part.items())
+    return part == whole
 
 
 # ---- harm ----
@@ -202,7 +201,7 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
     try:
         loaded = load(folder)
     except ArtefactError as error:
-        assert "\0" not in str(error) and len(str(error)) < 2000
+        assert str(error).isprintable() and len(str(error)) < 2000
         return
     finally:
         signal.alarm(0)
@@ -213,11 +212,10 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
         for name, blob in files.items():
             (whole / name).write_bytes(blob)
     if kind == "checkpoint":
-        network, log = content_of(loaded, None)
+        network, log = weights.pack(loaded[0].state_dict()), loaded[1].reset_index().to_dict("records")
         kept = json.loads((whole / "manifest.json").read_bytes())["about"]["log"]
         if len(kept) == len(log):  # else it went on from there
-            assert log == kept and weights.unpack(network).keys() == weights.unpack(files["weights.safetensors"]).keys()
-            assert network == weights.pack(weights.unpack((whole / "weights.safetensors").read_bytes()))
+            assert log == kept and network == weights.pack(weights.unpack((whole / "weights.safetensors").read_bytes()))
         return
-    assert content_of(loaded, home / "again") == content(whole)
+    assert within(content(whole), content(loaded.save(home / "again")))
     assert repr(loaded).encode()

@@ -81,6 +81,7 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
                     os.fsync(file.fileno())
             os.chmod(temporary, 0o755)
             with _alone(path.parent):
+                _put_back(path)
                 if _glance(path) == before:
                     _exchange(temporary, path)
                 elif not _same(path, about_to):
@@ -112,19 +113,25 @@ def _exchange(new: Path, path: Path) -> None:
             os.rename(path, retired)
         os.rename(new, path)
     except BaseException:
-        if retired.exists() and not path.exists():
-            os.rename(retired, path)
+        _put_back(path)
         raise
     shutil.rmtree(retired, ignore_errors=True)
 
 
 def _recover(path: Path) -> None:
     """Put back the old folder if a crash came between retiring it and putting the new one in its place."""
-    gone = lambda: _retired(path).is_dir() and not path.exists()
-    if gone():
+    if _orphaned(path):
         with _alone(path.parent):  # waits for a process that is between the two
-            if gone():
-                os.rename(_retired(path), path)
+            _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    if _orphaned(path):
+        os.rename(_retired(path), path)
+
+
+def _orphaned(path: Path) -> bool:
+    return _retired(path).is_dir() and not path.exists()
 
 
 def _retired(path: Path) -> Path:

@@ -234,11 +234,11 @@ def _same(path: Path, manifest: dict) -> bool:
 
 def _glance(path: Path) -> tuple[int, ...] | None:
     """What tells the content of `path` from other content put there later; None if there is nothing."""
-    try:
-        found = os.lstat(path / MANIFEST)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    for place in (path / MANIFEST, path):
+        with suppress(OSError):
+            found = os.lstat(place)
+            return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
 
 
 def _plain(name: str) -> bool:

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -219,3 +220,72 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
         return
     assert within(content(whole), content(loaded.save(home / "again")))
     assert repr(loaded).encode()
+
+
+# ---- sizes ----
+
+
+def resealed(folder, change):
+    """Change a folder as a stranger may: its manifest is whole again afterwards."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    change(manifest)
+    (folder / "manifest.json").write_bytes(text_of(artefacts.seal(manifest)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "says"),
+    [
+        ("transformer", {"width": 10**6, "heads": 1}, "tensor 'embed_tokens"),
+        ("transformer", {"context": 10**12}, "tensor 'embed_tokens"), ("transformer", {"layers": 10**9}, "give at most 256"),
+        ("transformer", {"cardinality": [10**12]}, "1,024 entries up to 2.31"),
+        ("transformer", {"cardinality": [2**31]}, "tensor 'embed_tokens.table'"),
+        ("recurrent", {"width": 10**6}, "tensor 'reward'"),
+        ("recurrent", {"cardinality": None, "shape": [2**31, 2**31]}, "complete network"),
+        ("histories", {"horizon": 10**12}, "horizon="), ("histories", {"cardinality": [5] * 100_000}, "has 100000 entries"),
+        ("histories", {"n_actions": 2.5}, "give whole numbers"), ("histories", {"horizon": 2**31 - 1}, "lifetimes need"),
+        ("histories", {"cardinality": [5, 2]}, "out of range"),
+    ],
+)  # fmt: skip
+def test_no_memory_is_taken_for_sizes_that_the_files_have_not(kinds, kind, changed, says, tmp_path):
+    """A megabyte at most, whatever a manifest of a kilobyte asks for."""
+    files, load = kinds(kind)
+    for name, blob in files.items():
+        (tmp_path / name).write_bytes(blob)
+
+    def ask(manifest):
+        for part in (manifest["about"]["spec"], manifest["about"].get("config", {})):
+            part.update({name: value for name, value in changed.items() if name in part})
+
+    resealed(tmp_path, ask)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtefactError, match=says):
+        load(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15, "kB"
+
+
+def test_a_sparse_manifest_of_a_terabyte_is_not_read(kinds, tmp_path):
+    with open(tmp_path / "manifest.json", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ArtefactError, match="no manifest has more than"):
+        kinds("histories")[1](tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a.npy", ".a.npy", "a/b.npy", "a\\b.npy", "a\nb.npy", "", "manifest.json", "x" * 300])
+def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
+    with pytest.raises(ValueError, match="cannot be a file's name"):
+        artefacts.save(tmp_path / "it", "test", {name: b""}, {})
+    with pytest.raises(ValueError, match="dtype object cannot be stored; artefacts hold bool, integers, floats and text"):
+        artefacts.save(tmp_path / "it", "test", {"a.npy": np.array([None])}, {})
+    assert not os.listdir(tmp_path)
+
+
+def test_an_artefact_made_before_manifests_were_sealed_still_loads(kinds, tmp_path):
+    for kind in ("histories", "transformer", "recurrent"):
+        files, load = kinds(kind)
+        for name, blob in files.items():
+            (tmp_path / name).write_bytes(blob)
+        manifest = json.loads(files["manifest.json"])
+        del manifest["sha256"]
+        (tmp_path / "manifest.json").write_bytes(text_of(manifest))
+        load(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ class Figure(go.Figure):
         names = [trace.name for trace in self.data if trace.name and trace.showlegend is not False]
         plotly = {"application/vnd.plotly.v1+json": json.loads(self.to_json()), "text/plain": repr(self)}
         live = Output(outputs=({"output_type": "display_data", "data": plotly, "metadata": {}},))
-        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + ", ".join(names))
+        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + html.unescape(", ".join(names)))
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""
@@ -48,21 +49,23 @@ class Figure(go.Figure):
         axes = dict(zip(panels, np.ravel(canvas.subplots(1, max(1, len(panels)), sharey=len(panels) > 1)), strict=False))
         for trace in self.data:
             _draw(axes[trace.xaxis or "x"], trace, canvas)
-        titles = [note.text for note in layout.annotations or () if note.showarrow is False]
+        titles = [html.unescape(note.text) for note in layout.annotations or () if note.showarrow is False]
         for i, (panel, ax) in enumerate(axes.items()):
             axis = layout[panel.replace("x", "xaxis")]
-            ax.set_xlabel(axis.title.text or "")
-            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
+            ax.set_xlabel(html.unescape(axis.title.text or ""), parse_math=False)
+            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10, parse_math=False)
             if axis.type == "log":
                 ax.set_xscale("log")
         first = next(iter(axes.values()))
-        first.set_ylabel(layout.yaxis.title.text or "")
+        first.set_ylabel(html.unescape(layout.yaxis.title.text or ""), parse_math=False)
         first.yaxis.set_visible(layout.yaxis.visible is not False)
         if layout.title.text:
-            canvas.suptitle(layout.title.text, fontsize=11)
+            canvas.suptitle(html.unescape(layout.title.text), fontsize=11, parse_math=False)
         handles, labels = first.get_legend_handles_labels()
         if handles and layout.showlegend is not False:
-            canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+            legend = canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+            for text in legend.get_texts():
+                text.set(text=html.unescape(text.get_text()), parse_math=False)
         return as_png(canvas)
 
 
@@ -86,6 +89,11 @@ def _draw(ax, trace, canvas) -> None:
             trace.x, trace.y, color=line.color, linestyle=styles[line.dash], linewidth=line.width or 2, label=label, marker=marker
         )
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _text(words) -> str:
+    """Text as plotly shows it literally: it reads tags, links among them, and names may come from a file."""
+    return html.escape(str(words), quote=False)
 
 
 def _colour(rgba: str) -> tuple[float, ...]:
@@ -146,7 +154,7 @@ def result_curves(
         _add_curve(figure, i, str(name), runs.index.to_numpy(), *runs.to_numpy().T, mode)
     for name, (at, values) in (paper or {}).items():
         line = {"color": "#888888", "dash": "dash", "width": 1.5}
-        figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=str(name), line=line)
+        figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=_text(name), line=line)
     _lay_out(figure, title, x, y, log_x)
     return figure
 
@@ -167,11 +175,11 @@ def verdict(judged: Verdict) -> Figure:
         for rule in rules.rule:
             at = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
             line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
-            figure.add_scatter(**at, mode="lines", line=line, name=f"{role}: {rule}")
+            figure.add_scatter(**at, mode="lines", line=line, name=_text(f"{role}: {rule}"))
     if judged.effect is not None:
         line = {"color": COLOURS[0], "width": 4}
         figure.add_scatter(x=judged.effect[1:], y=[0.9, 0.9], mode="lines", line=line, name="95% interval")
-        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=f"{name} = {judged.effect}")
+        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=_text(f"{name} = {judged.effect}"))
     mde = f", minimum detectable effect {judged.mde:.2g}" if judged.verdict == "inconclusive" else ""
     _lay_out(figure, f"{judged.name}: {judged.verdict}{mde}", name, "", False)
     figure.update_yaxes(visible=False)
@@ -180,7 +188,7 @@ def verdict(judged: Verdict) -> Figure:
 
 def _add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:
     """Line number i in its band."""
-    colour = COLOURS[i % len(COLOURS)]
+    colour, name = COLOURS[i % len(COLOURS)], _text(name)
     band = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
     figure.add_scatter(**band, fillcolor=_band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
     line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
@@ -188,6 +196,7 @@ def _add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str
 
 
 def _lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool) -> None:
+    title, x, y = _text(title), _text(x), _text(y)
     figure.update_layout(
         title=title, template="simple_white", width=760, height=400, margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50},
         xaxis={"title": x, "type": "log" if log_x else None}, yaxis={"title": y, "rangemode": "tozero"},
@@ -204,16 +213,18 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
     """Share of steps spent in each cell of a room, one heat map per history, x to the right and y downwards."""
     from plotly.subplots import make_subplots
 
-    figure = Figure(make_subplots(1, len(histories), subplot_titles=list(histories)))
+    figure = Figure(make_subplots(1, len(histories), subplot_titles=[_text(name) for name in histories]))
     maps = {name: visit_shares(history) for name, history in histories.items()}
     top = max(share.max() for share in maps.values())
     for i, (name, share) in enumerate(maps.items()):
         axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}"}
-        figure.add_heatmap(z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=name, **axis)
+        figure.add_heatmap(
+            z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=_text(name), **axis
+        )
     figure.update_xaxes(title="x", constrain="domain")
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
     figure.update_layout(
-        title=title, template="simple_white", width=340 * len(maps), height=340, margin={"l": 40, "r": 20, "t": 60, "b": 40}
+        title=_text(title), template="simple_white", width=340 * len(maps), height=340, margin={"l": 40, "r": 20, "t": 60, "b": 40}
     )
     return figure
 

@@ -33,7 +33,7 @@ def check(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> 
     """Raise ValueError unless these are the tensors `wanted`, numbers apart."""
     for name in sorted(tensors.keys() ^ wanted.keys()):
         raise ValueError(f"tensor {name!r} is " + ("missing" if name in wanted else "none of its"))
-    for name, value in tensors.items():
+    for name, value in sorted(tensors.items()):
         if value.shape != wanted[name].shape or not value.is_floating_point():
             raise ValueError(f"tensor {name!r} is {value.dtype} {tuple(value.shape)}, not floats {tuple(wanted[name].shape)}")
 

@@ -236,11 +236,11 @@ def resealed(folder, change):
 @pytest.mark.parametrize(
     ("kind", "changed", "says"),
     [
-        ("transformer", {"width": 10**6, "heads": 1}, "tensor 'embed_tokens"),
+        ("transformer", {"width": 10**6, "heads": 1}, "tensor 'blocks.0"),
         ("transformer", {"context": 10**12}, "tensor 'embed_tokens"), ("transformer", {"layers": 10**9}, "give at most 256"),
         ("transformer", {"cardinality": [10**12]}, "1,024 entries up to 2.31"),
         ("transformer", {"cardinality": [2**31]}, "tensor 'embed_tokens.table'"),
-        ("recurrent", {"width": 10**6}, "tensor 'reward'"),
+        ("recurrent", {"width": 10**6}, "tensor 'logits.weight'"),
         ("recurrent", {"cardinality": None, "shape": [2**31, 2**31]}, "complete network"),
         ("histories", {"horizon": 10**12}, "horizon="), ("histories", {"cardinality": [5] * 100_000}, "has 100000 entries"),
         ("histories", {"n_actions": 2.5}, "give whole numbers"), ("histories", {"horizon": 2**31 - 1}, "lifetimes need"),

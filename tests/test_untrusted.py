@@ -67,8 +67,10 @@ def kinds(env, histories, tmp_path_factory):
 
 
 def content(folder) -> dict:
+    """What a folder holds: its arrays as they are on disk, and tensors in whatever order and spacing their header names them."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    return {"files": manifest["files"], "about": manifest["about"]}
+    plain = lambda file: file.read_bytes() if file.suffix == ".npy" else weights.pack(weights.unpack(file.read_bytes()))
+    return {"files": {name: plain(folder / name) for name in manifest["files"]}, "about": manifest["about"]}
 
 
 def within(part, whole) -> bool:

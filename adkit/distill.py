@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from adkit import artefacts
+from adkit import artefacts, weights
 from adkit.collect import collect
 from adkit.histories import Histories
 from adkit.incontext import InContext
@@ -215,27 +213,63 @@ def _resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: li
         return []
     files, about = artefacts.load(checkpoint, "distillation checkpoint")
     settings = json.loads(json.dumps(settings))  # as they come back from a manifest
-    if about["settings"] != settings:
-        differ = [name for name, value in about["settings"].items() if value != settings.get(name)]
-        raise ValueError(f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments.")
-    model.load_state_dict(load_tensors(files["weights.safetensors"]))
-    for i, optimizer in enumerate(optimizers):
-        state: dict[int, dict] = {}
-        for name, value in load_tensors(files[f"optimizer{i}.safetensors"]).items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
+    found, log = about.get("settings"), about.get("log")
+    if found != settings:
+        differ = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
+        differ = differ or sorted(found.keys() - settings.keys())
+        raise artefacts.ArtefactError(
+            f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments."
+        )
+    try:
+        _check_log(log, settings["steps"])
+        network = weights.unpack(files["weights.safetensors"])
+        weights.check(network, model.state_dict())
+        states = [_state(optimizer, files[f"optimizer{i}.safetensors"]) for i, optimizer in enumerate(optimizers)]
+    except weights.WRONG as error:
+        raise artefacts.ArtefactError(
+            f"{checkpoint} holds no complete checkpoint: {error}. Begin anew in another folder."
+        ) from None
+    model.load_state_dict(network)  # only now that all of it is known to fit
+    for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return about["log"]
+    return log
+
+
+def _check_log(log: list[dict], steps: int) -> None:
+    """Raise ValueError unless there is a row of numbers for each of the first steps."""
+    number = lambda value: type(value) in (int, float)
+    if not (isinstance(log, list) and 0 < len(log) <= steps):
+        raise ValueError(f"its log is no list of 1 to {steps} steps")
+    for i, row in enumerate(log, 1):
+        whole = isinstance(row, dict) and {"step", "loss", "seconds"} <= row.keys() and all(map(number, row.values()))
+        if not whole or row["step"] != i:
+            raise ValueError(f"row {i} of its log is {str(row)[:100]}")
+
+
+def _state(optimizer: torch.optim.Optimizer, blob: bytes) -> dict[int, dict[str, torch.Tensor]]:
+    """An optimizer's state by parameter, from a checkpoint: ValueError unless it is all of it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    wanted = {}
+    for i, parameter in enumerate(parameters):
+        shapes = {"momentum_buffer": parameter}
+        if isinstance(optimizer, torch.optim.AdamW):
+            shapes = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+        wanted |= {f"{i}.{key}": value for key, value in shapes.items()}
+    tensors = weights.unpack(blob)
+    weights.check(tensors, wanted)
+    state: dict[int, dict] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    return state
 
 
 def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]) -> None:
-    files = {"weights.safetensors": save_tensors({name: value.contiguous() for name, value in model.state_dict().items()})}
+    files = {"weights.safetensors": weights.pack(model.state_dict())}
     for i, optimizer in enumerate(optimizers):
         state = optimizer.state_dict()["state"]
-        flat = {
-            f"{index}.{key}": torch.as_tensor(value).contiguous() for index, entry in state.items() for key, value in entry.items()
-        }
-        files[f"optimizer{i}.safetensors"] = save_tensors(flat)
+        flat = {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+        files[f"optimizer{i}.safetensors"] = weights.pack(flat)
     artefacts.save(checkpoint, "distillation checkpoint", files, {"settings": settings, "log": log}, overwrite=True)
 
 

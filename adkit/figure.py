@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -27,7 +28,7 @@ class Figure(go.Figure):
         names = [trace.name for trace in self.data if trace.name and trace.showlegend is not False]
         plotly = {"application/vnd.plotly.v1+json": json.loads(self.to_json()), "text/plain": repr(self)}
         live = Output(outputs=({"output_type": "display_data", "data": plotly, "metadata": {}},))
-        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + ", ".join(names))
+        return with_picture(live._repr_mimebundle_(), self.png(), "Figure: " + html.unescape(", ".join(names)))
 
     def png(self, dpi: int = 100) -> bytes:
         """The figure as matplotlib draws it: lines, bands, heat maps and horizontal lines."""
@@ -40,25 +41,27 @@ class Figure(go.Figure):
         for trace in self.data:
             _draw(axes[trace.xaxis or "x"], trace, canvas)
         notes = {note.name: note.text for note in layout.annotations or () if note.name == MARK}
-        titles = [note.text for note in layout.annotations or () if note.showarrow is False and note.name != MARK]
+        titles = [html.unescape(note.text) for note in layout.annotations or () if note.showarrow is False and note.name != MARK]
         for i, (panel, ax) in enumerate(axes.items()):
             axis = layout[panel.replace("x", "xaxis")]
-            ax.set_xlabel(axis.title.text or "")
-            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
+            ax.set_xlabel(html.unescape(axis.title.text or ""), parse_math=False)
+            ax.set_title(titles[i] if i < len(titles) else "", fontsize=10, parse_math=False)
             if axis.type == "log":
                 ax.set_xscale("log")
             if axis.ticktext:
-                ax.set_xticks(axis.tickvals, axis.ticktext)
+                ax.set_xticks(axis.tickvals, [html.unescape(text) for text in axis.ticktext], parse_math=False)
         first = next(iter(axes.values()))
-        first.set_ylabel(layout.yaxis.title.text or "")
+        first.set_ylabel(html.unescape(layout.yaxis.title.text or ""), parse_math=False)
         first.yaxis.set_visible(layout.yaxis.visible is not False)
         if layout.yaxis.ticktext:
-            first.set_yticks(layout.yaxis.tickvals, layout.yaxis.ticktext)
+            first.set_yticks(layout.yaxis.tickvals, [html.unescape(text) for text in layout.yaxis.ticktext], parse_math=False)
         if layout.title.text:
-            canvas.suptitle(layout.title.text, fontsize=11)
+            canvas.suptitle(html.unescape(layout.title.text), fontsize=11, parse_math=False)
         handles, labels = first.get_legend_handles_labels()
         if handles and layout.showlegend is not False:
-            canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+            legend = canvas.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+            for text in legend.get_texts():
+                text.set(text=html.unescape(text.get_text()), parse_math=False)
         for text in notes.values():
             canvas.text(0.5, 0.5, text, ha="center", va="center", fontsize=26, color="#999999", alpha=0.45, rotation=15)
         return as_png(canvas)
@@ -96,6 +99,11 @@ def _draw(ax, trace, canvas) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def plain(words) -> str:
+    """Text as plotly shows it literally: it reads tags, links among them, and names may come from a file."""
+    return html.escape(str(words), quote=False)
+
+
 def _colour(rgba: str) -> tuple[float, ...]:
     r, g, b, a = (float(part) for part in rgba.removeprefix("rgba(").removesuffix(")").split(","))
     return r / 255, g / 255, b / 255, a
@@ -108,7 +116,7 @@ def band(colour: str, alpha: float = 0.18) -> str:
 
 def add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:
     """Line number i in its band."""
-    colour = COLOURS[i % len(COLOURS)]
+    colour, name = COLOURS[i % len(COLOURS)], plain(name)
     area = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
     figure.add_scatter(**area, fillcolor=band(colour), hoverinfo="skip", showlegend=False, legendgroup=name, name=name)
     line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2}
@@ -116,6 +124,7 @@ def add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str 
 
 
 def lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool) -> None:
+    title, x, y = plain(title), plain(x), plain(y)
     figure.update_layout(
         title=title, template="simple_white", width=760, height=400, margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50},
         xaxis={"title": x, "type": "log" if log_x else None}, yaxis={"title": y, "rangemode": "tozero"},

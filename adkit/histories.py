@@ -162,6 +162,7 @@ class Histories:
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
+        self.check()
         files = {f"{name}.npy": values for name, values in self.arrays.items()}
         files |= {"task.npy": self.task, "episode.npy": self.episode, "task_ids.npy": self.task_values.ids}
         files |= {f"tasks.{name}.npy": values for name, values in self.task_values.columns.items()}
@@ -174,24 +175,30 @@ class Histories:
         try:
             spec = EnvSpec(**about.pop("spec"))
             arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
+            if extra := [name for name, value in files.items() if not isinstance(value, np.ndarray)]:
+                raise ValueError(f"{extra[0]!r} is no array")
             columns = {name.removeprefix("tasks."): arrays.pop(name) for name in list(arrays) if name.startswith("tasks.")}
-            tasks = Tasks(columns, arrays.pop("task_ids"))
+            tasks = Tasks(columns, _numbers("task_ids", arrays.pop("task_ids")))
             histories = Histories(spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about)
+            histories.check()
         except (KeyError, TypeError, ValueError) as error:
-            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}.") from error
-        histories.check()
+            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}") from None
         return histories
 
     def check(self) -> None:
         """Raise ValueError unless shapes, dtypes, ranges and episode ends are what they must be."""
+        for name in ("task", "episode"):
+            _numbers(name, getattr(self, name))
         n, e, h = len(self.task), self.n_episodes, self.spec.horizon
-        want = {"obs": (n, e, h, *self.spec.obs_shape), "final_obs": (n, e, *self.spec.obs_shape)}
-        want |= dict.fromkeys(PER_STEP[1:], (n, e, h))
-        for name, shape in want.items():
-            if name not in self.arrays or self.arrays[name].shape != shape:
-                found = self.arrays[name].shape if name in self.arrays else "missing"
+        want = {"obs": ((n, e, h, *self.spec.obs_shape), self.spec.obs_dtype), "action": ((n, e, h), np.uint8)}
+        want |= {"reward": ((n, e, h), np.float32), "terminated": ((n, e, h), bool), "truncated": ((n, e, h), bool)}
+        want |= {"final_obs": ((n, e, *self.spec.obs_shape), self.spec.obs_dtype)}
+        for name, (shape, dtype) in want.items():
+            found = self.arrays.get(name)
+            if found is None or found.shape != shape or found.dtype != dtype:
+                found = "missing" if found is None else f"{found.dtype} {found.shape}"
                 raise artefacts.ArtefactError(
-                    f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {shape}."
+                    f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {np.dtype(dtype)} {shape}."
                 )
         for name in self.labels:
             shape = self.arrays[name].shape
@@ -201,8 +208,12 @@ class Histories:
                 )
         if not np.isfinite(self.arrays["reward"]).all():
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
-        if n and (self.arrays["action"].max(initial=0) >= self.spec.n_actions or self.task.max() >= len(self.task_values)):
-            raise ValueError("actions or task numbers are out of range.")
+        numbers = {"actions": (self.arrays["action"], self.spec.n_actions), "task numbers": (self.task, len(self.task_values))}
+        for i, most in enumerate(self.spec.cardinality or ()):
+            numbers |= {f"{name}[..., {i}]": (self.arrays[name][..., i], most) for name in ("obs", "final_obs")}
+        for name, (values, most) in numbers.items():
+            if values.size and (values.min() < 0 or values.max() >= most):
+                raise ValueError(f"{name} are {values.min()} to {values.max()}: out of range, which is 0 to {most - 1}.")
         if not (self.arrays["terminated"] | self.arrays["truncated"]).any(2).all():
             raise ValueError("some episodes never end: every episode must be terminated or truncated.")
 
@@ -249,3 +260,9 @@ class EpisodeIndex:
 
     def __len__(self) -> int:
         return self.histories.n_episodes
+
+
+def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+    if values.ndim != 1 or values.dtype.kind != "i":
+        raise ValueError(f"{name!r} is {values.dtype} {values.shape}; it must be a row of integers.")
+    return values

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as load_weights
-from safetensors.torch import save as save_weights
 from torch import nn
 from torch.nn import functional as F
 
-from adkit import artefacts
+from adkit import artefacts, weights
 from adkit.encoders import Linear, encoder
 from adkit.protocols import EnvSpec
 from adkit.taps import Tap
@@ -20,6 +18,8 @@ from adkit.tokens import Tokens, slots, window_episodes
 
 CHUNK = 256  # queries at a time: of a long window the later keys, half of all, are then never looked at
 INITIAL_STD = {"table": 0.3, "reward": 0.3, "episode": 0.1, "step": 0.1}  # of the embedding; the rest 1 / sqrt(inputs)
+
+LAYERS_AT_MOST = 256
 
 
 class CausalTransformer(nn.Module):
@@ -33,8 +33,10 @@ class CausalTransformer(nn.Module):
         self, spec: EnvSpec, context: int = 200, layers: int = 3, heads: int = 2, width: int = 64, seed: int = 0, outcomes: int = 0
     ):
         super().__init__()
-        if min(layers, heads, width) < 1 or width % heads:
+        if min(layers, heads, width) < 1 or width % heads or not isinstance(heads, int):
             raise ValueError(f"layers={layers}, heads={heads}, width={width}; all at least 1, and heads must divide width.")
+        if layers > LAYERS_AT_MOST:
+            raise ValueError(f"layers={layers}; give at most {LAYERS_AT_MOST}. Try layers=4.")
         self.spec, self.window = spec, window_episodes(spec, context)
         self.config = {"context": context, "layers": layers, "heads": heads, "width": width, "seed": seed, "outcomes": outcomes}
         self.embed_tokens = Embedding(spec, self.window, width)
@@ -110,20 +112,15 @@ class CausalTransformer(nn.Module):
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write weights (safetensors) and a hashed manifest, whole or not at all."""
-        weights = save_weights({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()})
         about = {"spec": asdict(self.spec), "config": self.config}
-        return artefacts.save(path, "causal transformer", {"weights.safetensors": weights}, about, overwrite)
+        files = {"weights.safetensors": weights.pack(self.state_dict())}
+        return artefacts.save(path, "causal transformer", files, about, overwrite)
 
     @staticmethod
     def load(path: str | Path) -> CausalTransformer:
         """Read and verify what `save` wrote."""
         files, about = artefacts.load(path, "causal transformer")
-        try:
-            model = CausalTransformer(EnvSpec(**about["spec"]), **about["config"])
-            model.load_state_dict(load_weights(files["weights.safetensors"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise artefacts.ArtefactError(f"{path} does not hold a complete model: {error}.") from error
-        return model
+        return weights.restore(path, lambda: CausalTransformer(EnvSpec(**about["spec"]), **about["config"]), files)
 
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())

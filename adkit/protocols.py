@@ -6,15 +6,16 @@ has these methods *is* an environment or an agent, and `adkit.testing` says whet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
+from adkit.tasks import Tasks
 
+if TYPE_CHECKING:
     from adkit.seeds import Rng
     from adkit.tables import Tables, Trace
 
@@ -43,8 +44,12 @@ class EnvSpec:
     feels. None: all. Histories hold them whichever it is."""
 
     def __post_init__(self):
-        if self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon}: an episode needs at least one step. Try horizon=20.")
+        for name in ("horizon", "n_actions"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if not isinstance(self.name, str):
+            raise ValueError(f"name={self.name!r}: a family of environments is named by text.")
+        if not 1 <= self.horizon < 2**31:
+            raise ValueError(f"horizon={self.horizon}: an episode needs at least one step, and ends. Try horizon=20.")
         if not 2 <= self.n_actions <= 256:
             raise ValueError(f"n_actions={self.n_actions}: adkit stores actions as uint8, so 2 to 256 are allowed.")
         if (self.cardinality is None) == (self.shape is None):
@@ -54,16 +59,21 @@ class EnvSpec:
             )
         for name in ("cardinality", "shape"):
             if (sizes := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(int(n) for n in sizes))
+                sizes = tuple(_whole(name, n) for n in sizes)
+                object.__setattr__(self, name, sizes)
                 if not sizes or min(sizes) < 1:
                     raise ValueError(f"{name}={sizes}: every entry must be at least 1, and there must be one.")
+                if len(sizes) > 1024 or max(sizes) > 2**31:
+                    raise ValueError(f"{name} has {len(sizes)} entries up to {max(sizes)}: 1,024 entries up to 2^31 are allowed.")
         if self.view is not None:
             if self.shape != (3,):
                 raise ValueError(f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed.")
             if self.view not in ("pose", "nothing"):
                 if isinstance(self.view, str) or np.shape(self.view) != (2,):
                     raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
-                object.__setattr__(self, "view", tuple(int(n) for n in self.view))
+                object.__setattr__(self, "view", tuple(_whole("view", n) for n in self.view))
+        if self.seen is not None:
+            object.__setattr__(self, "seen", _whole("seen", self.seen))
         if self.seen is not None and not (self.cardinality and 1 <= self.seen <= len(self.cardinality)):
             raise ValueError(
                 f"seen={self.seen}, cardinality={self.cardinality}: of discrete coordinates the first 1 to all can be seen."
@@ -107,6 +117,13 @@ class EnvSpec:
         return np.ravel_multi_index(tuple(np.moveaxis(np.asarray(obs), -1, 0)), self.cardinality)
 
 
+def _whole(name: str, value) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r}: give whole numbers.") from None
+
+
 class Step(NamedTuple):
     """What an environment answers to N actions."""
 
@@ -129,110 +146,6 @@ class Transition(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     next_obs: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Tasks:
-    """Tasks as values: named columns, one row per task. They slice and index like an array."""
-
-    columns: Mapping[str, np.ndarray]
-    """Each (n, ...); `goal` is (n, 2) in a room."""
-    ids: np.ndarray = field(default=None)
-    """(n,) the task's number in its family, kept through slicing and splitting: it addresses the task's randomness."""
-
-    def __post_init__(self):
-        columns = {name: np.asarray(values) for name, values in self.columns.items()}
-        sizes = {name: len(values) for name, values in columns.items()}
-        if not columns or len(set(sizes.values())) != 1:
-            raise ValueError(f"columns of sizes {sizes}: tasks need at least one column, all with one row per task.")
-        ids = np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
-        if len(ids) != len(_first(columns)):
-            raise ValueError(f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task.")
-        object.__setattr__(self, "columns", columns)
-        object.__setattr__(self, "ids", ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, rows) -> np.ndarray | Tasks:
-        """A column by name, or tasks by integer, slice, mask or index array."""
-        if isinstance(rows, str):
-            if rows not in self.columns:
-                raise ValueError(f"tasks have no column {rows!r}; the columns are {sorted(self.columns)}.")
-            return self.columns[rows]
-        rows = np.arange(len(self))[rows]
-        rows = np.atleast_1d(rows)
-        return Tasks({name: values[rows] for name, values in self.columns.items()}, self.ids[rows])
-
-    def __iter__(self) -> Iterator[Tasks]:
-        return (self[i] for i in range(len(self)))
-
-    def unique(self) -> tuple[Tasks, np.ndarray]:
-        """The distinct tasks, and which of them each row is: (tasks, row (n,))."""
-        text = [repr([values[i].tolist() for values in self.columns.values()]) for i in range(len(self))]
-        _, first, row = np.unique(text, return_index=True, return_inverse=True)
-        return self[first], row
-
-    def replace(self, **columns) -> Tasks:
-        """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
-        return Tasks({**self.columns, **columns}, self.ids)
-
-    def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
-        """A random, disjoint (train, test) pair with `fraction` of the tasks in the first; both keep family order.
-
-        With `by`, values are held out instead: `by=("key", "door")` keeps a `fraction` of all values found in these columns
-        for training; train has tasks made of those alone, test has tasks made of the others alone, the mixed are in neither.
-        """
-        rng = np.random.default_rng(seed)
-        if by:
-            values = [self[name].reshape(len(self), -1) for name in by]
-            unique, of = np.unique(np.concatenate(values), axis=0, return_inverse=True)
-            kept = np.zeros(len(unique), bool)
-            kept[rng.permutation(len(unique))[: round(fraction * len(unique))]] = True
-            inside = kept[of.reshape(len(by), len(self))]
-            train, test = self[inside.all(0)], self[~inside.any(0)]
-        else:
-            order, n = rng.permutation(len(self)), max(0, round(fraction * len(self)))
-            train, test = self[np.sort(order[:n])], self[np.sort(order[n:])]
-        if not len(train) or not len(test):
-            raise ValueError(
-                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}; both sides need at least one. "
-                f"Try a fraction between {1 / len(self):.2g} and {1 - 1 / len(self):.2g}."
-            )
-        return train, test
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The tasks as a pandas frame indexed by task id; vector columns hold tuples."""
-        import pandas as pd
-
-        as_cell = {
-            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values for name, values in self.columns.items()
-        }
-        return pd.DataFrame(as_cell, index=pd.Index(self.ids, name="task"))
-
-    @staticmethod
-    def of(tasks: Tasks | pd.DataFrame) -> Tasks:
-        """Tasks from tasks or from the frame that `Histories.tasks` shows."""
-        if isinstance(tasks, Tasks):
-            return tasks
-        if hasattr(tasks, "columns") and hasattr(tasks, "index"):
-            return Tasks({name: np.array(tasks[name].tolist()) for name in tasks.columns}, tasks.index.to_numpy())
-        raise ValueError(f"tasks is a {type(tasks).__name__}; give env.tasks(), a slice of it, or a task frame.")
-
-    def __repr__(self) -> str:
-        return f"Tasks({len(self)} x {', '.join(self.columns)})"
-
-    def _repr_html_(self) -> str:
-        return self.frame.to_html(max_rows=10)
-
-
-def _first(columns: Mapping[str, Sequence]) -> Sequence:
-    return next(iter(columns.values()))
-
-
-def _tuple(value):
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 @runtime_checkable

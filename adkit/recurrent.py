@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_weights
-from safetensors.torch import save as save_weights
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from adkit import artefacts
+from adkit import artefacts, weights
 from adkit.distill import frame
 from adkit.histories import Histories
 from adkit.protocols import EnvSpec
@@ -91,20 +89,14 @@ class RecurrentPolicy(nn.Module):
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write weights (safetensors) and a hashed manifest, whole or not at all."""
-        weights = save_weights({name: value.detach().contiguous() for name, value in self.state_dict().items()})
         about = {"spec": asdict(self.spec), "config": self.config}
-        return artefacts.save(path, KIND, {"weights.safetensors": weights}, about, overwrite)
+        return artefacts.save(path, KIND, {"weights.safetensors": weights.pack(self.state_dict())}, about, overwrite)
 
     @staticmethod
     def load(path: str | Path) -> RecurrentPolicy:
         """Read and verify what `save` wrote."""
         files, about = artefacts.load(path, KIND)
-        try:
-            model = RecurrentPolicy(EnvSpec(**about["spec"]), **about["config"])
-            model.load_state_dict(load_weights(files["weights.safetensors"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise artefacts.ArtefactError(f"{path} does not hold a complete policy: {error}.") from error
-        return model
+        return weights.restore(path, lambda: RecurrentPolicy(EnvSpec(**about["spec"]), **about["config"]), files)
 
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())

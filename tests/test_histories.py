@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
+from adkit import artefacts
 from adkit.artefacts import ArtefactError
 from adkit.testing import check_histories
 
@@ -132,6 +133,7 @@ def damage(path, how):
             manifest["files"]["../../etc/passwd"] = manifest["files"].pop("action.npy")
         if how == "array unlisted":
             del manifest["files"]["action.npy"]
+        manifest = artefacts.seal(manifest) if how != "seal broken" else manifest | {"about": {}}
         (path / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -139,9 +141,9 @@ def damage(path, how):
     ("how", "says"),
     [
         ("gone", "not a folder"), ("a file", "not a folder"), ("no manifest", "has no manifest.json"),
-        ("array missing", "action.npy is missing"),
+        ("array missing", "action.npy is missing"), ("seal broken", "does not match its own sha256"),
         ("truncated", "truncated"), ("not JSON", "cannot be read"), ("other version", "format 99"), ("other kind", "holds 'cake'"),
-        ("no files", "cannot be read"), ("escape", "not a plain file"), ("array unlisted", "'action' is missing"),
+("no files", "cannot be read"), ("escape", "not a plain file"), ("array unlisted", "'action' is missing"),
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_named_and_explained(tmp_path, histories, how, says):

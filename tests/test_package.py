@@ -15,11 +15,10 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
-    "envs", "creature", "foresight", "anatomy", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "encoders",
-    "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors",
-    "endpoints", "study", "display", "figure",
-    "notebook", "views", "testing",
+    "lazy", "tasks", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
+    "envs", "creature", "foresight", "anatomy", "minds", "sources", "histories", "belief", "collect", "tokens", "taps", "weights",
+    "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors",
+    "endpoints", "study", "display", "figure", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

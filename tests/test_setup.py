@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,5 +59,22 @@ def test_without_disk_space_it_says_how_much_is_missing(bare):
 
 
 def test_jupyterlab_is_bound_to_this_machine_and_keeps_its_token():
-    recipe = (ROOT / "Makefile").read_text().split("\nlab:")[1].split("\n\n")[0]
-    assert "--ServerApp.ip=127.0.0.1" in recipe and "token" not in recipe and "password" not in recipe
+    """What `make lab` runs, as make itself says it, and nothing shipped that would open it elsewhere."""
+    say = ["make", "-n", "-o", "pyproject.toml", "-o", "constraints.txt", "lab", "ARGS="]
+    said = subprocess.run(say, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (command,) = (line for line in said.splitlines() if "-m jupyterlab" in line)
+    options = command.split("-m jupyterlab")[1].split()
+    assert set(options) <= {"notebooks", "--ServerApp.ip=127.0.0.1", "--allow-root"} and "--ServerApp.ip=127.0.0.1" in options
+    assert not [*ROOT.glob("*jupyter*config*"), *ROOT.glob("**/.jupyter")] and "ServerApp" not in (ROOT / "postBuild").read_text()
+
+
+def test_jupyterlab_itself_takes_those_options_to_mean_a_token_and_this_machine():
+    code = """
+from jupyter_server.serverapp import ServerApp
+app = ServerApp()
+app.parse_command_line(["--ServerApp.ip=127.0.0.1", "--allow-root"])
+assert app.ip == "127.0.0.1" and not app.allow_remote_access and not app.allow_origin
+assert len(app.identity_provider_class(parent=app).token) >= 32, "no token"
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

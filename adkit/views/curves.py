@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adkit.figure import Figure, add_curve, lay_out
+from adkit.figure import Figure, add_curve, lay_out, plain
 from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.tables import has_optimum, optimal_returns
@@ -64,7 +64,7 @@ def result_curves(
         add_curve(figure, i, str(name), runs.index.to_numpy(), *runs.to_numpy().T, mode)
     for name, (at, values) in (paper or {}).items():
         line = {"color": "#888888", "dash": "dash", "width": 1.5}
-        figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=str(name), line=line)
+        figure.add_scatter(x=list(at), y=list(values), mode="lines+markers", name=plain(name), line=line)
     lay_out(figure, title, x, y, log_x)
     return figure
 
@@ -84,11 +84,19 @@ def heat_map(table: pd.DataFrame, top: float | None = None, title: str = "") -> 
             f"a table of {table.shape} with {np.isnan(numbers).sum()} gaps; give numbers of at least 0, and at least one."
         )
     figure = Figure()
-    figure.add_heatmap(z=numbers, zmin=0, zmax=top or numbers.max() or 1, colorscale="Viridis", texttemplate="%{z:.2f}", name=title)
-    ticks = lambda labels: {"tickvals": np.arange(len(labels)), "ticktext": [str(label) for label in labels], "title": labels.name}
+    figure.add_heatmap(
+        z=numbers, zmin=0, zmax=top or numbers.max() or 1, colorscale="Viridis", texttemplate="%{z:.2f}", name=plain(title)
+    )
+    ticks = lambda labels: {
+        "tickvals": np.arange(len(labels)),
+        "ticktext": [plain(label) for label in labels],
+        "title": plain(labels.name or ""),
+    }
     rows, columns = numbers.shape
     size = {"width": max(420, 170 + 52 * columns), "height": max(220, 110 + 34 * rows)}
-    figure.update_layout(title=title, template="simple_white", margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}, **size)
+    figure.update_layout(
+        title=plain(title), template="simple_white", margin={"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}, **size
+    )
     figure.update_xaxes(**ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **ticks(table.index))
     return figure
@@ -98,16 +106,18 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
     """Share of steps spent in each cell of a room, one heat map per history, x to the right and y downwards."""
     from plotly.subplots import make_subplots
 
-    figure = Figure(make_subplots(1, len(histories), subplot_titles=list(histories)))
+    figure = Figure(make_subplots(1, len(histories), subplot_titles=[plain(name) for name in histories]))
     maps = {name: visit_shares(history) for name, history in histories.items()}
     top = max(share.max() for share in maps.values())
     for i, (name, share) in enumerate(maps.items()):
         axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}"}
-        figure.add_heatmap(z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=name, **axis)
+        figure.add_heatmap(
+            z=share.T, zmin=0, zmax=top, colorscale="Viridis", showscale=i == len(maps) - 1, name=plain(name), **axis
+        )
     figure.update_xaxes(title="x", constrain="domain")
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
     figure.update_layout(
-        title=title, template="simple_white", width=340 * len(maps), height=340, margin={"l": 40, "r": 20, "t": 60, "b": 40}
+        title=plain(title), template="simple_white", width=340 * len(maps), height=340, margin={"l": 40, "r": 20, "t": 60, "b": 40}
     )
     return figure
 

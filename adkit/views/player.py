@@ -62,7 +62,7 @@ class Player(anywidget.AnyWidget):
         for ax, (name, life) in zip(canvas.subplots(1, len(self.lifetimes), squeeze=False)[0], self.lifetimes.items(), strict=True):
             if not life.n_episodes:
                 ax.axis("off")
-                ax.set_title(f"{name}: no episodes", fontsize=10)
+                ax.set_title(f"{name}: no episodes", fontsize=10, parse_math=False)
                 continue
             e = min(self.episode, life.n_episodes - 1)
             cells, lengths, headings = display.token_cells(life), life.length[0], display.headings(life)
@@ -74,7 +74,8 @@ class Player(anywidget.AnyWidget):
             shade = visits if kind == "arms" else visits**0.5
             display.draw_room(ax, shade, cells[e, : t + 1], marks, kind, headings[e, t] if len(headings) else None)
             ax.set_anchor("S")  # what is left over is above, where the names are
-            ax.set_title(f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}", fontsize=10)
+            title = f"{name}\nepisode {life.episode[e]}: return {life.episode_returns[0, e]:g}"
+            ax.set_title(title, fontsize=10, parse_math=False)  # a name may come from a file: text, no formula
         return display.as_png(canvas)
 
     def to_html(self, path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adkit.figure import COLOURS, DASHES, Figure, band, lay_out
+from adkit.figure import COLOURS, DASHES, Figure, band, lay_out, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +34,11 @@ def verdict(judged: Verdict) -> Figure:
         for rule in rules.rule:
             at = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
             line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
-            figure.add_scatter(**at, mode="lines", line=line, name=f"{role}: {rule}")
+            figure.add_scatter(**at, mode="lines", line=line, name=plain(f"{role}: {rule}"))
     if judged.effect is not None:
         line = {"color": COLOURS[0], "width": 4}
         figure.add_scatter(x=judged.effect[1:], y=[0.9, 0.9], mode="lines", line=line, name="95% interval")
-        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=f"{name} = {judged.effect}")
+        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=plain(f"{name} = {judged.effect}"))
     mde = f", minimum detectable effect {judged.mde:.2g}" if judged.verdict == "inconclusive" else ""
     lay_out(figure, f"{judged.name}: {judged.verdict}{mde}", name, "", False)
     figure.update_yaxes(visible=False)
@@ -52,17 +52,17 @@ def drift(strengths: Mapping[str, np.ndarray], title: str = "", lives: int = 6) 
     wrong = {name: np.shape(values) for name, values in strengths.items() if np.ndim(values) != 2 or 0 in np.shape(values)}
     if wrong or not strengths:
         raise ValueError(f"strengths {wrong}; give (lives, days) under a name: {{'D1': lives.w_cookie.reshape(...)[:, :, 0]}}.")
-    figure = Figure(make_subplots(1, len(strengths), shared_yaxes=True, subplot_titles=list(strengths)))
+    figure = Figure(make_subplots(1, len(strengths), shared_yaxes=True, subplot_titles=[plain(name) for name in strengths]))
     for i, (name, values) in enumerate(strengths.items()):
         axis = {"xaxis": f"x{i + 1 if i else ''}", "yaxis": f"y{i + 1 if i else ''}", "mode": "lines"}
         day = np.arange(1, values.shape[1] + 1)
         for life in values[:lives]:
-            figure.add_scatter(x=day, y=life, name=name, showlegend=False, line={"color": COLOURS[5], "width": 0.8}, **axis)
-        figure.add_scatter(x=day, y=values.mean(0), name=f"{name}, mean", line={"color": COLOURS[0], "width": 2.5}, **axis)
+            figure.add_scatter(x=day, y=life, name=plain(name), showlegend=False, line={"color": COLOURS[5], "width": 0.8}, **axis)
+        figure.add_scatter(x=day, y=values.mean(0), name=plain(f"{name}, mean"), line={"color": COLOURS[0], "width": 2.5}, **axis)
     figure.update_xaxes(title="day")
     figure.update_yaxes(title="strength of the cookie shard", col=1, rangemode="tozero")
     size = {"width": 60 + 165 * len(strengths), "height": 300, "margin": {"l": 60, "r": 20, "t": 60, "b": 40}}
-    figure.update_layout(title=title, template="simple_white", showlegend=False, **size)
+    figure.update_layout(title=plain(title), template="simple_white", showlegend=False, **size)
     return figure
 
 
@@ -96,7 +96,7 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
     steps = [{"method": "restyle", "args": [moved(day), [4, 5]], "label": str(day + 1)} for day in days]
     slider = {"active": len(days) - 1, "steps": steps, "currentvalue": {"prefix": "day "}, "pad": {"t": 45}}
     size = {"width": 860, "height": 430, "margin": {"l": 60, "r": 20, "t": 60, "b": 40}}
-    figure.update_layout(title=title, template="simple_white", sliders=[slider], **size)
+    figure.update_layout(title=plain(title), template="simple_white", sliders=[slider], **size)
     figure.update_xaxes(title="day", col=1)
     figure.update_yaxes(title="strength, cookie over food, log", col=1)
     figure.update_xaxes(title="true", col=2)

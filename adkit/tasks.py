@@ -1,0 +1,116 @@
+"""A family of tasks: columns of numbers, one row per task, split, chosen and joined like an array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Tasks:
+    """Tasks as values: named columns, one row per task. They slice and index like an array."""
+
+    columns: Mapping[str, np.ndarray]
+    """Each (n, ...); `goal` is (n, 2) in a room."""
+    ids: np.ndarray = field(default=None)
+    """(n,) the task's number in its family, kept through slicing and splitting: it addresses the task's randomness."""
+
+    def __post_init__(self):
+        columns = {name: np.asarray(values) for name, values in self.columns.items()}
+        sizes = {name: len(values) for name, values in columns.items()}
+        if not columns or len(set(sizes.values())) != 1:
+            raise ValueError(f"columns of sizes {sizes}: tasks need at least one column, all with one row per task.")
+        ids = np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
+        if ids.shape != (len(_first(columns)),):
+            raise ValueError(f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task.")
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "ids", ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows) -> np.ndarray | Tasks:
+        """A column by name, or tasks by integer, slice, mask or index array."""
+        if isinstance(rows, str):
+            if rows not in self.columns:
+                raise ValueError(f"tasks have no column {rows!r}; the columns are {sorted(self.columns)}.")
+            return self.columns[rows]
+        rows = np.arange(len(self))[rows]
+        rows = np.atleast_1d(rows)
+        return Tasks({name: values[rows] for name, values in self.columns.items()}, self.ids[rows])
+
+    def __iter__(self) -> Iterator[Tasks]:
+        return (self[i] for i in range(len(self)))
+
+    def unique(self) -> tuple[Tasks, np.ndarray]:
+        """The distinct tasks, and which of them each row is: (tasks, row (n,))."""
+        text = [repr([values[i].tolist() for values in self.columns.values()]) for i in range(len(self))]
+        _, first, row = np.unique(text, return_index=True, return_inverse=True)
+        return self[first], row
+
+    def replace(self, **columns) -> Tasks:
+        """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
+        return Tasks({**self.columns, **columns}, self.ids)
+
+    def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
+        """A random, disjoint (train, test) pair with `fraction` of the tasks in the first; both keep family order.
+
+        With `by`, values are held out instead: `by=("key", "door")` keeps a `fraction` of all values found in these columns
+        for training; train has tasks made of those alone, test has tasks made of the others alone, the mixed are in neither.
+        """
+        rng = np.random.default_rng(seed)
+        if by:
+            values = [self[name].reshape(len(self), -1) for name in by]
+            unique, of = np.unique(np.concatenate(values), axis=0, return_inverse=True)
+            kept = np.zeros(len(unique), bool)
+            kept[rng.permutation(len(unique))[: round(fraction * len(unique))]] = True
+            inside = kept[of.reshape(len(by), len(self))]
+            train, test = self[inside.all(0)], self[~inside.any(0)]
+        else:
+            order, n = rng.permutation(len(self)), max(0, round(fraction * len(self)))
+            train, test = self[np.sort(order[:n])], self[np.sort(order[n:])]
+        if not len(train) or not len(test):
+            raise ValueError(
+                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}; both sides need at least one. "
+                f"Try a fraction between {1 / len(self):.2g} and {1 - 1 / len(self):.2g}."
+            )
+        return train, test
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The tasks as a pandas frame indexed by task id; vector columns hold tuples."""
+        import pandas as pd
+
+        as_cell = {
+            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values for name, values in self.columns.items()
+        }
+        return pd.DataFrame(as_cell, index=pd.Index(self.ids, name="task"))
+
+    @staticmethod
+    def of(tasks: Tasks | pd.DataFrame) -> Tasks:
+        """Tasks from tasks or from the frame that `Histories.tasks` shows."""
+        if isinstance(tasks, Tasks):
+            return tasks
+        if hasattr(tasks, "columns") and hasattr(tasks, "index"):
+            return Tasks({name: np.array(tasks[name].tolist()) for name in tasks.columns}, tasks.index.to_numpy())
+        raise ValueError(f"tasks is a {type(tasks).__name__}; give env.tasks(), a slice of it, or a task frame.")
+
+    def __repr__(self) -> str:
+        return f"Tasks({len(self)} x {', '.join(self.columns)})"
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(max_rows=10)
+
+
+def _first(columns: Mapping[str, Sequence]) -> Sequence:
+    return next(iter(columns.values()))
+
+
+def _tuple(value):
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

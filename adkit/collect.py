@@ -1,7 +1,7 @@
 """The one loop: agents live on tasks, and what they did comes back as Histories.
 
 Two drivers, one result: whole lifetimes compiled over tables where environment and agent both offer it, lock-step
-batches otherwise. A test holds them to the same bytes.
+batches otherwise. A test holds them to the same bytes. An agent whose loop is its own drives itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, EnvSpec, Learner, Tasks, Transition
+from adkit.protocols import Agent, Env, Learner, Tasks, Transition
 from adkit.seeds import Rng
 from adkit.tables import of_rows, trace, unroll
 
@@ -66,11 +66,15 @@ def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dic
     rng, env_rng = (Rng.of(seed, purpose, mine.ids, number) for purpose in ("agent", "env"))
     if hasattr(agent, "informed"):
         agent = agent.informed(env, mine)
-    can_compile = hasattr(env, "tables") and hasattr(agent, "live")
-    if driver == "compiled" and not can_compile:
+    over_tables, own = hasattr(env, "tables") and hasattr(agent, "live"), hasattr(agent, "drives") and agent.drives(env)
+    if driver == "compiled" and not (over_tables or own):
         raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live.")
-    arrays = _empty(env.spec, len(mine), -(-episodes // every))
-    if can_compile and driver != "batched":
+    if driver == "batched" and not hasattr(agent, "start"):
+        raise ValueError(f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".')
+    if driver != "batched" and own:
+        return agent.drive(env, mine, rng, env_rng, episodes, every)
+    arrays = env.spec.empty(len(mine), -(-episodes // every))
+    if driver != "batched" and over_tables:
         table, row = of_rows(env, mine)
         lived = trace(table, len(mine), env.spec.horizon, episodes, every)
         agent.live(env.spec, table, row, rng, env_rng, lived)
@@ -78,14 +82,6 @@ def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dic
     else:
         _lock_step(env, mine, agent.start(env.spec, rng), env_rng, episodes, every, arrays)
     return arrays
-
-
-def _empty(spec: EnvSpec, n: int, episodes: int) -> dict[str, np.ndarray]:
-    """Arrays for n lifetimes: (N, E, H, ...) per step, (N, E, ...) for `final_obs`."""
-    dtypes = {"action": np.uint8, "reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
-    arrays = {"obs": np.zeros((n, episodes, spec.horizon, *spec.obs_shape), spec.obs_dtype)}
-    arrays |= {name: np.zeros((n, episodes, spec.horizon), dtype) for name, dtype in dtypes.items()}
-    return arrays | {"final_obs": np.zeros((n, episodes, *spec.obs_shape), spec.obs_dtype)}
 
 
 def _lock_step(env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes: int, every: int, arrays: dict) -> None:

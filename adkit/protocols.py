@@ -74,6 +74,15 @@ class EnvSpec:
             return np.dtype(np.float32)
         return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
 
+    def empty(self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None) -> dict[str, np.ndarray]:
+        """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `LabellingAgent` gives them."""
+        axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
+        per_step = {"action": np.uint8, "reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
+        arrays = {"obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype)}
+        arrays |= {name: np.zeros(axes["step"], dtype) for name, dtype in per_step.items()}
+        arrays |= {"final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype)}
+        return arrays | {name: np.zeros((*axes[per], *shape), dtype) for name, (per, dtype, *shape) in (labels or {}).items()}
+
     @property
     def n_observations(self) -> int:
         """Number of distinct observations; an error says so when they are not discrete."""
@@ -263,3 +272,13 @@ class InformedAgent(Agent, Protocol):
     """
 
     def informed(self, env: Env, tasks: Tasks) -> Agent: ...
+
+
+class DrivingAgent(Protocol):
+    """An agent that runs whole lifetimes itself, because its loop is its own. It needs no `start`."""
+
+    def drives(self, env: Env) -> bool:
+        """Whether it does so in this environment."""
+
+    def drive(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int) -> dict[str, np.ndarray]:
+        """The arrays of `Histories` for N lifetimes, as `EnvSpec.empty(N, -(-episodes // every))` makes them, filled."""

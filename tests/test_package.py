@@ -16,7 +16,7 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron", "envs",
-    "sources", "histories", "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2",
+    "sources", "interchange", "histories", "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2",
     "recipes", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 

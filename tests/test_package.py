@@ -16,8 +16,8 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron", "envs",
-    "sources", "interchange", "histories", "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2",
-    "recipes", "probing", "display", "notebook", "views", "testing",
+    "sources", "interchange", "histories", "collect", "tokens", "taps", "encoders", "model", "incontext", "distill", "seeing",
+    "recurrent", "rl2", "recipes", "probing", "display", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

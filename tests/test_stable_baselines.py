@@ -133,4 +133,4 @@ def test_wrong_calls_say_what_is_right(call, says, cart_pole):
 def test_it_says_what_it_is():
     assert repr(PPO) == "StableBaselines3('PPO', n_steps=16, batch_size=8, n_epochs=2)"
     assert repr(ad.sources.StableBaselines3("DQN", "CnnPolicy")) == "StableBaselines3('DQN', 'CnnPolicy')"
-    assert PPO == ad.sources.StableBaselines3("PPO", n_steps=16, batch_size=8, n_epochs=2)
+    assert ad.sources.StableBaselines3("PPO", n_steps=16, batch_size=8, n_epochs=2) == PPO

@@ -53,20 +53,20 @@ def to_minari(histories: Histories, id: str, folder: str | Path | None) -> Path:
 def _buffers(buffer: type, histories: Histories, obs_dtype: np.dtype) -> Iterator[Any]:
     """Minari's episodes, lifetime by lifetime; observations and actions in the dtypes that Gymnasium's spaces have."""
     arrays = histories.arrays
-    for n, e in np.ndindex(histories.length.shape):
-        steps = np.s_[n, e, : histories.length[n, e]]
+    for (n, e), length in np.ndenumerate(histories.length):
+        steps = np.s_[n, e, :length]
         obs = np.concatenate([arrays["obs"][steps], arrays["final_obs"][n, e][None]]).astype(obs_dtype)
         values = {theirs: arrays[ours][steps] for ours, theirs in NAMES.items()}
         yield buffer(observations=obs, infos={}, **values | {"actions": values["actions"].astype(np.int64)})
 
 
 def _origins(histories: Histories) -> Iterator[dict]:
-    """Of each of Minari's episodes: its lifetime, episode and task (id and values)."""
+    """Of each of Minari's episodes: its lifetime, episode, task's id and the task itself."""
     tasks = histories.task_values
     for n, task in enumerate(histories.task):
         values = {f"task/{name}": column[task].tolist() for name, column in tasks.columns.items()}
         for episode in histories.episode.tolist():
-            yield {"lifetime": n, "episode": episode, "task/id": int(tasks.ids[task]), **values}
+            yield {"lifetime": n, "episode": episode, "task_id": int(tasks.ids[task]), **values}
 
 
 def from_minari(id: str, folder: str | Path | None) -> tuple[Path, EnvSpec, Tasks, np.ndarray, dict, np.ndarray, dict]:

@@ -87,7 +87,7 @@ def test_minari_knows_which_lifetime_task_and_episode_it_holds(datasets):
     histories.to_minari(ID)
     storage = minari.load_dataset(ID).storage
     (origin,) = storage.get_episode_metadata([2 * histories.n_episodes + 1])
-    assert (origin["lifetime"], origin["episode"], origin["task"]) == (2, 2, {"id": 1, "map_name": "4x4"})
+    assert (origin["lifetime"], origin["episode"], origin["task_id"], origin["task"]) == (2, 2, 1, {"map_name": "4x4"})
     assert storage.metadata["algorithm_name"] == histories.about["agent"]
 
 

@@ -1,7 +1,7 @@
 """The one loop: agents live on tasks, and what they did comes back as Histories.
 
 Two drivers, one result: whole lifetimes compiled over tables where environment and agent both offer it, lock-step
-batches otherwise. A test holds them to the same bytes.
+batches otherwise. A test holds them to the same bytes. An agent whose loop is its own drives itself.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dic
     over_tables, own = hasattr(env, "tables") and hasattr(agent, "live"), hasattr(agent, "drives") and agent.drives(env)
     if driver == "compiled" and not (over_tables or own):
         raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live.")
+    if driver == "batched" and not hasattr(agent, "start"):
+        raise ValueError(f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".')
     if driver != "batched" and own:
         return agent.drive(env, mine, rng, env_rng, episodes, every)
     arrays = env.spec.empty(len(mine), -(-episodes // every), agent.labels(env.spec) if hasattr(agent, "labels") else None)

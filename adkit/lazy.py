@@ -1,7 +1,8 @@
-"""Names that load their module when first used, so that `import adkit` stays quick."""
+"""Names that load their module when first used, so that `import adkit` stays quick; and packages that not everyone installs."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -14,3 +15,11 @@ def lazily(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any]
         return getattr(import_module(f"{package}.{where[name]}"), name)
 
     return load, lambda: list(where), list(where)
+
+
+def extra(module: str, name: str, who: str) -> ModuleType:
+    """A module of one of adkit's extras; where it is not installed, an ImportError says how to get it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{who} needs {module}, which is not installed ({error}): pip install -e '.[{name}]'") from error

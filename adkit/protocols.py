@@ -212,11 +212,17 @@ class LabellingAgent(Agent, Protocol):
 
 
 class Population(Agent, Protocol):
-    """An agent that says in which world each of its lifetimes is lived, as an experimenter assigns cages.
-
-    It may also have a compiled driver of its own for some environments: `drives(env)` says whether, and
-    `drive(env, tasks, rng, env_rng, episodes, every)` returns the arrays of `Histories`, labels included.
-    """
+    """An agent that says in which world each of its lifetimes is lived, as an experimenter assigns cages."""
 
     def settle(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int) -> Tasks:
         """The tasks (N) with some columns changed, row n by nothing but row n's task and address."""
+
+
+class DrivingAgent(Protocol):
+    """An agent that runs whole lifetimes itself, because its loop is its own. It needs no `start`."""
+
+    def drives(self, env: Env) -> bool:
+        """Whether it does so in this environment."""
+
+    def drive(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int) -> dict[str, np.ndarray]:
+        """The arrays of `Histories` for N lifetimes and labels, as `EnvSpec.empty(N, -(-episodes // every))` makes them, filled."""

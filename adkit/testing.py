@@ -61,10 +61,10 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
 
 def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, seed: int = 0) -> None:
     """Actions in range, and the same life in any batch and by either driver."""
-    tasks = env.tasks()[:4]
-    together = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="batched")
+    tasks, driver = env.tasks()[:4], "batched" if hasattr(agent, "start") else "auto"
+    together = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver=driver)
     check_histories(together)
-    alone = collect(env, tasks[-1:], agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="batched")
+    alone = collect(env, tasks[-1:], agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver=driver)
     assert _equal(together[-lifetimes:], alone), "a lifetime changed with the lifetimes beside it; use only its own rows and rng."
     if (hasattr(env, "tables") and hasattr(agent, "live")) or (hasattr(agent, "drives") and agent.drives(env)):
         compiled = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="compiled")

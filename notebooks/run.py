@@ -95,7 +95,7 @@ def tidy(notebook) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
-        cell.outputs = [out for out in cell.outputs if "it/s]" not in str(out.get("data", {}).get("text/plain", ""))]
+        cell.outputs = [out for out in cell.outputs if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))]
 
 
 def result(notebook) -> str:

@@ -91,6 +91,13 @@ class GymnasiumEnv(gymnasium.Env):
         return np.zeros_like(obs) if view == "nothing" else obs[: self.env.spec.seen]
 
 
+def spaces_of(spec: EnvSpec) -> tuple[spaces.Space, spaces.Discrete]:
+    """The spaces of what histories hold: observations, whatever of them a model is shown, and actions."""
+    if spec.cardinality:
+        return spaces.MultiDiscrete(spec.cardinality), spaces.Discrete(spec.n_actions)
+    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32), spaces.Discrete(spec.n_actions)
+
+
 # ---- Gymnasium -> adkit ----
 
 

@@ -15,5 +15,6 @@ _WHERE = {
     "SystematicExplorer": "posterior_sampling",
     "Optimal": "optimal",
     "Random": "optimal",
+    "StableBaselines3": "stable_baselines",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

@@ -4,36 +4,25 @@ is run, and every size is held against the bytes that are there before memory is
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
+import mmap
 import os
 import platform
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from adkit import npy, places
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MANIFEST_AT_MOST = 2**26  # bytes; the log of a million training steps fits
-STORED = "bool, integers, floats and text"
-NPY = re.compile(  # what np.save writes for those, and nothing else
-    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][biufU]\d{1,4})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,18}, )*(?:\d{1,18},?)?)\), \} *\n",
-    re.DOTALL,
-)
 
 
 class ArtefactError(ValueError):
@@ -52,130 +41,140 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     saved there meanwhile: the first to finish is kept whole. A crash, a full disk (OSError) or a folder that may not be written
     leaves the old content untouched. `about` must be JSON; it comes back from `load`.
     """
-    path = Path(path)
-    for name in files:
-        if not _plain(name):
-            raise ValueError(
-                f"{name!r} cannot be a file's name here: it must be printable, without any of / \\ : and no dot first."
-            )
-    blobs = {name: _npy(name, value) if isinstance(value, np.ndarray) else value for name, value in files.items()}
-    entries = {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()}
-    made_with = {"python": platform.python_version(), **{p: metadata.version(p) for p in ("adkit", "numpy")}}
-    manifest = seal({"format": FORMAT, "kind": kind, "about": about, "files": entries, "made_with": made_with})
-    blobs[MANIFEST] = json.dumps(manifest, indent=1).encode()
-    about_to = json.loads(blobs[MANIFEST])
+    blobs = {_checked(name): npy.stored(name, value) if isinstance(value, np.ndarray) else value for name, value in files.items()}
+    manifest = _made(kind, about, {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()})
+
+    def fill(folder: Path) -> dict:
+        for name, blob in blobs.items():
+            with open(folder / name, "wb") as file:
+                file.write(blob)
+        return manifest
+
+    return _place(Path(path), fill, overwrite, manifest)
+
+
+def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, overwrite=False, **whole) -> Path:
+    """As `save`, of arrays that come in parts, one below the other: only one part is in memory at a time.
+
+    All parts have the same names, dtypes and shapes but for their first axis; `whole` are arrays that come in one piece.
+    """
+
+    def fill(folder: Path) -> dict:
+        shapes: dict[str, tuple] = {}
+        for part in parts:
+            for name, values in part.items():
+                n, dtype, rest = shapes.get(name, (0, values.dtype, values.shape[1:]))
+                if (values.dtype, values.shape[1:]) != (dtype, rest):
+                    raise ValueError(f"{name}: a part of {values.dtype} {values.shape} below others of {dtype} {(n, *rest)}.")
+                shapes[name] = n + len(values), dtype, rest
+                with open(folder / f"{_checked(name)}.npy", "r+b" if n else "wb") as file:
+                    file.seek(0, os.SEEK_END)
+                    file.write(np.ascontiguousarray(values) if n else npy.head(values.dtype, values.shape) + values.tobytes())
+        for name, (n, dtype, rest) in shapes.items():
+            with open(folder / f"{name}.npy", "r+b") as file:  # the header leaves room for the number of rows to grow
+                file.write(npy.head(dtype, (n, *rest)))
+        for name, values in whole.items():
+            (folder / f"{_checked(name)}.npy").write_bytes(npy.stored(name, values))
+        return _made(kind, about, {file.name: _weighed(file) for file in sorted(folder.iterdir())})
+
+    return _place(Path(path), fill, overwrite)
+
+
+def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: dict | None = None) -> Path:
+    """Let `fill` write files into a folder beside `path` and name their manifest, and put it there, whole or not at all.
+
+    If the manifest is known before, the same content is seen without writing it.
+    """
+    size = 0
     try:
-        _recover(path)
-        before = _glance(path)
+        places.recover(path)
+        before = places.glance(path, MANIFEST)
+        if path.exists() and not overwrite and manifest and _same(path, manifest):
+            return path
         if path.exists() and not overwrite:
-            if _same(path, about_to):
-                return path
             raise _Taken(f"{path} already holds something else; save under another name or pass overwrite=True.")
+        size = sum(entry["bytes"] for entry in manifest["files"].values()) if manifest else 0
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
-            for name, blob in blobs.items():
-                with open(temporary / name, "wb") as file:
-                    file.write(blob)
-                    file.flush()
-                    os.fsync(file.fileno())
+            manifest = fill(temporary)
+            (temporary / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+            for file in temporary.iterdir():
+                _sync(file)
             os.chmod(temporary, 0o755)
-            with _alone(path.parent):
-                _put_back(path)
-                if _glance(path) == before:
-                    _exchange(temporary, path)
-                elif not _same(path, about_to):
+            with places.alone(path.parent):
+                places.put_back(path)
+                if places.glance(path, MANIFEST) == before:
+                    places.exchange(temporary, path)
+                elif not _same(path, manifest):
                     raise _Taken(f"another process saved {path} meanwhile; its content is kept. Save again, or under another name.")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except _Taken:
         raise
     except OSError as error:
-        size = sum(map(len, blobs.values()))
+        needs = f"it needs {size:,} bytes in a folder that may be written" if size else "its folder must be one that may be written"
         raise OSError(
             error.errno,
-            f"{path} was not saved ({error.strerror}), what was there is untouched; it needs {size:,} bytes in a folder that "
-            "may be written. Make room, or save elsewhere",
+            f"{path} was not saved ({error.strerror}), what was there is untouched; {needs}. Make room, or save elsewhere",
         ) from error
     return path
+
+
+def _made(kind: str, about: dict, entries: dict) -> dict:
+    """The manifest of such files, as it will be read."""
+    made_with = {"python": platform.python_version(), **{p: metadata.version(p) for p in ("adkit", "numpy")}}
+    return json.loads(json.dumps(seal({"format": FORMAT, "kind": kind, "about": about, "files": entries, "made_with": made_with})))
+
+
+def _checked(name: str) -> str:
+    if not _plain(name):
+        raise ValueError(f"{name!r} cannot be a file's name here: it must be printable, without any of / \\ : and no dot first.")
+    return name
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _weighed(file: Path) -> dict:
+    with open(file, "rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
 
 class _Taken(FileExistsError):
     """Somebody else's content is in this place."""
 
 
-def _exchange(new: Path, path: Path) -> None:
-    """Put `new` in the place of `path`, or leave all as it was."""
-    retired = _retired(path)
-    shutil.rmtree(retired, ignore_errors=True)
-    try:
-        if path.exists():
-            os.rename(path, retired)
-        os.rename(new, path)
-    except BaseException:
-        _put_back(path)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+def load(path: str | Path, kind: str, mapped: bool = False) -> tuple[dict[str, np.ndarray | bytes], dict]:
+    """Read and verify a folder that `save` wrote: ({file name: array or bytes}, about). Runs nothing that is in it.
 
-
-def _recover(path: Path) -> None:
-    """Put back the old folder if a crash came between retiring it and putting the new one in its place."""
-    if _orphaned(path):
-        with _alone(path.parent):  # waits for a process that is between the two
-            _put_back(path)
-
-
-def _put_back(path: Path) -> None:
-    if _orphaned(path):
-        os.rename(_retired(path), path)
-
-
-def _orphaned(path: Path) -> bool:
-    return _retired(path).is_dir() and not path.exists()
-
-
-def _retired(path: Path) -> Path:
-    return path.parent / f".{path.name}.old"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder, where its file system has locks; a process that dies lets go of it."""
-    if fcntl is None:
-        yield
-        return
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)
-        os.close(lock)
-
-
-def load(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray | bytes], dict]:
-    """Read and verify a folder that `save` wrote: ({file name: array or bytes}, about). Runs nothing that is in it."""
+    `mapped` arrays stay on disk, read-only, and may be larger than memory; all of them is read once, to verify it.
+    """
     path = Path(path)
     for _ in range(5):
-        seen = _glance(path)
+        seen = places.glance(path, MANIFEST)
         try:
-            return _load(path, kind)
+            return _load(path, kind, mapped)
         except (ArtefactError, FileNotFoundError):
-            if _glance(path) == seen:  # else another process has put new content there while this one read
+            if places.glance(path, MANIFEST) == seen:  # else another process has put new content there while this one read
                 raise
     raise ArtefactError(f"{path} changes all the time; load it when the process that saves it has finished.")
 
 
-def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray | bytes], dict]:
+def _load(path: Path, kind: str, mapped: bool) -> tuple[dict[str, np.ndarray | bytes], dict]:
     manifest = _manifest(path, kind)
     files = {}
     for name, entry in manifest["files"].items():
-        blob = _read(path, name, entry["bytes"])
+        array = name.endswith(".npy")
+        blob = _read(path, name, entry["bytes"], mapped and array)
         if _sha256(blob) != entry["sha256"]:
             raise ArtefactError(f"{path}: {name} does not match its sha256; it was changed or damaged.")
-        files[name] = _array(path, name, blob) if name.endswith(".npy") else bytes(blob)
+        try:
+            files[name] = npy.array(blob) if array else bytes(blob)
+        except ValueError as error:
+            raise ArtefactError(f"{path}: {name}: {error}.") from None
     return files, manifest["about"]
 
 
@@ -201,7 +200,7 @@ def seal(manifest: dict) -> dict:
 
 
 def _manifest(path: Path, kind: str) -> dict:
-    _recover(path)
+    places.recover(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; nothing was saved under this name.")
     if not os.path.lexists(path / MANIFEST):
@@ -232,22 +231,13 @@ def _same(path: Path, manifest: dict) -> bool:
     return found["files"] == manifest["files"] and found["about"] == manifest["about"]
 
 
-def _glance(path: Path) -> tuple[int, ...] | None:
-    """What tells the content of `path` from other content put there later; None if there is nothing."""
-    for place in (path / MANIFEST, path):
-        with suppress(OSError):
-            found = os.lstat(place)
-            return found.st_ino, found.st_mtime_ns, found.st_size
-    return None
-
-
 def _plain(name: str) -> bool:
     """Whether this names a file in its folder, on any machine, and no other place."""
     return name.isprintable() and not re.search(r"^\.|[/\\:]|^$", name) and len(name.encode()) <= 200 and name != MANIFEST
 
 
-def _read(path: Path, name: str, size: int | None = None) -> bytearray:
-    """The bytes of a regular file in the folder `path`: `size` of them, if given."""
+def _read(path: Path, name: str, size: int | None = None, mapped: bool = False) -> bytearray | mmap.mmap:
+    """The bytes of a regular file in the folder `path`: `size` of them, if given; left on disk if `mapped`."""
     if name != MANIFEST and not _plain(name):
         raise ArtefactError(f"{path}: the manifest names {name!r}, which is not a plain file of this folder.")
     # a link is not followed, and a pipe not waited for
@@ -266,6 +256,8 @@ def _read(path: Path, name: str, size: int | None = None) -> bytearray:
             raise ArtefactError(f"{path}: {name} has {found.st_size:,} bytes; no manifest has more than {MANIFEST_AT_MOST:,}.")
         if size not in (None, found.st_size):
             raise ArtefactError(f"{path}: {name} has {found.st_size} bytes, its manifest says {size}: truncated.")
+        if mapped and found.st_size:
+            return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             blob = bytearray(found.st_size)
         except MemoryError:
@@ -275,34 +267,10 @@ def _read(path: Path, name: str, size: int | None = None) -> bytearray:
     return blob
 
 
-def _array(path: Path, name: str, blob: bytearray) -> np.ndarray:
-    """The array in a .npy file, over the same memory."""
-    head = NPY.match(blob)
-    if head is None or int.from_bytes(blob[8:10], "little") != head.end() - 10:
-        raise ArtefactError(f"{path}: {name} does not begin as an array of {STORED} does.")
-    descr, fortran, dims = (part.decode() for part in head.groups())
-    shape = tuple(int(n) for n in dims.replace(",", " ").split())
-    try:
-        dtype = np.dtype(descr)
-        if not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(blob) - head.end():
-            raise ValueError(f"{len(blob) - head.end():,} bytes follow")
-        array = np.ndarray(shape, dtype, blob, head.end(), order="F" if fortran == "True" else "C")
-        if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
-            raise ValueError("a bool is neither 0 nor 1")
-        if dtype.kind == "U":
-            "".join(array.ravel().tolist()).encode()
-    except (ValueError, TypeError) as error:
-        raise ArtefactError(f"{path}: {name} cannot be an array {shape} of {descr}: {error}.") from None
-    return array
-
-
-def _npy(name: str, array: np.ndarray) -> bytes:
-    if array.dtype.kind not in "biufU":
-        raise ValueError(f"{name}: dtype {array.dtype} cannot be stored; artefacts hold {STORED}.")
-    buffer = io.BytesIO()
-    np.save(buffer, array.astype(array.dtype.newbyteorder("<"), copy=False), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _sha256(blob: bytes | bytearray) -> str:
-    return hashlib.sha256(blob).hexdigest()
+def _sha256(blob: bytes | bytearray | mmap.mmap) -> str:
+    if not isinstance(blob, mmap.mmap):
+        return hashlib.sha256(blob).hexdigest()
+    digest = hashlib.sha256()
+    for piece in npy.pieces(np.frombuffer(blob, np.uint8)):
+        digest.update(piece)
+    return digest.hexdigest()

@@ -15,10 +15,10 @@ import adkit as ad
 
 ROOT = Path(ad.__file__).parent
 ORDER = [
-    "lazy", "tasks", "protocols", "seeds", "artefacts", "stats", "linear", "sessions", "tables", "grid", "pixels", "perceptron",
-    "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories", "belief", "collect", "tokens",
-    "taps", "weights", "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2", "recipes", "probing",
-    "cookies", "predictors", "endpoints", "study", "display", "figure", "notebook", "views", "testing",
+    "lazy", "tasks", "protocols", "seeds", "places", "npy", "artefacts", "stats", "linear", "sessions", "tables", "grid",
+    "pixels", "perceptron", "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories",
+    "belief", "collect", "tokens", "taps", "weights", "encoders", "model", "incontext", "distill", "seeing", "recurrent", "rl2",
+    "recipes", "probing", "cookies", "predictors", "endpoints", "study", "display", "figure", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
                     raise _Taken(f"another process saved {path} meanwhile; its content is kept. Save again, or under another name.")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except _Taken:
+    except FileExistsError:
         raise
     except OSError as error:
         needs = f"it needs {size:,} bytes in a folder that may be written" if size else "its folder must be one that may be written"

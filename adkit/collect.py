@@ -6,14 +6,22 @@ batches otherwise. A test holds them to the same bytes. An agent whose loop is i
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shutil
 from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from adkit import artefacts
 from adkit.histories import Histories
 from adkit.protocols import Agent, Env, Learner, Tasks, Transition
 from adkit.seeds import Rng
+from adkit.sharding import spread, workers
 from adkit.tables import of_rows, trace, unroll
 
 
@@ -28,6 +36,8 @@ def collect(
     every: int = 1,
     driver: str = "auto",
     executor: Executor | None = None,
+    retries: int = 2,
+    out: str | Path | None = None,
 ) -> Histories:
     """Let fresh learners live on every task and keep everything they do.
 
@@ -35,6 +45,10 @@ def collect(
     kept, as `.subsample(k)` would. A lifetime's bytes depend on (seed, task id, its number) alone: not on the other
     lifetimes, on `driver` ("auto", "compiled" or "batched"), or on an `executor` that spreads the work. Raises
     ValueError for empty tasks, non-positive counts, an agent that cannot serve the environment, and NaN rewards.
+
+    `executor` is any of `concurrent.futures`, a Dask client's `get_executor()` included; shards that fail, or whose worker
+    died, are tried again up to `retries` times. With `out`, shards are kept beside that path as they come, and the histories,
+    saved there, are returned `mapped`: memory stays small, and the same call goes on where one that was killed left off.
     """
     tasks = Tasks.of(tasks)
     for name, count in (("tasks", len(tasks)), ("episodes", episodes), ("lifetimes", lifetimes), ("every", every)):
@@ -42,22 +56,88 @@ def collect(
             raise ValueError(f"{name}: {count} given; collect needs at least 1.")
     if driver not in ("auto", "compiled", "batched"):
         raise ValueError(f'driver={driver!r}; choose "auto", "compiled" or "batched".')
+    if retries < 0:
+        raise ValueError(f"retries={retries}; give 0 or more.")
     about = {"env": repr(env), "agent": repr(agent), "seed": seed}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
-    if executor is None:
+    whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
+    if executor is None and out is None:
         arrays = _live(env, tasks, agent, task, number, episodes, seed, every, driver)
-    else:
-        shards = np.array_split(np.arange(len(task)), min(len(task), 4 * (getattr(executor, "_max_workers", None) or 4)))
-        part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
-        futures = [executor.submit(_live, env, tasks, part(i), task[i], number[i], episodes, seed, every, driver) for i in shards]
-        parts = [future.result() for future in tqdm(futures, desc="lifetimes", disable=None, mininterval=0.5)]
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if not np.isfinite(arrays["reward"]).all():
-        n, e, t = np.argwhere(~np.isfinite(arrays["reward"]))[0]
+        return _finite(replace(whole, arrays=arrays))
+    part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
+    shards = np.array_split(np.arange(len(task)), _shards(whole, executor))
+    job = lambda rows: (env, tasks, part(rows), task[rows], number[rows], episodes, seed, every, driver)
+    if out is None:
+        arrays = {}
+        for i, lived in spread(executor, _live, [job(rows) for rows in shards], retries, "lifetimes"):
+            for name, values in lived.items():
+                if name not in arrays:
+                    arrays[name] = np.empty((len(task), *values.shape[1:]), values.dtype)
+                arrays[name][shards[i]] = values
+        return _finite(replace(whole, arrays=arrays))
+    return _kept(Path(out), whole, agent, shards, job, executor, retries)
+
+
+SHARD = 2**26  # bytes that a shard may have
+
+
+def _shards(whole: Histories, executor: Executor | None) -> int:
+    """How many: enough for every worker to have several, and none that is large."""
+    lifetimes, spec = len(whole.task), whole.spec
+    size = (
+        lifetimes * whole.n_episodes * spec.horizon * (np.prod(spec.obs_shape, dtype=int) * np.dtype(spec.obs_dtype).itemsize + 7)
+    )
+    return min(lifetimes, max(4 * workers(executor), -(-size // SHARD)))
+
+
+def _finite(histories: Histories) -> Histories:
+    reward = histories.arrays["reward"]
+    if not np.isfinite(reward).all():
+        n, e, t = np.argwhere(~np.isfinite(reward))[0]
         raise ValueError(
-            f"{env.spec.name} paid {arrays['reward'][n, e, t]} in lifetime {n}, episode {e}, step {t}; rewards must be finite."
+            f"{histories.spec.name} paid {reward[n, e, t]} in lifetime {n}, episode {e}, step {t}; rewards must be finite."
         )
-    return Histories(env.spec, tasks, task, arrays, np.arange(0, episodes, every), about)
+    return histories
+
+
+def _kept(path: Path, whole: Histories, agent: Agent, shards, job, executor: Executor | None, retries: int) -> Histories:
+    """Shards into files beside `path` as they come, those that are missing; then all of them into one artefact."""
+    call = _call(whole, agent.fingerprint() if hasattr(agent, "fingerprint") else "")
+    if path.exists():
+        there = Histories.load(path, mapped=True)
+        if there.about.get("call") == call:
+            return there
+        raise FileExistsError(f"{path} already holds other histories; collect into another folder.")
+    parts = path.parent / f".{path.name}.shards"
+    saved = lambda i: parts / f"{len(shards)}.{i}"
+    there = [i for i in range(len(shards)) if saved(i).exists()]
+    missing = sorted(set(range(len(shards))) - set(there))
+
+    def read(i: int) -> Histories:
+        files, about = artefacts.load(saved(i), "shard")
+        if about != {"call": call}:
+            raise FileExistsError(f"{parts} holds shards of another call; remove it, or collect into another folder than {path}.")
+        arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
+        return replace(whole, task=whole.task[shards[i]], arrays=arrays)
+
+    for i in there[:1]:
+        read(i)  # says so now if they are another call's
+    for i, lived in spread(executor, _live, [job(shards[k]) for k in missing], retries, "lifetimes"):
+        k = missing[i]
+        _finite(replace(whole, task=whole.task[shards[k]], arrays=lived))
+        artefacts.save(saved(k), "shard", {f"{name}.npy": values for name, values in lived.items()}, {"call": call})
+
+    Histories.assemble(path, map(read, range(len(shards))), replace(whole, about=whole.about | {"call": call}))
+    shutil.rmtree(parts)
+    return Histories.load(path, mapped=True)
+
+
+def _call(whole: Histories, agent: str) -> str:
+    """What tells this call's lifetimes from those of another: a hash of all that they depend on, whatever the process."""
+    columns = {name: values.tolist() for name, values in whole.task_values.columns.items()}
+    told = [repr(whole.spec), columns, whole.task_values.ids.tolist(), whole.task.tolist(), whole.episode.tolist()]
+    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([told, whole.about, agent]))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from adkit.collect import collect
 from adkit.histories import Histories
 from adkit.incontext import InContext
 from adkit.model import CausalTransformer
+from adkit.npy import pieces
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
 from adkit.tokens import NO_TARGET, alike, outcomes, pad, sample_windows, tokenize
@@ -276,7 +277,8 @@ def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list
 def _fingerprint(histories: Histories) -> str:
     digest = hashlib.sha256()
     for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
-        digest.update(np.ascontiguousarray(values))
+        for piece in pieces(values):
+            digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()
 
 

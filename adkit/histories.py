@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adkit import artefacts
+from adkit.npy import let_go, pieces
 from adkit.protocols import EnvSpec, Tasks
 
 if TYPE_CHECKING:
@@ -125,8 +126,12 @@ class Histories:
         if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
             raise ValueError(f"windows of {episodes} episodes starting up to {start.max()} leave the {self.n_episodes} there are.")
         index = lifetime[:, None], start[:, None] + np.arange(episodes)
-        names = self.arrays if labels else WITHOUT_LABELS
-        return {name: self.arrays[name][lifetime if self.arrays[name].ndim == 1 else index] for name in names}
+        picked = {}
+        for name in self.arrays if labels else WITHOUT_LABELS:
+            values = self.arrays[name]
+            picked[name] = values[lifetime if values.ndim == 1 else index]
+            let_go(values)
+        return picked
 
     @property
     def labels(self) -> list[str]:
@@ -163,15 +168,24 @@ class Histories:
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
         self.check()
-        files = {f"{name}.npy": values for name, values in self.arrays.items()}
-        files |= {"task.npy": self.task, "episode.npy": self.episode, "task_ids.npy": self.task_values.ids}
-        files |= {f"tasks.{name}.npy": values for name, values in self.task_values.columns.items()}
+        files = {f"{name}.npy": values for name, values in (self.arrays | self._whose()).items()}
         return artefacts.save(path, "histories", files, {"spec": asdict(self.spec), **self.about}, overwrite)
 
     @staticmethod
-    def load(path: str | Path) -> Histories:
-        """Read and verify what `save` wrote."""
-        files, about = artefacts.load(path, "histories")
+    def assemble(path: str | Path, parts: Iterable[Histories], whole: Histories) -> Path:
+        """As `save`, from parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
+        checked = (part.arrays for part in parts if part.check() is None)
+        return artefacts.assemble(path, "histories", checked, {"spec": asdict(whole.spec), **whole.about}, **whole._whose())
+
+    def _whose(self) -> dict[str, np.ndarray]:
+        """Which lifetimes and episodes these are."""
+        tasks = {f"tasks.{name}": values for name, values in self.task_values.columns.items()}
+        return {"task": self.task, "episode": self.episode, "task_ids": self.task_values.ids} | tasks
+
+    @staticmethod
+    def load(path: str | Path, mapped: bool = False) -> Histories:
+        """Read and verify what `save` wrote; `mapped` arrays stay on disk, so that they may be larger than memory."""
+        files, about = artefacts.load(path, "histories", mapped)
         try:
             spec = EnvSpec(**about.pop("spec"))
             arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
@@ -240,15 +254,17 @@ class Histories:
                 raise artefacts.ArtefactError(
                     f"label {name!r} is {shape}; give {(n,)} per lifetime, {(n, e)} per episode or {(n, e, h)} per step."
                 )
-        if not np.isfinite(self.arrays["reward"]).all():
+        if not all(np.isfinite(piece).all() for piece in pieces(self.arrays["reward"])):
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
         numbers = {"actions": (self.arrays["action"], self.spec.n_actions), "task numbers": (self.task, len(self.task_values))}
         for i, most in enumerate(self.spec.cardinality or ()):
             numbers |= {f"{name}[..., {i}]": (self.arrays[name][..., i], most) for name in ("obs", "final_obs")}
         for name, (values, most) in numbers.items():
-            if values.size and (values.min() < 0 or values.max() >= most):
-                raise ValueError(f"{name} are {values.min()} to {values.max()}: out of range, which is 0 to {most - 1}.")
-        if not (self.arrays["terminated"] | self.arrays["truncated"]).any(2).all():
+            for piece in pieces(values):
+                if piece.size and (piece.min() < 0 or piece.max() >= most):
+                    raise ValueError(f"{name} are {piece.min()} to {piece.max()}: out of range, which is 0 to {most - 1}.")
+        ends = zip(*(pieces(self.arrays[name]) for name in ("terminated", "truncated")), strict=True)
+        if not all((terminated | truncated).any(2).all() for terminated, truncated in ends):
             raise ValueError("some episodes never end: every episode must be terminated or truncated.")
 
     # ---- showing ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,6 +68,15 @@ class InContext:
     def part(self, rows: np.ndarray) -> InContext:
         """The agent of some of the lifetimes: what `collect` sends to each worker of an executor."""
         return self if self.prompt is None else replace(self, prompt=self.prompt[rows])
+
+    def fingerprint(self) -> str:
+        """A hash of the weights, and of the prompt: what its description leaves out."""
+        digest = hashlib.sha256()
+        for values in self.model.state_dict().values():
+            digest.update(values.cpu().contiguous().view(torch.uint8).numpy())
+        for name in self.prompt.arrays if self.prompt else ():
+            digest.update(np.ascontiguousarray(self.prompt.arrays[name]))
+        return digest.hexdigest()
 
     @property
     def window(self) -> tuple[int, int]:

@@ -1,0 +1,164 @@
+"""Lifetimes in shards: the same bytes from any executor, also with workers that die, and nothing that was lived is lived again."""
+
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import same
+
+import adkit as ad
+from adkit import artefacts, npy
+
+ENV = ad.envs.DarkRoom(size=4, horizon=6)
+TASKS = ENV.tasks()[:12]
+SPAWN = get_context("spawn")
+
+
+def live(agent=None, **how):
+    return ad.collect(ENV, TASKS, agent or ad.sources.QLearning(), **{"episodes": 5, "lifetimes": 3, "seed": 4} | how)
+
+
+@dataclass(frozen=True)
+class Mortal(ad.sources.QLearning):
+    """A source whose first learners take their worker with them, or fail; the file says that they did."""
+
+    file: str = ""
+    how: str = "die"
+
+    def live(self, *arguments):
+        if not Path(self.file).exists():
+            Path(self.file).touch()
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError("the disk was away") if self.how == "fail" else ValueError("never")
+        super().live(*arguments)
+
+
+def test_shards_are_put_together_as_they_were_lived(tmp_path):
+    whole = live()
+    with ThreadPoolExecutor(3) as pool:
+        for executor in (None, pool):
+            found = live(executor=executor, out=tmp_path / str(executor is None))
+            assert same(whole, found) and found.tasks.equals(whole.tasks)
+            assert not found.arrays["obs"].flags.writeable
+        assert same(whole, live(executor=pool))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["False", "True"]
+    whole.save(tmp_path / "saved")
+    for name in ("obs.npy", "reward.npy", "task.npy", "tasks.goal.npy"):
+        assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "True" / name).read_bytes()
+
+
+def test_labels_and_an_agents_own_loop_are_sharded_too(tmp_path):
+    env = ad.envs.CookieWorld()
+    creatures = lambda **how: ad.collect(env, env.tasks()[:9], ad.sources.Shards(), episodes=4, seed=1, **how)
+    assert same(creatures(), creatures(out=tmp_path / "lives"))
+
+
+def test_what_is_there_is_not_lived_again(tmp_path):
+    out = tmp_path / "lives"
+    before = live(out=out)
+    stamp = (out / "manifest.json").stat().st_mtime_ns
+    assert same(before, live(out=out)) and (out / "manifest.json").stat().st_mtime_ns == stamp
+    for other in ({"seed": 5}, {"episodes": 6}, {"agent": ad.sources.Random()}):
+        with pytest.raises(FileExistsError, match="already holds other histories; collect into another folder"):
+            live(out=out, **other)
+
+
+def test_other_weights_are_another_agent(tmp_path):
+    models = [ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8, seed=seed) for seed in (0, 1)]
+    live(ad.InContext(models[0]), out=tmp_path / "lives")
+    live(ad.InContext(models[0]), out=tmp_path / "lives")
+    with pytest.raises(FileExistsError, match="already holds other histories"):
+        live(ad.InContext(models[1]), out=tmp_path / "lives")
+
+
+def test_a_call_that_stopped_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from adkit import collect as _  # noqa: F401 - the function; the module is in sys.modules
+
+    module, out, lived = __import__("sys").modules["adkit.collect"], tmp_path / "lives", []
+    whole, real = live(), module._live
+
+    def counted(*arguments):
+        lived.append(len(arguments[3]))
+        if len(lived) == 7:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_live", counted)
+    with pytest.raises(KeyboardInterrupt):
+        live(out=out)
+    assert not out.exists() and len(list((tmp_path / ".lives.shards").iterdir())) == 6
+    with pytest.raises(FileExistsError, match="holds shards of another call; remove it"):
+        live(out=out, seed=9)
+    lived.clear()
+    assert same(whole, live(out=out)) and len(lived) == 16 - 6 and not (tmp_path / ".lives.shards").exists()
+
+
+@pytest.mark.parametrize("how", ["die", "fail"])
+def test_a_shard_whose_worker_is_lost_is_lived_again(tmp_path, how):
+    reference = live()
+    with ProcessPoolExecutor(2, SPAWN) as pool:
+        found = live(Mortal(file=str(tmp_path / "gone"), how=how), executor=pool)
+    assert (tmp_path / "gone").exists() and same(reference, found)
+
+
+def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
+    with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(ValueError, match="never"):
+        live(Mortal(file=str(tmp_path / "gone"), how="again"), executor=pool)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="the disk was away"):
+        live(Mortal(file=str(tmp_path / "other"), how="fail"), executor=pool, retries=0)
+    with pytest.raises(ValueError, match="retries=-1; give 0 or more"):
+        live(retries=-1)
+
+
+def test_a_dask_cluster_that_loses_a_worker_lives_the_same_lifetimes(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    reference = live(episodes=40)
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert same(reference, live(executor=client.get_executor(), episodes=40))
+        found = live(Mortal(file=str(tmp_path / "gone")), executor=client.get_executor(), episodes=40, out=tmp_path / "lives")
+    assert (tmp_path / "gone").exists() and same(reference, found)
+
+
+def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
+    whole = live(episodes=12)
+    whole.save(tmp_path / "lives")
+    mapped = ad.Histories.load(tmp_path / "lives", mapped=True)
+    assert same(whole, mapped) and same(whole[5:9].episodes[2:], mapped[5:9].episodes[2:])
+    trained = []
+    for histories in (whole, mapped):
+        model = ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8)
+        trained.append(ad.distill(model, histories, steps=3, batch=4).loss.tolist())
+    assert trained[0] == trained[1]
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.arrays["reward"][0] = 1
+
+
+def test_a_damaged_map_is_refused(tmp_path):
+    live().save(tmp_path / "lives")
+    file = tmp_path / "lives" / "reward.npy"
+    blob = bytearray(file.read_bytes())
+    blob[-1] ^= 1
+    file.write_bytes(blob)
+    with pytest.raises(artefacts.ArtefactError, match=r"reward\.npy does not match its sha256"):
+        ad.Histories.load(tmp_path / "lives", mapped=True)
+
+
+def test_parts_that_do_not_fit_leave_nothing_behind(tmp_path):
+    parts = [{"x": np.zeros((2, 3))}, {"x": np.zeros((2, 4))}]
+    with pytest.raises(ValueError, match=r"x: a part of float64 \(2, 4\) below others of float64 \(2, 3\)"):
+        artefacts.assemble(tmp_path / "parts", "parts", parts, {})
+    assert not list(tmp_path.iterdir())
+    rows = np.arange(30, dtype=np.int16).reshape(10, 3)
+    artefacts.assemble(tmp_path / "rows", "parts", ({"x": part} for part in np.split(rows, [4, 7])), {"a": 1}, y=rows[0])
+    files, about = artefacts.load(tmp_path / "rows", "parts")
+    assert (files["x.npy"] == rows).all() and (files["y.npy"] == rows[0]).all() and about == {"a": 1}
+    assert (tmp_path / "rows" / "x.npy").read_bytes() == npy.stored("x", rows)

@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
@@ -95,7 +94,7 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
             raise _Taken(f"{path} already holds something else; save under another name or pass overwrite=True.")
         size = sum(entry["bytes"] for entry in manifest["files"].values()) if manifest else 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = places.beside(path)
         try:
             manifest = fill(temporary)
             (temporary / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())

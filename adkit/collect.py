@@ -103,12 +103,13 @@ def _finite(histories: Histories) -> Histories:
 def _kept(path: Path, whole: Histories, agent: Agent, shards, job, executor: Executor | None, retries: int) -> Histories:
     """Shards into files beside `path` as they come, those that are missing; then all of them into one artefact."""
     call = _call(whole, agent.fingerprint() if hasattr(agent, "fingerprint") else "")
-    if path.exists():
-        there = Histories.load(path, mapped=True)
-        if there.about.get("call") == call:
-            return there
-        raise FileExistsError(f"{path} already holds other histories; collect into another folder.")
     parts = path.parent / f".{path.name}.shards"
+    if path.exists():
+        done = Histories.load(path, mapped=True)
+        if done.about.get("call") != call:
+            raise FileExistsError(f"{path} already holds other histories; collect into another folder.")
+        shutil.rmtree(parts, ignore_errors=True)
+        return done
     saved = lambda i: parts / f"{len(shards)}.{i}"
     there = [i for i in range(len(shards)) if saved(i).exists()]
     missing = sorted(set(range(len(shards))) - set(there))

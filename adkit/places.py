@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +15,16 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
+
+
+def beside(path: Path) -> Path:
+    """A new empty folder that may become `path`; those that processes of this machine died over are swept away."""
+    mine = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(mine)}*.tmp"):
+        pid = left.name.removeprefix(mine).split(".")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent))
 
 
 def exchange(new: Path, path: Path) -> None:
@@ -46,6 +59,16 @@ def _orphaned(path: Path) -> bool:
 
 def _retired(path: Path) -> Path:
     return path.parent / f".{path.name}.old"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextmanager

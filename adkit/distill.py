@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import argparse
 import math
 import time
 from collections.abc import Iterator
@@ -15,15 +14,15 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from adkit import artefacts, weights
+from adkit.checkpoints import fingerprint, keep, resume
 from adkit.collect import collect
 from adkit.histories import Histories
 from adkit.incontext import InContext
 from adkit.model import CausalTransformer
-from adkit.npy import pieces
+from adkit.processes import processes
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tokens import NO_TARGET, alike, outcomes, pad, sample_windows, tokenize
+from adkit.tokens import alike, outcomes, pad, sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,22 +65,24 @@ def distill(
     `val=(env, histories)` holds tasks kept out of training: their next-action loss and the model's in-context return
     are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
     interrupted call with the same arguments goes on to the same weights. `precision` is "float32", "bfloat16", or
-    "auto": bfloat16 where the processor multiplies it natively. One GPU is used when there is one.
+    "auto": bfloat16 where the processor multiplies it natively. One GPU is used when there is one; under `accelerate launch` or
+    `notebook_launcher`, all processes train one model together, on the same batches as one process would.
 
     `foretell` names a label of each episode (N, E), which a model with `outcomes` learns to foretell, standardised, from the
     episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
     """
     _check(model, histories, steps, batch, lr, val)
     outlook = _outlook(model, histories, foretell, foretell_weight)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    team = processes()
+    model.to(team.device).train()
     dtype = auto_dtype(precision, model.device)
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
         "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "outlook": outlook,
-        "dtype": str(dtype), "model": model.config, "histories": _fingerprint(histories),
+        "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
     }  # fmt: skip
-    log = _resume(checkpoint, settings, model, optimizers)
+    log = resume(checkpoint, settings, model, optimizers)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
 
     for step in tqdm(range(len(log), steps), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5):
@@ -89,11 +90,15 @@ def distill(
         episodes = short_episodes if brief else model.window
         rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
-        loss = 0.0
         windows = sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
-        for part in _losses(model, windows, dtype, label_smoothing, outlook):
+        count, mine = _actions(windows), team.share(rows)
+        windows = {name: values[mine] for name, values in windows.items()}
+        total = torch.zeros((), device=team.device)
+        for part in _losses(model, windows, dtype, count, rows, label_smoothing, outlook):
             part.backward()
-            loss += part.item()
+            total += part.detach()
+        team.add_up([total, *(parameter.grad for parameter in model.parameters())])
+        loss = total.item()
         if not math.isfinite(loss):
             raise ValueError(f"the loss became {loss} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
         scale = min(1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (DECAY * steps))
@@ -108,7 +113,9 @@ def distill(
             row |= _validate(model, *val, seed)
         log.append(row)
         if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-            _keep(checkpoint, settings, model, optimizers, log)
+            if not team.number:
+                keep(checkpoint, settings, model, optimizers, log)
+            team.wait()
     model.eval()
     return frame(log)
 
@@ -170,26 +177,31 @@ def _outlook(model: CausalTransformer, histories: Histories, foretell: str | Non
     return foretell, weight, float(values.mean()), float(values.std()) or 1.0
 
 
+def _actions(windows: dict[str, np.ndarray]) -> int:
+    """How many there are to predict."""
+    return int(((windows["terminated"] | windows["truncated"]).argmax(2) + 1).sum())
+
+
 def _losses(
-    model, windows: dict[str, np.ndarray], dtype: torch.dtype, label_smoothing: float = 0.0, outlook: tuple | None = None
+    model, windows: dict[str, np.ndarray], dtype: torch.dtype, count: int, rows: int, label_smoothing=0.0, outlook=None
 ) -> Iterator[torch.Tensor]:
     """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it.
 
-    With an outlook, the mean squared error of what is foretold is added.
+    `count` are the actions, and `rows` the windows, of all processes' batch together. With an outlook, the mean squared error of
+    what is foretold is added.
     """
     name, weight, mean, deviation = outlook or (None, 0.0, 0.0, 1.0)
     targets = [] if name is None else [outcomes(model.spec, (windows[name][..., None] - mean) / deviation)]
     whole = *tokenize(model.spec, windows), *targets
-    count = (whole[1] != NO_TARGET).sum()
     for part in alike(*whole):
         tokens, *targets = pad(*part, multiple=PADDING)
         target, *outcome = (torch.as_tensor(values).to(model.device) for values in targets)
         logits, foretold = model.heads(model.on_device(tokens), dtype=dtype)
         nats = F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing, reduction="sum")
-        loss = nats / int(count)
+        loss = nats / count
         if outcome:
             wrong = (foretold - outcome[0])[~outcome[0].isnan()].square().sum()
-            loss = loss + weight * wrong / windows[name].size
+            loss = loss + weight * wrong / (rows * windows[name].shape[1])
         yield loss
 
 
@@ -198,91 +210,39 @@ def _validate(model: CausalTransformer, env: Env, histories: Histories, seed: in
     """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
     draw = Rng.of(seed, "validate", np.arange(64))
     windows = sample_windows(histories, model.window, len(draw), 0.5, draw)
-    loss = sum(part.item() for part in _losses(model, windows, torch.float32))
+    loss = sum(part.item() for part in _losses(model, windows, torch.float32, _actions(windows), len(draw)))
     tasks = Tasks.of(histories.tasks)
     rollouts = collect(env, tasks, InContext(model), **VALIDATION, seed=seed)
     late = rollouts.returns[:, :, -(VALIDATION["episodes"] // 3) :]
     return {"val_loss": loss, "val_return": float(late.mean())}
 
 
-# ---- going on after an interruption ----
-
-
-def _resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
-    """The log so far, with weights and optimizers as they were; empty if there is no checkpoint."""
-    if checkpoint is None or not Path(checkpoint).exists():
-        return []
-    files, about = artefacts.load(checkpoint, "distillation checkpoint")
-    settings = json.loads(json.dumps(settings))  # as they come back from a manifest
-    found, log = about.get("settings"), about.get("log")
-    if found != settings:
-        differ = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
-        differ = differ or sorted(found.keys() - settings.keys())
-        raise artefacts.ArtefactError(
-            f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments."
-        )
-    try:
-        _check_log(log, settings["steps"])
-        network = weights.unpack(files["weights.safetensors"])
-        weights.check(network, model.state_dict())
-        states = [_state(optimizer, files[f"optimizer{i}.safetensors"]) for i, optimizer in enumerate(optimizers)]
-    except weights.WRONG as error:
-        raise artefacts.ArtefactError(
-            f"{checkpoint} holds no complete checkpoint: {error}. Begin anew in another folder."
-        ) from None
-    model.load_state_dict(network)  # only now that all of it is known to fit
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return log
-
-
-def _check_log(log: list[dict], steps: int) -> None:
-    """Raise ValueError unless there is a row of numbers for each of the first steps."""
-    number = lambda value: type(value) in (int, float)
-    if not (isinstance(log, list) and 0 < len(log) <= steps):
-        raise ValueError(f"its log is no list of 1 to {steps} steps")
-    for i, row in enumerate(log, 1):
-        whole = isinstance(row, dict) and {"step", "loss", "seconds"} <= row.keys() and all(map(number, row.values()))
-        if not whole or row["step"] != i:
-            raise ValueError(f"row {i} of its log is {str(row)[:100]}")
-
-
-def _state(optimizer: torch.optim.Optimizer, blob: bytes) -> dict[int, dict[str, torch.Tensor]]:
-    """An optimizer's state by parameter, from a checkpoint: ValueError unless it is all of it."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    wanted = {}
-    for i, parameter in enumerate(parameters):
-        shapes = {"momentum_buffer": parameter}
-        if isinstance(optimizer, torch.optim.AdamW):
-            shapes = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-        wanted |= {f"{i}.{key}": value for key, value in shapes.items()}
-    tensors = weights.unpack(blob)
-    weights.check(tensors, wanted)
-    state: dict[int, dict] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    return state
-
-
-def _keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]) -> None:
-    files = {"weights.safetensors": weights.pack(model.state_dict())}
-    for i, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()["state"]
-        flat = {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
-        files[f"optimizer{i}.safetensors"] = weights.pack(flat)
-    artefacts.save(checkpoint, "distillation checkpoint", files, {"settings": settings, "log": log}, overwrite=True)
-
-
-def _fingerprint(histories: Histories) -> str:
-    digest = hashlib.sha256()
-    for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
-        for piece in pieces(values):
-            digest.update(np.ascontiguousarray(piece))
-    return digest.hexdigest()
-
-
 def frame(log: list[dict]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(log).set_index("step")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`accelerate launch -m adkit.distill HISTORIES MODEL`: train a new model in as many processes as were launched."""
+    parser = argparse.ArgumentParser(prog="adkit.distill", description="Train a transformer on saved histories, and save it.")
+    parser.add_argument("histories", type=Path, help="the folder that Histories.save wrote; it is mapped, not read into memory")
+    parser.add_argument("model", type=Path, help="the folder for the model")
+    for name in ("context", "layers", "heads", "width", "seed", "steps", "batch", "short-episodes"):
+        parser.add_argument(f"--{name}", type=int, required=name == "context", default=argparse.SUPPRESS)
+    for name in ("lr", "matrix-lr", "first", "short", "label-smoothing", "weight-decay"):
+        parser.add_argument(f"--{name}", type=float, default=argparse.SUPPRESS)
+    parser.add_argument("--precision", default=argparse.SUPPRESS)
+    parser.add_argument("--checkpoint", type=Path, default=argparse.SUPPRESS, help="a folder to go on from after an interruption")
+    given = vars(parser.parse_args(arguments))
+    histories, out = Histories.load(given.pop("histories"), mapped=True), given.pop("model")
+    made_with = {name: given.pop(name) for name in ("context", "layers", "heads", "width") if name in given}
+    model = CausalTransformer(histories.spec, **made_with, seed=given.get("seed", 0))
+    log = distill(model, histories, **given)
+    if not processes().number:
+        model.save(out, overwrite=True)
+        print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,9 +17,9 @@ ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "tasks", "protocols", "seeds", "places", "npy", "artefacts", "stats", "linear", "sessions", "tables", "grid",
     "pixels", "perceptron", "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories",
-    "belief", "sharding", "collect", "tokens", "taps", "weights", "encoders", "model", "incontext", "distill", "seeing",
-    "recurrent", "rl2", "recipes", "probing", "cookies", "predictors", "endpoints", "study", "display", "figure", "notebook",
-    "views", "testing",
+    "belief", "sharding", "collect", "tokens", "taps", "weights", "encoders", "model", "incontext", "checkpoints", "processes",
+    "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors", "endpoints", "study", "display",
+    "figure", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

@@ -182,12 +182,12 @@ def days():
 
 
 def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
-    from adkit.distill import _losses
+    from adkit.distill import _actions, _losses
 
     model = ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
     torch.nn.init.normal_(model.head.weight, std=0.3)
     windows = days.windows(np.arange(12), np.zeros(12, int), 20)
-    parts = [part.item() for part in _losses(model, windows, torch.float32)]
+    parts = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows), 12)]
     tokens, target = tokenize(days.spec, windows)
     logits = model(model.on_device(tokens))
     whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten())

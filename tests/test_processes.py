@@ -1,0 +1,66 @@
+"""Training in several processes: launched by Accelerate, on two CPUs over gloo, to the losses and weights of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import adkit as ad
+from adkit.checkpoints import resume  # noqa: F401
+from adkit.distill import main
+from adkit.processes import Processes, processes
+
+ENV = ad.envs.DarkRoom(size=4, horizon=6)
+STEPS = ["--context", "36", "--layers", "2", "--heads", "2", "--width", "16", "--steps", "12", "--batch", "6", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lives")
+    ad.collect(ENV, ENV.tasks()[:12], ad.sources.QLearning(), episodes=20, lifetimes=2, out=folder / "lives")
+    return folder / "lives"
+
+
+def test_two_processes_train_the_model_of_one(lives, tmp_path, capsys):
+    how = [*STEPS, "--precision", "float32"]
+    main([str(lives), str(tmp_path / "alone"), *how, "--checkpoint", str(tmp_path / "c1")])
+    assert f"{tmp_path / 'alone'}: loss" in capsys.readouterr().out
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "adkit.distill", lives, tmp_path / "two", *how]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", *launch, "--checkpoint", tmp_path / "c2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert done.stdout.count("loss") == 1  # one of them speaks
+    logs = [ad.artefacts.load(tmp_path / name, "distillation checkpoint")[1]["log"] for name in ("c1", "c2")]
+    assert len(logs[0]) == len(logs[1]) == 12
+    for one, two in zip(*logs, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+    alone, two = (ad.CausalTransformer.load(tmp_path / name).state_dict() for name in ("alone", "two"))
+    assert all(torch.allclose(alone[name], two[name], atol=1e-3) for name in alone)
+
+
+def test_alone_there_is_one_process(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert (processes().number, processes().count) == (0, 1)
+    parts = [Processes(torch.device("cpu"), number, 3).share(8) for number in range(3)]
+    assert [row for part in parts for row in range(8)[part]] == list(range(8))
+    with pytest.raises(ValueError, match="batches of 2 windows for 3 processes; give each at least one: batch=3"):
+        Processes(torch.device("cpu"), 0, 3).share(2)
+
+
+def test_without_accelerate_it_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ImportError, match=r"training in several processes needs accelerate.*pip install -e '\.\[many\]'"):
+        processes()
+
+
+def test_the_command_says_what_it_takes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--context" in capsys.readouterr().out
+    assert Path(sys.modules["adkit.distill"].__file__).name == "distill.py"

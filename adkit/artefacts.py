@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import platform
 import re
@@ -167,8 +166,8 @@ def _load(path: Path, kind: str, mapped: bool) -> tuple[dict[str, np.ndarray | b
     files = {}
     for name, entry in manifest["files"].items():
         array = name.endswith(".npy")
-        blob = _read(path, name, entry["bytes"], mapped and array)
-        if _sha256(blob) != entry["sha256"]:
+        blob, digest = _read(path, name, entry["bytes"], mapped and array)
+        if digest != entry["sha256"]:
             raise ArtefactError(f"{path}: {name} does not match its sha256; it was changed or damaged.")
         try:
             files[name] = npy.array(blob) if array else bytes(blob)
@@ -204,7 +203,7 @@ def _manifest(path: Path, kind: str) -> dict:
         raise FileNotFoundError(f"{path} is not a folder; nothing was saved under this name.")
     if not os.path.lexists(path / MANIFEST):
         raise ArtefactError(f"{path} has no {MANIFEST}; it is not an adkit artefact.")
-    text = _read(path, MANIFEST)
+    text, _ = _read(path, MANIFEST)
     try:
         manifest = json.loads(text.decode())
         found, sealed = (manifest["format"], manifest["kind"]), seal(manifest)["sha256"]
@@ -235,8 +234,8 @@ def _plain(name: str) -> bool:
     return name.isprintable() and not re.search(r"^\.|[/\\:]|^$", name) and len(name.encode()) <= 200 and name != MANIFEST
 
 
-def _read(path: Path, name: str, size: int | None = None, mapped: bool = False) -> bytearray | mmap.mmap:
-    """The bytes of a regular file in the folder `path`: `size` of them, if given; left on disk if `mapped`."""
+def _read(path: Path, name: str, size: int | None = None, mapped: bool = False) -> tuple[bytearray | npy.Disk, str]:
+    """The bytes of a regular file in the folder `path`, `size` of them, if given, left on disk if `mapped`; and their sha256."""
     if name != MANIFEST and not _plain(name):
         raise ArtefactError(f"{path}: the manifest names {name!r}, which is not a plain file of this folder.")
     # a link is not followed, and a pipe not waited for
@@ -256,20 +255,15 @@ def _read(path: Path, name: str, size: int | None = None, mapped: bool = False) 
         if size not in (None, found.st_size):
             raise ArtefactError(f"{path}: {name} has {found.st_size} bytes, its manifest says {size}: truncated.")
         if mapped and found.st_size:
-            return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+            return npy.Disk.of(source)
         try:
             blob = bytearray(found.st_size)
         except MemoryError:
             raise ArtefactError(f"{path}: {name} has {found.st_size:,} bytes, more than there is memory.") from None
         if source.readinto(blob) != len(blob):
             raise ArtefactError(f"{path}: {name} was cut short while it was read.")
-    return blob
+    return blob, _sha256(blob)
 
 
-def _sha256(blob: bytes | bytearray | mmap.mmap) -> str:
-    if not isinstance(blob, mmap.mmap):
-        return hashlib.sha256(blob).hexdigest()
-    digest = hashlib.sha256()
-    for piece in npy.pieces(np.frombuffer(blob, np.uint8)):
-        digest.update(piece)
-    return digest.hexdigest()
+def _sha256(blob: bytes | bytearray) -> str:
+    return hashlib.sha256(blob).hexdigest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adkit import artefacts
-from adkit.npy import let_go, pieces
+from adkit.npy import blocks, pieces
 from adkit.protocols import EnvSpec, Tasks
 
 if TYPE_CHECKING:
@@ -125,13 +125,9 @@ class Histories:
         lifetime, start = np.asarray(lifetime), np.asarray(start)
         if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
             raise ValueError(f"windows of {episodes} episodes starting up to {start.max()} leave the {self.n_episodes} there are.")
-        index = lifetime[:, None], start[:, None] + np.arange(episodes)
-        picked = {}
-        for name in self.arrays if labels else WITHOUT_LABELS:
-            values = self.arrays[name]
-            picked[name] = values[lifetime if values.ndim == 1 else index]
-            let_go(values)
-        return picked
+        names = self.arrays if labels else WITHOUT_LABELS
+        whole = {name: self.arrays[name] for name in names}
+        return {n: v[lifetime] if v.ndim == 1 else blocks(v, lifetime, start, episodes) for n, v in whole.items()}
 
     @property
     def labels(self) -> list[str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import mmap
+import os
 import re
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import BinaryIO
 
 import numpy as np
 
+PIECE = 2**24  # bytes in memory at a time
 STORED = "bool, integers, floats and text"
 NPY = re.compile(  # what np.save writes for those, and nothing else
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][biufU]\d{1,4})', 'fortran_order': (True|False), "
@@ -56,7 +62,58 @@ def head(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def pieces(array: np.ndarray, size: int = 2**24) -> Iterator[np.ndarray]:
+class Disk(mmap.mmap):
+    """A file's bytes, left where they are. Blocks are read by `pread`: mapped pages of a large file would pile up in memory."""
+
+    file: int
+    address: int
+
+    @classmethod
+    def of(cls, source: BinaryIO) -> tuple[Disk, str]:
+        """And their sha256."""
+        digest = hashlib.sha256()
+        while piece := source.read(PIECE):
+            digest.update(piece)
+        there = cls(source.fileno(), 0, access=mmap.ACCESS_READ)
+        there.file = os.dup(source.fileno())
+        weakref.finalize(there, os.close, there.file)
+        there.address = np.frombuffer(there, np.uint8).__array_interface__["data"][0]
+        return there, digest.hexdigest()
+
+
+def blocks(array: np.ndarray, row: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
+    """(B, count, ...) `array[row[b], start[b] : start[b] + count]`, wherever the array lies."""
+    disk = _disk(array)
+    if disk is None or not array.flags.c_contiguous or not hasattr(os, "pread"):
+        return array[row[:, None], start[:, None] + np.arange(count)]
+    out = np.empty((len(row), count, *array.shape[2:]), array.dtype)
+    at = array.__array_interface__["data"][0] - disk.address + (row.astype(np.int64) * array.shape[1] + start) * array.strides[1]
+    _read_blocks(disk.file, at, out.reshape(len(out), -1).view(np.uint8))
+    return out
+
+
+def _read_blocks(file: int, at: np.ndarray, out: np.ndarray) -> None:
+    if _compiled_read()(file, at, out) != out.size:
+        raise OSError("a mapped file was cut short; load it again.")
+
+
+@cache
+def _compiled_read() -> Callable:
+    from numba import njit, types
+
+    pread = types.ExternalFunction("pread", types.intp(types.intc, types.intp, types.uintp, types.int64))
+
+    @njit
+    def read(file, at, out):
+        done, place, size = 0, out.ctypes.data, out.shape[1]
+        for i in range(len(out)):
+            done += pread(file, place + i * size, size, at[i])
+        return done
+
+    return read
+
+
+def pieces(array: np.ndarray, size: int = PIECE) -> Iterator[np.ndarray]:
     """An array's rows, some at a time, of about `size` bytes. Of a map, what has been read is let go: it need not fit in memory."""
     rows = max(1, size * len(array) // max(1, array.nbytes))
     for i in range(0, len(array), rows):
@@ -65,9 +122,13 @@ def pieces(array: np.ndarray, size: int = 2**24) -> Iterator[np.ndarray]:
 
 
 def let_go(array: np.ndarray) -> None:
-    """Give back the memory that pages of a mapped array took; reading them again costs little while the system has them."""
+    """Give back the memory that pages of an array on disk took; reading them again costs little while the system has them."""
+    if (disk := _disk(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+        disk.madvise(mmap.MADV_DONTNEED)
+
+
+def _disk(array: np.ndarray) -> Disk | None:
     base = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, Disk) else None

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import adkit as ad
+from adkit.distill import auto_dtype
 
 CONTEXT, LAYERS, WIDTH, HEADS, BATCH = 200, 3, 64, 2, 64
 ENV = ad.envs.DarkRoom()
@@ -76,6 +77,15 @@ class PeerTraining:
         return steps * self.batch * CONTEXT
 
 
+def flops(recipe: str) -> dict[str, float]:
+    """What a transition takes: six per weight of the blocks, and causal attention over the window, which the default recipe's
+    short windows have less of."""
+    model = ad.CausalTransformer(ENV.spec, context=CONTEXT, layers=LAYERS, heads=HEADS, width=WIDTH)
+    weights = sum(parameter.numel() for name, parameter in model.named_parameters() if name.startswith("blocks"))
+    attended = CONTEXT / 2 if recipe == "full windows" else (CONTEXT / 2 + 3 * ENV.spec.horizon / 2) / 2
+    return {str(auto_dtype("auto", model.device)).removeprefix("torch."): 6 * weights + 12 * LAYERS * WIDTH * attended}
+
+
 def test_training():
     """Full windows are compared like for like; then the default recipe, half of whose steps use short windows.
 
@@ -90,7 +100,7 @@ def test_training():
     for recipe, mine in ours.items():
         for tokens, (theirs, asked) in peers.items():
             try:
-                compare(f"training, {recipe}, {tokens}-token peer", mine, theirs, asked=asked)
+                compare(f"training, {recipe}, {tokens}-token peer", mine, theirs, asked=asked, **flops(recipe))
             except AssertionError as error:
                 missed.append(str(error))
     for peer in (three, one):

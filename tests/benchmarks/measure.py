@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+KEPT = Path(__file__).with_name("kept.json")
 
 # For a child: the most memory it ever held resident, in MB. Its own high-water mark where there is /proc, because a child's
 # `ru_maxrss` starts at what its parent held when it spawned it.
@@ -24,6 +28,66 @@ def peak_mb():
 """
 
 
+@dataclass(frozen=True)
+class Result:
+    """A line of the table that `make bench` ends with."""
+
+    figure: str
+    now: float
+    """A ratio to the baseline of the same run, or, where there is none, the figure itself."""
+    text: str
+    less: bool = False
+    """Less is better."""
+    limit: str = ""
+    """What share of the machine's own limit this is."""
+
+
+RESULTS: list[Result] = []
+FELL = 0.8  # a figure that is below so much of what was kept is marked
+
+
+@cache
+def machine() -> dict[str, float]:
+    """What this machine can do, measured now: float32 and bfloat16 multiply-adds a second, as flops, and bytes copied a second."""
+    import numpy as np
+    import torch
+
+    def best(work: Callable[[], object], done: float) -> float:
+        work()
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - began)
+        return done / min(times)
+
+    n, size = 2048, 2**28
+    limits = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+        limits[name] = best(lambda a=a, b=b: a @ b, 2 * n**3)
+    source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
+    limits["bytes"] = best(lambda: np.copyto(target, source), 2 * size)
+    return limits
+
+
+def kept() -> dict[str, float]:
+    """What the repository holds of earlier runs, by figure."""
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def table(results: Sequence[Result], before: Mapping[str, float]) -> list[str]:
+    """Lines: figure, this run, what is kept of it in the repository, share of the machine's limit; those that fell are marked."""
+    lines = [f"{'figure':62} {'this run':>34} {'kept':>8} {'of the limit':>22}"]
+    for result in results:
+        was = before.get(result.figure)
+        better = None if was is None else (was / result.now if result.less else result.now / was)
+        mark = "  FELL" if better is not None and better < FELL else ""
+        old = "-" if was is None else f"{was:.3g}"
+        lines.append(f"{result.figure[:62]:62} {result.text:>34} {old:>8} {result.limit:>22}{mark}")
+    return lines
+
+
 def rate(work: Callable[[], int]) -> float:
     """Things per second: `work` does some and says how many."""
     began = time.perf_counter()
@@ -32,9 +96,11 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def compare(
-    name: str, ours: Callable[[], float], baseline: Callable[[], float], asked: float | None, repetitions: int = 5
+    name: str, ours: Callable[[], float], baseline: Callable[[], float], asked: float | None, repetitions: int = 5, **each: float
 ) -> float:
     """Print and return the median ratio of two rates (per second); AssertionError if it is below what was `asked`.
+
+    `each` says what one of ours takes of the machine, such as bfloat16=flops or bytes=moved: then so does the table.
 
     The two take turns, and turns at going first, so that a machine that slows down slows both. One run of each before.
     """
@@ -52,6 +118,8 @@ def compare(
     wanted = "no bound" if asked is None else f"asked {asked:g}x"
     figures = f"ours {mine:.2g}/s, baseline {theirs:.2g}/s, ratio {ratio:.3g}x [{ratios[0]:.3g}-{ratios[-1]:.3g}]"
     say(f"{name}: {figures} ({wanted})")
+    shares = ", ".join(f"{mine * amount / machine()[what]:.0%} of {what}" for what, amount in each.items())
+    RESULTS.append(Result(name, ratio, f"{mine:.3g}/s, {ratio:.3g} x baseline", limit=shares))
     assert asked is None or ratio >= asked, f"{name}: {ratio:.3g}x, and {asked:g}x was asked."
     return ratio
 
@@ -60,6 +128,7 @@ def bound(name: str, values: Sequence[float], unit: str, most: float) -> float:
     """Print and return the median of `values`; AssertionError if it is not below `most`."""
     middle = statistics.median(values)
     say(f"{name}: {middle:.3g} {unit} [{min(values):.3g}-{max(values):.3g}] (asked < {most:g} {unit})")
+    RESULTS.append(Result(name, middle, f"{middle:.3g} {unit}", less=True, limit=f"{middle / most:.0%} of what is allowed"))
     assert middle < most, f"{name}: {middle:.3g} {unit}, and less than {most:g} was asked."
     return middle
 

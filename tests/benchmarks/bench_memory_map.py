@@ -1,0 +1,102 @@
+"""Histories larger than memory: windows drawn from a map on disk, against the same windows drawn from memory.
+
+`python tests/benchmarks/bench_memory_map.py 20` does it once with a sparse artefact of 20 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from measure import PEAK_MB, compare, fresh, rate, say
+
+import adkit as ad
+from adkit import artefacts, npy
+from adkit.seeds import Rng
+from adkit.tokens import sample_windows
+
+ENV = ad.envs.DarkRoom()
+EPISODES, WINDOW, BATCH = 200, 20, 64
+LIFETIME = EPISODES * (ENV.spec.horizon * 9 + 2)  # bytes
+DRAW = """
+import json, sys, time
+import adkit as ad
+from adkit.seeds import Rng
+from adkit.tokens import sample_windows
+began = time.perf_counter()
+histories = ad.Histories.load(sys.argv[1], mapped=sys.argv[2] == "mapped")
+loaded = time.perf_counter() - began
+import numpy as np
+def draw(steps):
+    for step in range(steps):
+        sample_windows(histories, int(sys.argv[3]), int(sys.argv[4]), 0.5, Rng.of(0, "draw", np.arange(int(sys.argv[4]))).at(step))
+draw(20)
+began = time.perf_counter()
+draw(1000)
+print(json.dumps([1000 / (time.perf_counter() - began), loaded, peak_mb()]))
+"""
+
+
+def sparse(folder: Path, gigabytes: float) -> Path:
+    """A saved artefact of so much, nearly all of it holes: episodes of full length in which nothing happens."""
+    n, h, spec = round(gigabytes * 1e9 / LIFETIME), ENV.spec.horizon, ENV.spec
+    shapes = {name: (values.dtype, (n, *values.shape[1:])) for name, values in spec.empty(1, EPISODES).items()}
+    tasks = ENV.tasks()
+    whose = {"task": np.arange(n) * len(tasks) // n, "episode": np.arange(EPISODES), "task_ids": tasks.ids}
+    whose |= {f"tasks.{name}": values for name, values in tasks.columns.items()}
+
+    def fill(place: Path) -> dict:
+        for name, (dtype, shape) in shapes.items():
+            with open(place / f"{name}.npy", "wb") as file:
+                file.write(npy.head(dtype, shape))
+                file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
+        ends = np.memmap(place / "truncated.npy", np.uint8, "r+")[-n * EPISODES * h :].reshape(-1, h)
+        ends[:, -1] = 1
+        ends.flush()
+        for name, values in whose.items():
+            (place / f"{name}.npy").write_bytes(npy.stored(name, values))
+        entries = {file.name: artefacts._weighed(file) for file in sorted(place.iterdir())}
+        return artefacts._made("histories", {"spec": asdict(spec)}, entries)
+
+    return artefacts._place(folder / "sparse", fill, False)
+
+
+def drawn(path: Path, how: str) -> tuple[float, float, float]:
+    """Windows' batches a second, seconds to load, MB held at most, in a fresh process."""
+    return tuple(json.loads(fresh(PEAK_MB + DRAW, str(path), how, str(WINDOW), str(BATCH))[1]))
+
+
+def test_windows_from_a_map(tmp_path):
+    lives = ad.collect(ENV, ENV.tasks(), ad.sources.QLearning(), episodes=EPISODES, lifetimes=20, out=tmp_path / "lives")
+    whole = ad.Histories.load(tmp_path / "lives")
+
+    def draw(histories) -> float:
+        def work(steps: int = 50) -> int:
+            for step in range(steps):
+                sample_windows(histories, WINDOW, BATCH, 0.5, Rng.of(0, "draw", np.arange(BATCH)).at(step))
+            return steps
+
+        return rate(work)
+
+    compare("windows drawn from a map, memory", lambda: draw(lives), lambda: draw(whole), asked=0.8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("gigabytes", type=float)
+    parser.add_argument("--in-memory", type=float, default=2.0, help="gigabytes of the artefact that is read into memory")
+    given = parser.parse_args()
+    for how, size in (("mapped", given.gigabytes), ("memory", given.in_memory), ("mapped", given.in_memory)):
+        with tempfile.TemporaryDirectory() as folder:
+            speed, loaded, peak = drawn(sparse(Path(folder), size), how)
+            what = f"{speed:,.0f} batches/s of {BATCH} x {WINDOW} episodes"
+            say(f"{size:g} GB, {how}: {what}, loaded in {loaded:.0f} s, {peak:,.0f} MB at most")
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PADDING = 32  # slots: a CPU's softmax takes 32 bfloat16 at a time and the rest one by one, three times as slowly
 WARM_UP = 50  # steps
-DECAY, FLOOR = 0.4, 0.1  # the learning rate falls linearly over the last 40% of steps, to a tenth
+FLOOR = 0.1  # of the learning rate, to which it falls linearly
 VALIDATION = {"episodes": 30, "lifetimes": 4}
 
 
@@ -49,6 +49,7 @@ def distill(
     foretell: str | None = None,
     foretell_weight: float = 0.5,
     weight_decay: float = 0.01,
+    decay: float = 0.4,
     precision: str = "auto",
     val: tuple[Env, Histories] | None = None,
     val_every: int | None = None,
@@ -60,7 +61,7 @@ def distill(
     Each step draws `batch` windows of whole episodes; a share `first` opens a lifetime, as rollouts do. For the first
     `short` of the steps windows are `short_episodes` long and proportionally more, at the same number of tokens:
     cheaper attention, and it learns to explore before it learns to remember. Matrices inside the blocks are trained by
-    Muon at `matrix_lr`, everything else by AdamW at `lr`; both warm up over 50 steps and decay over the last 40%.
+    Muon at `matrix_lr`, everything else by AdamW at `lr`; both warm up over 50 steps and fall to a tenth over the last `decay`.
 
     `val=(env, histories)` holds tasks kept out of training: their next-action loss and the model's in-context return
     are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
@@ -72,6 +73,8 @@ def distill(
     episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
     """
     _check(model, histories, steps, batch, lr, val)
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay={decay}; the learning rate falls over a share of the steps, above 0 and up to 1.")
     outlook = _outlook(model, histories, foretell, foretell_weight)
     team = processes()
     model.to(team.device).train()
@@ -79,7 +82,7 @@ def distill(
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
-        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "outlook": outlook,
+        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "decay": decay, "outlook": outlook,
         "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
     }  # fmt: skip
     log = resume(checkpoint, settings, model, optimizers)
@@ -101,7 +104,7 @@ def distill(
         loss = total.item()
         if not math.isfinite(loss):
             raise ValueError(f"the loss became {loss} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
-        scale = min(1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (DECAY * steps))
+        scale = min(1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (decay * steps))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -230,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, help="the folder for the model")
     for name in ("context", "layers", "heads", "width", "seed", "steps", "batch", "short-episodes"):
         parser.add_argument(f"--{name}", type=int, required=name == "context", default=argparse.SUPPRESS)
-    for name in ("lr", "matrix-lr", "first", "short", "label-smoothing", "weight-decay"):
+    for name in ("lr", "matrix-lr", "first", "short", "label-smoothing", "weight-decay", "decay"):
         parser.add_argument(f"--{name}", type=float, default=argparse.SUPPRESS)
     parser.add_argument("--precision", default=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, default=argparse.SUPPRESS, help="a folder to go on from after an interruption")

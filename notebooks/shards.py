@@ -32,7 +32,7 @@ from adkit.endpoints import competence, compression, drift, erasure, hiding, ins
 ROOT = Path(__file__).resolve().parents[1]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
 MODEL = {"layers": 3, "heads": 2, "width": 128}
-TRAINING = {"batch": 32, "first": 1.0, "short": 0.5, "short_episodes": 20}
+TRAINING = {"batch": 32, "first": 1.0, "short": 0.5, "short_episodes": 20, "decay": 1.0}
 TOKENS = 737  # of a life of 60 days, on average
 CONTEXT = cookies.DAYS * 16
 
@@ -64,17 +64,17 @@ class Profile:
 
 SHARES = {
     "action only": 1,
-    "drift free": 0.5,
-    "future outcome": 0.2,
-    "primitive only": 0.2,
-    "confounded": 0.4,
-    "tolerance visible": 0.2,
+    "drift free": 0.35,
+    "future outcome": 0.15,
+    "primitive only": 0.15,
+    "confounded": 0.3,
+    "tolerance visible": 0.15,
 }
 PROFILES = {
     "smoke": Profile(1, 96, 24, 24, 12, 12, (30,), 6, 8, (12, 3), (12, 3), SHARES),
-    "standard": Profile(3, 28_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, 200, (120, 24), (64, 24), SHARES),
+    "standard": Profile(3, 40_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, 200, (120, 24), (64, 24), SHARES),
     "full": Profile(
-        5, 43_400, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, 200, (320, 30), (160, 30), dict.fromkeys(SHARES, 1)
+        5, 60_000, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, 200, (320, 30), (160, 30), dict.fromkeys(SHARES, 1)
     ),
 }
 AHEAD = "future outcome"  # the family that also foretells what will be eaten

@@ -82,8 +82,8 @@ def distill(
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
-        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "decay": decay, "outlook": outlook,
-        "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
+        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "decay": decay,
+        "outlook": outlook, "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
     }  # fmt: skip
     log = resume(checkpoint, settings, model, optimizers)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)

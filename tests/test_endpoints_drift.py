@@ -112,6 +112,27 @@ def test_another_label_can_be_asked_for(lives, streams):
     assert found["shown"].low > 0.05 > found["not shown"].estimate
 
 
+def test_readings_are_the_truth_the_belief_and_the_probe_day_by_day(lives, streams):
+    model = lambda histories: along(cookies.balance(histories))
+    found = drift.readings(model, lives)
+    assert set(found["regime"]) == {"D2"} and np.corrcoef(found["label"], found["read"])[0, 1] > 0.8
+    one = found.iloc[40]
+    life = lives["test"][int(one["history"])]
+    at = cookies.sites(life)["first visible"][0, int(one["day"])]
+    for name, values in {"label": cookies.balance(life), "believed": life.arrays["belief_rel"]}.items():
+        np.testing.assert_allclose(one[name], values[0, int(one["day"])][at], rtol=1e-6)
+    assert abs(np.corrcoef(found["label"], drift.readings(None, lives)["read"])[0, 1]) < 0.4
+
+
+def test_another_regime_can_be_judged_without_anybody_to_compare_with(lives, streams):
+    used = {part: histories[histories.arrays["regime"] != drift.YOKED] for part, histories in lives.items()}
+    model = lambda histories: along(cookies.balance(histories))
+    frame, draws = drift.per_life(model, used, {"untrained": None}, regime=drift.USE, permutations=9)
+    assert set(frame["regime"]) == {"D1"} and "wins" not in frame
+    found = drift.measured(seeds(frame), seeds(draws))
+    assert "yoked_auc" not in found and found["phi"].estimate > 0.5
+
+
 def test_an_untrained_twin_looks_back_and_knows_nothing(lives):
     model = scrambled(ad.CausalTransformer(lives["test"].spec, context=16 * DAYS, layers=2, heads=2, width=WIDTH))
     twin = drift.untrained(model)

@@ -63,9 +63,8 @@ def main() -> int:
     few = max(1, (len(held) - WARM) // 4)
     first, last = statistics.median(held[WARM : WARM + few]), statistics.median(held[-few:])
     forgotten = left(folder, runs) - before
-    print(
-        f"{len(held)} rounds: {first:.0f} MB, then {last:.0f} MB ({last / first - 1:+.1%}); files left: {len(forgotten)} {forgotten or ''}"
-    )
+    says = f"{len(held)} rounds: {first:.0f} MB, then {last:.0f} MB ({last / first - 1:+.1%}); {len(forgotten)} files left"
+    print(says, *forgotten)
     return int(last > 1.05 * first or bool(forgotten))
 
 

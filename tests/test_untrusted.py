@@ -59,8 +59,9 @@ def kinds(env, histories, tmp_path_factory):
     learn(home / "checkpoint", few)
     loads = {
         "histories": ad.Histories.load, "transformer": ad.CausalTransformer.load, "recurrent": ad.RecurrentPolicy.load,
-        "checkpoint": lambda folder: learn(folder, few),
+        "checkpoint": lambda folder: learn(folder, few), "on disk": lambda folder: ad.Histories.load(folder, mapped=True),
     }  # fmt: skip
+    shutil.copytree(home / "histories", home / "on disk")
     read = lambda name: {file.name: file.read_bytes() for file in (home / name).iterdir()}
     table = {name: (read(name), load) for name, load in loads.items()}
     return lambda kind: table[kind]  # a function, so that no failure prints it all
@@ -207,7 +208,7 @@ def no_longer_than(seconds: int):
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("kind", ["histories", "transformer", "recurrent", "checkpoint"])
+@pytest.mark.parametrize("kind", ["histories", "on disk", "transformer", "recurrent", "checkpoint"])
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rng=st.randoms(use_true_random=True))
 def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory, rng):

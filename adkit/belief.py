@@ -53,6 +53,8 @@ class ParticleFilter:
     seed: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.source, Shards):
+            raise ValueError(f"{self.source!r} is no population of creatures; a ParticleFilter believes of ad.sources.Shards(...).")
         if self.particles < 10:
             raise ValueError(f"particles={self.particles}; a belief needs at least 10. Try 1000.")
 

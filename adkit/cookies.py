@@ -94,14 +94,17 @@ def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histori
     return replace(histories, arrays=histories.arrays | beliefs | prior | {"orbit": tasks["orbit"][histories.task]})
 
 
+def check(histories: Histories, *labels: str) -> None:
+    """ValueError unless these are lives of creatures, with such labels."""
+    if histories.spec.name != "CookieWorld":
+        raise ValueError(f"these are histories of {histories.spec.name}; endpoints judge lives in the CookieWorld.")
+    if missing := [name for name in labels if name not in histories.arrays]:
+        raise ValueError(f"these lives have no {', '.join(missing)}; those of cookies.judged(part, n) have.")
+
+
 def balance(histories: Histories) -> np.ndarray:
     """(N, E, H) w_rel, the log of the cookie shard's strength over the food shard's: what drifts. Padding holds anything."""
     return np.log(np.maximum(histories.arrays["w_cookie"], 1e-3) / histories.arrays["w_food"][:, None, None])
-
-
-def of_type(histories: Histories, types: str) -> np.ndarray:
-    """(N,) bool: creatures of these types, "P", "S", "SL"."""
-    return np.isin(histories.arrays["type"], [TYPES.index(name) for name in types])
 
 
 # ---- where ----

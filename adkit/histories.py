@@ -141,6 +141,8 @@ class Histories:
     @staticmethod
     def concatenate(parts: Sequence[Histories]) -> Histories:
         """The lifetimes of several histories of one environment and episode numbering, grouped by task."""
+        if not parts:
+            raise ValueError("no histories to concatenate; give at least one.")
         first = parts[0]
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):

@@ -19,6 +19,8 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
     """
     import plotly.io
 
+    if not 0 < need_mb < math.inf:
+        raise ValueError(f"need_mb={need_mb}; give the megabytes that the notebook needs, such as 1000.")
     if cores := _granted("CPU_LIMIT", "cores above 0, such as 1 or 2.5"):
         import torch
 

@@ -40,10 +40,16 @@ def bootstrap(
     values = np.asarray(values, float)
     if values.ndim < 2 or 0 in values.shape:
         raise ValueError(f"values of shape {values.shape}; give (task, lifetime, ...), with at least one of each.")
+    _check_level(level)
     rng = np.random.default_rng(seed)
     samples = [statistic(_resample(values, rng)) for _ in range(draws)]
     low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(values)), float(low), float(high))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}; an interval holds a share between 0 and 1 of the draws. Try level=0.95.")
 
 
 def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -94,6 +100,7 @@ def hierarchical(
         raise ValueError(f"values of shape {values.shape} or not finite; give finite (n,), or (n, k) and a statistic of k means.")
     if statistic is None and values.ndim == 2:
         raise ValueError(f"values are (n, {values.shape[1]}) and have no statistic; say what to make of {values.shape[1]} means.")
+    _check_level(level)
     statistic = (lambda mean: mean) if statistic is None else statistic
     times = resamples(len(values), levels, draws, seed).astype(float)
     samples = statistic((times / times.sum(1, keepdims=True)) @ values)

@@ -41,6 +41,8 @@ def measured(tables: Mapping[str, pd.DataFrame], names=tuple(NEEDED)) -> dict[st
     """What the gates and hypotheses `names` read, of tables of all seeds: {"G1": {"gap_closed": Interval, ...}, ...}."""
     if unknown := sorted(set(names) - set(NEEDED)):
         raise ValueError(f"nothing measures {', '.join(unknown)}; there are {', '.join(NEEDED)}.")
+    if missing := sorted({table for name in names for table in NEEDED[name]} - set(tables)):
+        raise ValueError(f"no table {', '.join(missing)}, which {', '.join(names)} are measured by; study.load(folder) has all.")
     return {name: MEASURES[name](*(tables[table] for table in NEEDED[name])) for name in names}
 
 

@@ -45,6 +45,9 @@ def edit(model: nn.Module, changes: Mapping[str, Callable[[torch.Tensor], torch.
     A function gets the activation (batch, ..., position, features) and returns the same shape; whatever runs the model
     inside the block, fast or cached, sees the change. Unknown names raise before anything is changed.
     """
+    for name, change in changes.items():
+        if not callable(change):
+            raise ValueError(f"{name!r}: {change!r} is no function; give one that takes the activation and returns another.")
     wanted = [(model.get_submodule(name), change) for pattern, change in changes.items() for name in matching(model, pattern)]
 
     def hook_for(change):
@@ -108,6 +111,8 @@ def record(
     many changes at one place should do. Only that tap and what comes after it is seen.
     """
     model.check_spec(histories.spec)
+    if batch < 1:
+        raise ValueError(f"batch={batch}; at least one lifetime runs at a time. Try batch=16.")
     wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
     window, per = model.window, slots(model.spec)
     starts = window_starts(histories.n_episodes, window, kept(window, keep))

@@ -144,7 +144,7 @@ def test_result_curves_average_runs_and_show_the_papers_in_grey():
     assert paper.name == "AD (paper)" and paper.line.dash == "dash" and list(paper.y) == [2.0]
     band = figure.data[0]
     assert list(band.y) == [1, 3, 1, 0], "from the least to the most of the runs"
-    with pytest.raises(ValueError, match="no column setting among episode, return, curve"):
+    with pytest.raises(ValueError, match="no column setting; it has episode, return, curve"):
         ad.views.result_curves(table, x="episode", y="return", by="setting")
 
 

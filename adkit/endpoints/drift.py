@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Generator, nn
 
-from adkit.cookies import balance, directed, eaten, exposure, interval, sites, table
+from adkit.cookies import balance, check, directed, eaten, exposure, interval, sites, table
 from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, TOLERANCE, VISIBLE
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
@@ -161,6 +161,7 @@ def _first(at: np.ndarray) -> np.ndarray:
 
 def _site(histories: Histories, site: str, label) -> dict[str, np.ndarray]:
     """Labels and what is compared with activations, (N, E, ...) at the site's decision of each day, or (N,)."""
+    check(histories, "belief_rel", "orbit")
     at, a = _first(sites(histories)[site]), histories.arrays
     pick = lambda values: np.take_along_axis(values, at.argmax(2)[..., None], 2)[..., 0]
     day = np.broadcast_to(np.arange(at.shape[1]), at.shape[:2])

@@ -120,7 +120,14 @@ class _Family:
 
     def __init__(self, id: str, settings: dict, tasks: Tasks, horizon: int | None):
         self.id, self.settings, self.tasks = id, settings, tasks
-        self.example = self.make(tasks[0])
+        if horizon is not None and horizon < 1:
+            raise ValueError(
+                f"horizon={horizon}: an episode needs at least one step. Leave it out for the environment's own limit."
+            )
+        try:
+            self.example = self.make(tasks[0])
+        except (gymnasium.error.Error, TypeError) as error:
+            raise ValueError(f"Gymnasium cannot make {id!r}: {error} gymnasium.pprint_registry() lists what there is.") from error
         observed, limit = self.example.observation_space, horizon or self.example.spec.max_episode_steps
         if limit is None:
             raise ValueError(f"{id} has no time limit of its own; pass horizon=, the most steps an episode may take.")

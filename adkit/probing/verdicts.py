@@ -81,7 +81,10 @@ def load_hypotheses(path: str | Path) -> dict:
     """Read `hypotheses.yaml` and check it; ValueError says what is wrong where."""
     import yaml
 
-    hypotheses = yaml.safe_load(Path(path).read_text())
+    try:
+        hypotheses = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     check_hypotheses(hypotheses)
     return hypotheses
 

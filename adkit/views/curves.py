@@ -29,7 +29,7 @@ def learning_curves(
     `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps instead of episodes;
     subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
     """
-    if not histories:
+    if isinstance(histories, Histories) or not histories:
         raise ValueError("learning_curves needs at least one history: {'distilled': rollouts, ...}.")
     if x not in ("episodes", "steps"):
         raise ValueError(f'x={x!r}; choose "episodes" or "steps".')
@@ -54,9 +54,10 @@ def result_curves(
 
     `paper` has curves (x, y) read off somebody's figure, drawn in grey dashes under their names.
     """
-    missing = [name for name in (x, y, by) if name not in table.columns]
-    if missing or not len(table):
-        raise ValueError(f"no column {', '.join(missing)} among {', '.join(table.columns)}." if missing else "the table is empty.")
+    if missing := [name for name in (x, y, by) if name not in table.columns]:
+        raise ValueError(f"the table has no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    if not len(table):
+        raise ValueError("the table is empty; there is no curve to draw.")
     figure = Figure()
     for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
         runs = rows.groupby(x)[y].agg(["mean", "min", "max"])

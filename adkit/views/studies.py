@@ -73,6 +73,8 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
     """
     from plotly.subplots import make_subplots
 
+    if missing := sorted({"history", "day", "label", "read", "believed"} - set(readings.columns)):
+        raise ValueError(f"readings have no {', '.join(missing)}; adkit.endpoints.drift.readings(model, lives) makes them.")
     lives = readings["history"].value_counts()
     if not len(lives) or (history is not None and history not in lives.index):
         raise ValueError(f"history={history} of {len(lives)} lives; there are {sorted(lives.index)[:8]} ...")

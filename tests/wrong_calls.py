@@ -142,11 +142,11 @@ CALLS = {
         lambda: collect(agent=ad.sources.PoseQLearning()),
     ],
     "ActorCritic": [
-        lambda: ad.sources.ActorCritic(lr=0),
+        lambda: ad.sources.ActorCritic(lr=-1),
         lambda: ad.sources.ActorCritic(gamma=2),
         lambda: ad.sources.ActorCritic(width=0),
     ],
-    "DQN": [lambda: ad.sources.DQN(lr=0), lambda: ad.sources.DQN(gamma=2), lambda: ad.sources.DQN(width=0)],
+    "DQN": [lambda: ad.sources.DQN(lr=-1), lambda: ad.sources.DQN(gamma=2), lambda: ad.sources.DQN(width=0)],
     "Shards": [
         lambda: ad.sources.Shards({"X": 1}),
         lambda: ad.sources.Shards(walk=(2, 0.1)),
@@ -263,7 +263,7 @@ CALLS = {
     ],
     "probing.erase": [
         lambda: ad.probing.erase(resid(), np.zeros(3)),
-        lambda: ad.probing.erase(resid(), np.zeros(4)),
+        lambda: ad.probing.erase(resid(), np.zeros(4), where=np.ones(3, bool)),
         lambda: ad.probing.erase(np.zeros((4, 3)), np.full(4, np.nan)),
     ],
     "probing.steer": [

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -41,3 +43,17 @@ def scrambled(model):
 def same(a, b) -> bool:
     """Bit-identical histories."""
     return np.array_equal(a.task, b.task) and all(a.arrays[name].tobytes() == b.arrays[name].tobytes() for name in a.arrays)
+
+
+# ---- the table that `make bench` ends with ----
+
+
+def pytest_addoption(parser):
+    parser.addoption("--keep", action="store_true", help="benchmarks: keep this run's figures in the repository")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    measure = sys.modules.get("measure")
+    if measure and measure.RESULTS:
+        terminalreporter.section("figures")
+        measure.summary(terminalreporter.write_line, config.getoption("--keep"))

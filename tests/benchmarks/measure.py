@@ -146,3 +146,15 @@ def fresh(code: str, *arguments: str, environment: Mapping[str, str] | None = No
     seconds = time.perf_counter() - began
     assert child.returncode == 0, child.stderr
     return seconds, child.stdout.strip()
+
+
+def summary(write: Callable[[str], None], keep: bool) -> None:
+    """The table, and what this machine can do; `keep` puts this run's figures into kept.json."""
+    limits = machine()
+    for line in table(RESULTS, kept()):
+        write(line)
+    flops = ", ".join(f"{name} {limits[name] / 1e9:,.0f} Gflop/s" for name in ("float32", "bfloat16"))
+    write(f"This machine, now: {flops}, memory {limits['bytes'] / 1e9:.1f} GB/s.")
+    if keep:
+        figures = kept() | {result.figure: round(result.now, 4) for result in RESULTS}
+        KEPT.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")

@@ -44,6 +44,6 @@ class Processes:
 def processes() -> Processes:
     """This process and those that were launched with it."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        state = extra("accelerate", "many", "training in several processes").PartialState()
+        state = extra("accelerate", "many", "training in several processes").PartialState(cpu=not torch.cuda.is_available())
         return Processes(state.device, state.process_index, state.num_processes)
     return Processes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -64,3 +64,38 @@ def test_the_command_says_what_it_takes(capsys):
         main(["--help"])
     assert "--context" in capsys.readouterr().out
     assert Path(sys.modules["adkit.distill"].__file__).name == "distill.py"
+
+
+LAUNCHED = """
+import socket, sys
+from accelerate import notebook_launcher
+
+def train(lives):
+    import adkit as ad
+    from adkit.processes import processes
+    model = ad.CausalTransformer(ad.envs.DarkRoom(size=4, horizon=6).spec, context=36, layers=1, heads=2, width=8)
+    log = ad.distill(model, ad.Histories.load(lives, mapped=True), steps=3, batch=6, precision="float32")
+    print("LOSS", processes().number, processes().count, log.loss.iloc[-1], flush=True)
+
+if __name__ == "__main__":
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    notebook_launcher(train, args=(sys.argv[1],), num_processes=2, use_port=port)
+    train(sys.argv[1])
+"""
+
+
+def test_the_launcher_of_notebooks_trains_the_model_of_one_process(lives, tmp_path):
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    command = [sys.executable, script, lives]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    said = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("LOSS")]
+    assert sorted((int(n), int(count)) for n, count, _ in said) == [(0, 1), (0, 2), (1, 2)]
+    losses = [float(loss) for *_, loss in said]
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)

@@ -46,6 +46,7 @@ def distill(
     short: float = 0.5,
     short_episodes: int = 3,
     label_smoothing: float = 0.0,
+    opening: float = 1.0,
     foretell: str | None = None,
     foretell_weight: float = 0.5,
     weight_decay: float = 0.01,
@@ -69,12 +70,16 @@ def distill(
     "auto": bfloat16 where the processor multiplies it natively. One GPU is used when there is one; under `accelerate launch` or
     `notebook_launcher`, all processes train one model together, on the same batches as one process would.
 
+    `opening` is how much an episode's first action counts, beside 1 for each of the others: more where much is decided there.
+
     `foretell` names a label of each episode (N, E), which a model with `outcomes` learns to foretell, standardised, from the
     episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
     """
     _check(model, histories, steps, batch, lr, val)
     if not 0 < decay <= 1:
         raise ValueError(f"decay={decay}; the learning rate falls over a share of the steps, above 0 and up to 1.")
+    if not 0 < opening < math.inf:
+        raise ValueError(f"opening={opening}; an episode's first action counts more than 0 times. Try opening=1.")
     outlook = _outlook(model, histories, foretell, foretell_weight)
     team = processes()
     model.to(team.device).train()
@@ -82,8 +87,8 @@ def distill(
     optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
-        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "weight_decay": weight_decay, "decay": decay,
-        "outlook": outlook, "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
+        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "opening": opening, "weight_decay": weight_decay,
+        "decay": decay, "outlook": outlook, "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
     }  # fmt: skip
     log = resume(checkpoint, settings, model, optimizers)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
@@ -94,10 +99,10 @@ def distill(
         rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
         windows = sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
-        count, mine = _actions(windows), team.share(rows)
+        count, mine = _actions(windows, opening), team.share(rows)
         windows = {name: values[mine] for name, values in windows.items()}
         total = torch.zeros((), device=team.device)
-        for part in _losses(model, windows, dtype, count, rows, label_smoothing, outlook):
+        for part in _losses(model, windows, dtype, count, rows, label_smoothing, opening, outlook):
             part.backward()
             total += part.detach()
         team.add_up([total, *(parameter.grad for parameter in model.parameters())])
@@ -180,13 +185,21 @@ def _outlook(model: CausalTransformer, histories: Histories, foretell: str | Non
     return foretell, weight, float(values.mean()), float(values.std()) or 1.0
 
 
-def _actions(windows: dict[str, np.ndarray]) -> int:
-    """How many there are to predict."""
-    return int(((windows["terminated"] | windows["truncated"]).argmax(2) + 1).sum())
+def _actions(windows: dict[str, np.ndarray], opening: float = 1.0) -> float:
+    """How many there are to predict, each episode's first counted `opening` times."""
+    length = (windows["terminated"] | windows["truncated"]).argmax(2) + 1
+    return float(length.sum() + (opening - 1) * length.size)
 
 
 def _losses(
-    model, windows: dict[str, np.ndarray], dtype: torch.dtype, count: int, rows: int, label_smoothing=0.0, outlook=None
+    model,
+    windows: dict[str, np.ndarray],
+    dtype: torch.dtype,
+    count: float,
+    rows: int,
+    label_smoothing=0.0,
+    opening=1.0,
+    outlook=None,
 ) -> Iterator[torch.Tensor]:
     """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it.
 
@@ -200,8 +213,9 @@ def _losses(
         tokens, *targets = pad(*part, multiple=PADDING)
         target, *outcome = (torch.as_tensor(values).to(model.device) for values in targets)
         logits, foretold = model.heads(model.on_device(tokens), dtype=dtype)
-        nats = F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing, reduction="sum")
-        loss = nats / count
+        nats = F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=label_smoothing, reduction="none")
+        opens = torch.as_tensor(tokens.action == model.spec.n_actions).to(model.device).flatten()
+        loss = (nats * torch.where(opens, opening, 1.0)).sum() / count
         if outcome:
             wrong = (foretold - outcome[0])[~outcome[0].isnan()].square().sum()
             loss = loss + weight * wrong / (rows * windows[name].shape[1])
@@ -233,7 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, help="the folder for the model")
     for name in ("context", "layers", "heads", "width", "seed", "steps", "batch", "short-episodes"):
         parser.add_argument(f"--{name}", type=int, required=name == "context", default=argparse.SUPPRESS)
-    for name in ("lr", "matrix-lr", "first", "short", "label-smoothing", "weight-decay", "decay"):
+    for name in ("lr", "matrix-lr", "first", "short", "label-smoothing", "opening", "weight-decay", "decay"):
         parser.add_argument(f"--{name}", type=float, default=argparse.SUPPRESS)
     parser.add_argument("--precision", default=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, default=argparse.SUPPRESS, help="a folder to go on from after an interruption")

@@ -32,7 +32,7 @@ from adkit.endpoints import competence, compression, drift, erasure, hiding, ins
 ROOT = Path(__file__).resolve().parents[1]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
 MODEL = {"layers": 3, "heads": 2, "width": 128}
-TRAINING = {"batch": 32, "first": 1.0, "short": 0.5, "short_episodes": 20, "decay": 1.0}
+TRAINING = {"batch": 32, "first": 1.0, "short": 0.5, "short_episodes": 20, "decay": 1.0, "opening": 4.0}
 TOKENS = 737  # of a life of 60 days, on average
 CONTEXT = cookies.DAYS * 16
 

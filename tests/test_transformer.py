@@ -192,6 +192,11 @@ def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
     logits = model(model.on_device(tokens))
     whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten())
     assert len(parts) == 4 and sum(parts) == pytest.approx(whole.item(), abs=1e-5)
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten(), reduction="none")
+    weight = torch.where(torch.as_tensor(tokens.action == days.spec.n_actions).flatten(), 4.0, 1.0)
+    weighted = (each * weight).sum() / weight[torch.as_tensor(target).flatten() >= 0].sum()
+    opening = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows, 4.0), 12, opening=4.0)]
+    assert sum(opening) == pytest.approx(weighted.item(), abs=1e-5) and abs(sum(opening) - sum(parts)) > 1e-3
 
 
 def test_recording_packed_windows_changes_no_activation(days):

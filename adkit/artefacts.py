@@ -90,7 +90,7 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
         if path.exists() and not overwrite and manifest and _same(path, manifest):
             return path
         if path.exists() and not overwrite:
-            raise _Taken(f"{path} already holds something else; save under another name or pass overwrite=True.")
+            raise FileExistsError(f"{path} already holds something else; save under another name or pass overwrite=True.")
         size = sum(entry["bytes"] for entry in manifest["files"].values()) if manifest else 0
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = places.beside(path)
@@ -105,7 +105,9 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
                 if places.glance(path, MANIFEST) == before:
                     places.exchange(temporary, path)
                 elif not _same(path, manifest):
-                    raise _Taken(f"another process saved {path} meanwhile; its content is kept. Save again, or under another name.")
+                    raise FileExistsError(
+                        f"another process saved {path} meanwhile; its content is kept. Save again, or under another name."
+                    )
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except FileExistsError:
@@ -139,10 +141,6 @@ def _sync(file: Path) -> None:
 def _weighed(file: Path) -> dict:
     with open(file, "rb") as opened:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
-
-
-class _Taken(FileExistsError):
-    """Somebody else's content is in this place."""
 
 
 def load(path: str | Path, kind: str, mapped: bool = False) -> tuple[dict[str, np.ndarray | bytes], dict]:

@@ -24,6 +24,8 @@ from adkit.seeds import Rng
 from adkit.sharding import spread, workers
 from adkit.tables import of_rows, trace, unroll
 
+SHARD = 2**26  # bytes that a shard may have
+
 
 def collect(
     env: Env,
@@ -76,9 +78,6 @@ def collect(
                 arrays[name][shards[i]] = values
         return _finite(replace(whole, arrays=arrays))
     return _kept(Path(out), whole, agent, shards, job, executor, retries)
-
-
-SHARD = 2**26  # bytes that a shard may have
 
 
 def _shards(whole: Histories, executor: Executor | None) -> int:

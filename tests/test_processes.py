@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit.checkpoints import resume  # noqa: F401
 from adkit.distill import main
 from adkit.processes import Processes, processes
 

@@ -78,8 +78,6 @@ def test_other_weights_are_another_agent(tmp_path):
 
 
 def test_a_call_that_stopped_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from adkit import collect as _  # noqa: F401 - the function; the module is in sys.modules
-
     module, out, lived = __import__("sys").modules["adkit.collect"], tmp_path / "lives", []
     whole, real, stops = live(), module._live, [True]
 

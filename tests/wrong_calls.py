@@ -10,7 +10,6 @@ import pandas as pd
 import adkit as ad
 from adkit import cookies, stats, study
 from adkit.endpoints import compression, drift
-from adkit.figure import Figure
 
 ROOM = ad.envs.DarkRoom(size=4, horizon=6)
 HOLE = ad.envs.CookieWorld()
@@ -355,7 +354,6 @@ CALLS = {
         lambda: ad.setup_notebook(need_mb=0),
     ],
 }
-assert Figure
 
 
 def message(call) -> str:

@@ -234,7 +234,7 @@ def test_property_09_every_field_of_the_in_context_agent_changes_something(env, 
     [
         dict(context=48), dict(layers=1), dict(heads=1), dict(width=24), dict(seed=1), dict(batch=5), dict(lr=1e-3),
         dict(matrix_lr=0.1), dict(first=0.0), dict(short=0.0), dict(short_episodes=2), dict(label_smoothing=0.3),
-        dict(weight_decay=0.5), dict(precision="bfloat16"), dict(steps=7),
+        dict(weight_decay=50.0), dict(precision="bfloat16"), dict(steps=7),
     ],
 )  # fmt: skip
 def test_property_09_every_argument_of_model_and_training_changes_something(env, histories, change):

@@ -10,8 +10,10 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +65,22 @@ def collect(
     about = {"env": repr(env), "agent": repr(agent), "seed": seed}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
+    live = partial(_live, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
-        arrays = _live(env, tasks, agent, task, number, episodes, seed, every, driver)
-        return _finite(replace(whole, arrays=arrays))
+        return _finite(replace(whole, arrays=live(agent, task, number)))
     part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
     shards = np.array_split(np.arange(len(task)), _shards(whole, executor))
-    job = lambda rows: (env, tasks, part(rows), task[rows], number[rows], episodes, seed, every, driver)
+    jobs = [(part(rows), task[rows], number[rows]) for rows in shards]
     if out is None:
         arrays = {}
-        for i, lived in spread(executor, _live, [job(rows) for rows in shards], retries, "lifetimes"):
+        for i, lived in spread(executor, live, jobs, retries, "lifetimes"):
             for name, values in lived.items():
                 if name not in arrays:
                     arrays[name] = np.empty((len(task), *values.shape[1:]), values.dtype)
                 arrays[name][shards[i]] = values
         return _finite(replace(whole, arrays=arrays))
-    return _kept(Path(out), whole, agent, shards, job, executor, retries)
+    made = lambda missing: spread(executor, live, [jobs[k] for k in missing], retries, "lifetimes")
+    return _kept(Path(out), whole, agent, shards, made)
 
 
 def _shards(whole: Histories, executor: Executor | None) -> int:
@@ -89,18 +92,20 @@ def _shards(whole: Histories, executor: Executor | None) -> int:
     return min(lifetimes, max(4 * workers(executor), -(-size // SHARD)))
 
 
-def _finite(histories: Histories) -> Histories:
+def _finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
+    """The histories, which are the lifetimes `rows` of all; ValueError where one was paid NaN or infinity."""
     reward = histories.arrays["reward"]
     if not np.isfinite(reward).all():
         n, e, t = np.argwhere(~np.isfinite(reward))[0]
+        paid, lifetime = reward[n, e, t], n if rows is None else rows[n]
         raise ValueError(
-            f"{histories.spec.name} paid {reward[n, e, t]} in lifetime {n}, episode {e}, step {t}; rewards must be finite."
+            f"{histories.spec.name} paid {paid} in lifetime {lifetime}, episode {e}, step {t}; rewards must be finite."
         )
     return histories
 
 
-def _kept(path: Path, whole: Histories, agent: Agent, shards, job, executor: Executor | None, retries: int) -> Histories:
-    """Shards into files beside `path` as they come, those that are missing; then all of them into one artefact."""
+def _kept(path: Path, whole: Histories, agent: Agent, shards: list[np.ndarray], made: Callable) -> Histories:
+    """Shards into files beside `path` as they are made, those that are missing; then all of them into one artefact."""
     call = _call(whole, agent.fingerprint() if hasattr(agent, "fingerprint") else "")
     parts = path.parent / f".{path.name}.shards"
     if path.exists():
@@ -122,9 +127,9 @@ def _kept(path: Path, whole: Histories, agent: Agent, shards, job, executor: Exe
 
     for i in there[:1]:
         read(i)  # says so now if they are another call's
-    for i, lived in spread(executor, _live, [job(shards[k]) for k in missing], retries, "lifetimes"):
+    for i, lived in made(missing):
         k = missing[i]
-        _finite(replace(whole, task=whole.task[shards[k]], arrays=lived))
+        _finite(replace(whole, task=whole.task[shards[k]], arrays=lived), shards[k])
         artefacts.save(saved(k), "shard", {f"{name}.npy": values for name, values in lived.items()}, {"call": call})
 
     Histories.assemble(path, map(read, range(len(shards))), replace(whole, about=whole.about | {"call": call}))
@@ -140,7 +145,7 @@ def _call(whole: Histories, agent: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _live(env, tasks, agent, task, number, episodes, seed, every, driver) -> dict[str, np.ndarray]:
+def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> dict[str, np.ndarray]:
     """The arrays of lifetimes `number` (N,) on `task` (N,), by whichever driver fits."""
     mine = tasks[task]
     rng, env_rng = (Rng.of(seed, purpose, mine.ids, number) for purpose in ("agent", "env"))

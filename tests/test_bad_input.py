@@ -112,14 +112,16 @@ def test_wrong_actions_are_refused(action, says):
         ROOM.step(state, tasks, np.array(action), rng)
 
 
-def test_nan_rewards_are_refused_with_their_place():
+@pytest.mark.parametrize("sharded", [False, True])
+def test_nan_rewards_are_refused_with_their_place(tmp_path, sharded):
     class Broken(DR):
         def step(self, state, tasks, action, rng):
             state, step = super().step(state, tasks, action, rng)
-            return state, step._replace(reward=np.where(state.time == 3, np.nan, step.reward).astype(np.float32))
+            late = (state.time == 3) & (tasks.ids == 17)
+            return state, step._replace(reward=np.where(late, np.nan, step.reward).astype(np.float32))
 
-    with pytest.raises(ValueError, match="paid nan in lifetime 0, episode 0, step 2"):
-        collect(env=Broken(5, 8))
+    with pytest.raises(ValueError, match="paid nan in lifetime 34, episode 0, step 2"):
+        collect(env=Broken(5, 8), lifetimes=2, out=tmp_path / "lives" if sharded else None)
 
 
 def test_an_endless_episode_is_refused():

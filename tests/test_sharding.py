@@ -81,11 +81,11 @@ def test_a_call_that_stopped_goes_on_where_it_stopped(tmp_path, monkeypatch):
     module, out, lived = __import__("sys").modules["adkit.collect"], tmp_path / "lives", []
     whole, real, stops = live(), module._live, [True]
 
-    def counted(*arguments):
-        lived.append(len(arguments[3]))
+    def counted(env, tasks, agent, task, number, **how):
+        lived.append(len(task))
         if len(lived) == 7 and stops:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(env, tasks, agent, task, number, **how)
 
     monkeypatch.setattr(module, "_live", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
 
 
 def test_a_dask_cluster_that_loses_a_worker_lives_the_same_lifetimes(tmp_path):
-    distributed = pytest.importorskip("distributed")
+    import distributed
     reference = live(episodes=40)
     with (
         distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from adkit import artefacts
+from adkit import artefacts, places
 from adkit.histories import Histories
 from adkit.protocols import Agent, Env, Learner, Tasks, Transition
 from adkit.seeds import Rng
@@ -47,12 +46,15 @@ def collect(
 
     Each task gets `lifetimes` independent learners of `episodes` episodes; with `every=k` only each k-th episode is
     kept, as `.subsample(k)` would. A lifetime's bytes depend on (seed, task id, its number) alone: not on the other
-    lifetimes, on `driver` ("auto", "compiled" or "batched"), or on an `executor` that spreads the work. Raises
-    ValueError for empty tasks, non-positive counts, an agent that cannot serve the environment, and NaN rewards.
+    lifetimes, on `driver` ("auto", "compiled" or "batched"), or on an `executor` that spreads the work. Only where a
+    transformer acts is that true up to float32: how many lifetimes are computed at once changes its logits' last bits, which
+    once in a long while is another action. Raises ValueError for empty tasks, non-positive counts, an agent that cannot serve
+    the environment, and NaN rewards.
 
     `executor` is any of `concurrent.futures`, a Dask client's `get_executor()` included; shards that fail, or whose worker
     died, are tried again up to `retries` times. With `out`, shards are kept beside that path as they come, and the histories,
-    saved there, are returned `mapped`: memory stays small, and the same call goes on where one that was killed left off.
+    saved there, are returned `mapped`: memory stays small, and the same call goes on where one that was killed left off;
+    see `FrozenAgent`.
     """
     tasks = Tasks.of(tasks)
     for name, count in (("tasks", len(tasks)), ("episodes", episodes), ("lifetimes", lifetimes), ("every", every)):
@@ -62,25 +64,25 @@ def collect(
         raise ValueError(f'driver={driver!r}; choose "auto", "compiled" or "batched".')
     if retries < 0:
         raise ValueError(f"retries={retries}; give 0 or more.")
-    about = {"env": repr(env), "agent": repr(agent), "seed": seed}
+    Rng.of(seed)  # says so if it is none
+    about = {"env": repr(env), "agent": repr(agent), "seed": int(seed)}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
     live = partial(_live, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
         return _finite(replace(whole, arrays=live(agent, task, number)))
     part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
-    shards = np.array_split(np.arange(len(task)), _shards(whole, executor))
-    jobs = [(part(rows), task[rows], number[rows]) for rows in shards]
-    if out is None:
-        arrays = {}
-        for i, lived in spread(executor, live, jobs, retries, "lifetimes"):
-            for name, values in lived.items():
-                if name not in arrays:
-                    arrays[name] = np.empty((len(task), *values.shape[1:]), values.dtype)
-                arrays[name][shards[i]] = values
-        return _finite(replace(whole, arrays=arrays))
-    made = lambda missing: spread(executor, live, [jobs[k] for k in missing], retries, "lifetimes")
-    return _kept(Path(out), whole, agent, shards, made)
+    n_shards = _shards(whole, executor)
+    made = lambda shards: spread(executor, live, [(part(rows), task[rows], number[rows]) for rows in shards], retries, "lifetimes")
+    if out is not None:
+        return _kept(Path(out), whole, _call(whole, agent, episodes, every), n_shards, made)
+    shards, arrays = np.array_split(np.arange(len(task)), n_shards), {}
+    for i, lived in made(shards):
+        for name, values in lived.items():
+            if name not in arrays:
+                arrays[name] = np.empty((len(task), *values.shape[1:]), values.dtype)
+            arrays[name][shards[i]] = values
+    return _finite(replace(whole, arrays=arrays))
 
 
 def _shards(whole: Histories, executor: Executor | None) -> int:
@@ -104,45 +106,67 @@ def _finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
     return histories
 
 
-def _kept(path: Path, whole: Histories, agent: Agent, shards: list[np.ndarray], made: Callable) -> Histories:
+def _kept(path: Path, whole: Histories, call: str, n_shards: int, made: Callable) -> Histories:
     """Shards into files beside `path` as they are made, those that are missing; then all of them into one artefact."""
-    call = _call(whole, agent.fingerprint() if hasattr(agent, "fingerprint") else "")
-    parts = path.parent / f".{path.name}.shards"
-    if path.exists():
-        done = Histories.load(path, mapped=True)
-        if done.about.get("call") != call:
-            raise FileExistsError(f"{path} already holds other histories; collect into another folder.")
-        shutil.rmtree(parts, ignore_errors=True)
+    if (done := _done(path, call)) is not None:
         return done
-    saved = lambda i: parts / f"{len(shards)}.{i}"
-    there = [i for i in range(len(shards)) if saved(i).exists()]
-    missing = sorted(set(range(len(shards))) - set(there))
+    parts = path.parent / f".{path.name}.shards"
+    n_shards = next((int(saved.name.split(".")[0]) for saved in parts.glob("[1-9]*.*")), n_shards)  # as they were cut before
+    shards = np.array_split(np.arange(len(whole.task)), n_shards)
+    saved = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
 
-    def read(i: int) -> Histories:
-        files, about = artefacts.load(saved(i), "shard")
+    def read(k: int) -> Histories:
+        files, about = artefacts.load(saved[k], "shard")
         if about != {"call": call}:
             raise FileExistsError(f"{parts} holds shards of another call; remove it, or collect into another folder than {path}.")
         arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
-        return replace(whole, task=whole.task[shards[i]], arrays=arrays)
+        return replace(whole, task=whole.task[shards[k]], arrays=arrays)
 
-    for i in there[:1]:
-        read(i)  # says so now if they are another call's
-    for i, lived in made(missing):
-        k = missing[i]
-        _finite(replace(whole, task=whole.task[shards[k]], arrays=lived), shards[k])
-        artefacts.save(saved(k), "shard", {f"{name}.npy": values for name, values in lived.items()}, {"call": call})
-
-    Histories.assemble(path, map(read, range(len(shards))), replace(whole, about=whole.about | {"call": call}))
-    shutil.rmtree(parts)
+    missing = []
+    for k in range(n_shards):
+        try:
+            read(k)
+        except (artefacts.ArtefactError, FileNotFoundError):  # damaged, or never lived
+            shutil.rmtree(saved[k], ignore_errors=True)
+            missing.append(k)
+    try:
+        for i, lived in made([shards[k] for k in missing]):
+            k = missing[i]
+            _finite(replace(whole, task=whole.task[shards[k]], arrays=lived), shards[k])
+            artefacts.save(saved[k], "shard", {f"{name}.npy": values for name, values in lived.items()}, {"call": call})
+        Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=whole.about | {"call": call}))
+    except (artefacts.ArtefactError, OSError):
+        if (done := _done(path, call)) is None:  # else another process has made the same meanwhile
+            raise
+        return done
+    shutil.rmtree(parts, ignore_errors=True)
     return Histories.load(path, mapped=True)
 
 
-def _call(whole: Histories, agent: str) -> str:
+def _done(path: Path, call: str) -> Histories | None:
+    """What this call has put at `path` before; FileExistsError if something else is there."""
+    places.recover(path)
+    if not path.exists():
+        return None
+    done = Histories.load(path, mapped=True)
+    if done.about.get("call") != call:
+        raise FileExistsError(f"{path} already holds other histories; collect into another folder.")
+    shutil.rmtree(path.parent / f".{path.name}.shards", ignore_errors=True)
+    return done
+
+
+def _call(whole: Histories, agent: Agent, episodes: int, every: int) -> str:
     """What tells this call's lifetimes from those of another: a hash of all that they depend on, whatever the process."""
+    for name in ("env", "agent"):
+        if " at 0x" in whole.about[name]:
+            raise ValueError(
+                f"out= keeps what this call lived under a description of it, and {name} {whole.about[name]!r} does not say what it "
+                "is made of; give its class a __repr__ that does (a dataclass has one)."
+            )
     columns = {name: values.tolist() for name, values in whole.task_values.columns.items()}
-    told = [repr(whole.spec), columns, whole.task_values.ids.tolist(), whole.task.tolist(), whole.episode.tolist()]
-    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([told, whole.about, agent]))
-    return hashlib.sha256(text.encode()).hexdigest()
+    told = [repr(whole.spec), columns, whole.task_values.ids.tolist(), whole.task.tolist(), episodes, every]
+    weights = agent.fingerprint() if hasattr(agent, "fingerprint") else ""
+    return hashlib.sha256(json.dumps([told, whole.about, weights]).encode()).hexdigest()
 
 
 def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> dict[str, np.ndarray]:

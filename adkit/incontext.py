@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
+from adkit import weights
 from adkit.histories import Histories
 from adkit.model import Cache, CausalTransformer
 from adkit.protocols import EnvSpec, Transition
@@ -71,12 +71,7 @@ class InContext:
 
     def fingerprint(self) -> str:
         """A hash of the weights, and of the prompt: what its description leaves out."""
-        digest = hashlib.sha256()
-        for values in self.model.state_dict().values():
-            digest.update(values.cpu().contiguous().view(torch.uint8).numpy())
-        for name in self.prompt.arrays if self.prompt else ():
-            digest.update(np.ascontiguousarray(self.prompt.arrays[name]))
-        return digest.hexdigest()
+        return weights.fingerprint(self.model, *(self.prompt.arrays.values() if self.prompt else ()))
 
     @property
     def window(self) -> tuple[int, int]:

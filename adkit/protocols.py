@@ -211,6 +211,16 @@ class LabellingAgent(Agent, Protocol):
         `act`: by name, (N, *shape) of what was true when they acted."""
 
 
+class FrozenAgent(Agent, Protocol):
+    """An agent that holds what its description leaves out: trained weights, or something for each of its lifetimes."""
+
+    def fingerprint(self) -> str:
+        """A hash of it all, by which `collect(out=)` tells its calls from those of another."""
+
+    def part(self, rows: np.ndarray) -> Agent:
+        """The agent of some of the lifetimes, which `collect` sends to a worker of an executor. Optional."""
+
+
 class Population(Agent, Protocol):
     """An agent that says in which world each of its lifetimes is lived, as an experimenter assigns cages."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from adkit import weights
 from adkit.distill import frame
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.recurrent import RecurrentPolicy, Seen
@@ -48,6 +49,10 @@ class RL2:
     def start(self, spec: EnvSpec, rng: Rng) -> RL2Learner:
         self.model.check_spec(spec)
         return RL2Learner(self, spec, rng)
+
+    def fingerprint(self) -> str:
+        """A hash of the weights: what its description leaves out."""
+        return weights.fingerprint(self.model)
 
     def __repr__(self) -> str:
         return f"RL2({self.model!r}, memory={self.memory!r}, greedy={self.greedy})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 
 from tqdm.auto import tqdm
 
@@ -13,7 +13,9 @@ OURS = (ValueError, TypeError, NotImplementedError)  # would come again
 
 
 def workers(executor: Executor | None) -> int:
-    """How many workers an executor has, as far as it says so."""
+    """How many workers an executor has now, as far as it says so: pools do, and the clusters of Dask."""
+    if client := getattr(executor, "_client", None):
+        return max(WORKERS, sum(client.nthreads().values()))
     return getattr(executor, "_max_workers", None) or WORKERS
 
 
@@ -36,10 +38,10 @@ def spread(
             while waiting or running:
                 while waiting and len(running) < AHEAD * workers(executor):
                     i = waiting.pop()
-                    running[_submitted(executor, work, jobs[i])] = i
+                    running[_submitted(executor, tried[i], work, jobs[i])] = i
                 broken = False
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i, error = running.pop(future), future.exception()
+                    i, error = running.pop(future), _error(future)
                     if error is None:
                         progress.update()
                         yield i, future.result()
@@ -55,7 +57,7 @@ def spread(
                     running.clear()
                     if spare is not None:
                         spare.shutdown(wait=False, cancel_futures=True)
-                    executor = spare = ProcessPoolExecutor(workers(executor), executor._mp_context)
+                    executor = spare = _like(executor)
     finally:
         for future in running:
             future.cancel()
@@ -63,11 +65,26 @@ def spread(
             spare.shutdown(wait=False, cancel_futures=True)
 
 
-def _submitted(executor: Executor, work: Callable, job: tuple) -> Future:
+def _submitted(executor: Executor, tried: int, work: Callable, job: tuple) -> Future:
     """A future even where the executor is already known to be broken."""
     try:
-        return executor.submit(work, *job)
+        return executor.submit(_attempt, tried, work, job)
     except BrokenExecutor as error:
         failed: Future = Future()
         failed.set_exception(error)
         return failed
+
+
+def _attempt(tried: int, work: Callable, job: tuple) -> object:
+    """One try: Dask takes the same call for the same task, and would give the last try's error again."""
+    return work(*job)
+
+
+def _error(future: Future) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
+
+
+def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
+    """A new pool such as this was before it broke."""
+    how = {"initializer": pool._initializer, "initargs": pool._initargs, "max_tasks_per_child": pool._max_tasks_per_child}
+    return ProcessPoolExecutor(pool._max_workers, pool._mp_context, **how)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -19,6 +21,18 @@ WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Runtime
 
 def pack(tensors: dict[str, torch.Tensor]) -> bytes:
     return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+
+def fingerprint(network: nn.Module, *arrays: np.ndarray) -> str:
+    """A hash of the weights, and of arrays beside them; ValueError while `edit` changes what the network does with them."""
+    if edited := sorted(name for name, part in network.named_modules() if part._forward_hooks):
+        raise ValueError(f"the model is being edited at {', '.join(edited)}, which no file would tell; collect without out=.")
+    digest = hashlib.sha256()
+    for values in network.state_dict().values():
+        digest.update(values.cpu().contiguous().view(torch.uint8).numpy())
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
 
 
 def unpack(blob: bytes) -> dict[str, torch.Tensor]:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import same
 
 import adkit as ad
 from adkit import artefacts, npy
+from adkit.recurrent import RecurrentPolicy
+from adkit.sharding import workers
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
 TASKS = ENV.tasks()[:12]
@@ -64,7 +67,7 @@ def test_what_is_there_is_not_lived_again(tmp_path):
     before = live(out=out)
     stamp = (out / "manifest.json").stat().st_mtime_ns
     assert same(before, live(out=out)) and (out / "manifest.json").stat().st_mtime_ns == stamp
-    for other in ({"seed": 5}, {"episodes": 6}, {"agent": ad.sources.Random()}):
+    for other in ({"seed": 5}, {"episodes": 6}, {"episodes": 4, "every": 1}, {"agent": ad.sources.Random()}):
         with pytest.raises(FileExistsError, match="already holds other histories; collect into another folder"):
             live(out=out, **other)
 
@@ -75,27 +78,92 @@ def test_other_weights_are_another_agent(tmp_path):
     live(ad.InContext(models[0]), out=tmp_path / "lives")
     with pytest.raises(FileExistsError, match="already holds other histories"):
         live(ad.InContext(models[1]), out=tmp_path / "lives")
+    with (
+        ad.edit(models[0], {"blocks.0.resid": lambda resid: 0 * resid}),
+        pytest.raises(ValueError, match=r"being edited at blocks\.0\.resid, which no file would tell; collect without out="),
+    ):
+        live(ad.InContext(models[0]), out=tmp_path / "ablated")
+    policies = [RecurrentPolicy(ENV.spec, width=8, seed=0) for _ in range(2)]
+    with torch.no_grad():
+        policies[1].state_dict()[next(iter(policies[1].state_dict()))].add_(1)
+    live(ad.RL2(policies[0]), out=tmp_path / "recurrent")
+    with pytest.raises(FileExistsError, match="already holds other histories"):
+        live(ad.RL2(policies[1]), out=tmp_path / "recurrent")
 
 
-def test_a_call_that_stopped_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    module, out, lived = __import__("sys").modules["adkit.collect"], tmp_path / "lives", []
-    whole, real, stops = live(), module._live, [True]
+def test_who_does_not_say_what_it_is_made_of_keeps_nothing(tmp_path):
+    class Nameless(ad.sources.QLearning):
+        __repr__ = object.__repr__
+
+    with pytest.raises(ValueError, match="agent .*Nameless object at 0x.* does not say what it is made of; give its class"):
+        live(Nameless(), out=tmp_path / "lives")
+    assert same(live(Nameless()), live())
+
+
+def test_any_whole_number_is_a_seed(tmp_path):
+    assert same(live(), live(seed=np.int64(4), out=tmp_path / "lives"))
+    live(seed=np.int64(4)).save(tmp_path / "saved")
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """Where a call left six of its sixteen shards; and how many lifetimes any later call lived, one by one."""
+    module, lived = __import__("sys").modules["adkit.collect"], []
+    real = module._live
 
     def counted(env, tasks, agent, task, number, **how):
-        lived.append(len(task))
-        if len(lived) == 7 and stops:
+        if len(lived) == 6:
             raise KeyboardInterrupt
+        lived.append(len(task))
         return real(env, tasks, agent, task, number, **how)
 
-    monkeypatch.setattr(module, "_live", counted)
-    with pytest.raises(KeyboardInterrupt):
-        live(out=out)
-    assert not out.exists() and len(list((tmp_path / ".lives.shards").iterdir())) == 6
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(module, "_live", counted)
+        live(out=tmp_path / "lives")
+    again = []
+    monkeypatch.setattr(module, "_live", lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1])
+    return tmp_path / "lives", again
+
+
+def test_a_call_that_stopped_goes_on_where_it_stopped(stopped):
+    out, lived = stopped
+    assert not out.exists() and len(list(out.parent.glob(".lives.shards/*"))) == 6
     with pytest.raises(FileExistsError, match="holds shards of another call; remove it"):
         live(out=out, seed=9)
-    lived.clear()
-    stops.clear()
-    assert same(whole, live(out=out)) and len(lived) == 16 - 6 and not (tmp_path / ".lives.shards").exists()
+    found = live(out=out)
+    assert len(lived) == 16 - 6 and same(found, live())
+    assert sorted(file.name for file in out.parent.iterdir()) == ["lives"]
+
+
+def test_however_many_workers_go_on_with_it_nothing_is_lived_again(stopped):
+    out, lived = stopped
+    with ThreadPoolExecutor(5) as pool:
+        assert same(live(executor=pool, out=out), live())
+    assert len(lived) == 10 + 1  # and the call without out=
+
+
+def test_a_damaged_shard_is_lived_again(stopped):
+    out, lived = stopped
+    shard = out.parent / ".lives.shards" / "16.3"
+    (shard / "reward.npy").write_bytes((shard / "reward.npy").read_bytes()[:-1])
+    found = live(out=out)
+    assert len(lived) == 11 and same(found, live())
+
+
+def test_another_process_with_the_same_call_may_be_first(stopped, monkeypatch):
+    """It puts the shards together and removes them while this one still lives."""
+    out, _ = stopped
+    assemble = ad.Histories.assemble
+
+    def late(path, parts, whole):
+        monkeypatch.setattr(ad.Histories, "assemble", assemble)
+        live(out=out)
+        return assemble(path, parts, whole)
+
+    monkeypatch.setattr(ad.Histories, "assemble", late)
+    found = live(out=out)
+    assert ad.Histories.assemble is assemble and same(found, live())
+    assert sorted(file.name for file in out.parent.iterdir()) == ["lives"]
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
@@ -104,6 +172,30 @@ def test_a_shard_whose_worker_is_lost_is_lived_again(tmp_path, how):
     with ProcessPoolExecutor(2, SPAWN) as pool:
         found = live(Mortal(file=str(tmp_path / "gone"), how=how), executor=pool)
     assert (tmp_path / "gone").exists() and same(reference, found)
+
+
+def announce(file: str) -> None:
+    with open(file, "a") as told:
+        told.write("here\n")
+
+
+def test_a_new_pool_is_made_as_the_old_one_was(tmp_path):
+    told = tmp_path / "told"
+    with ProcessPoolExecutor(1, SPAWN, announce, (str(told),)) as pool:
+        live(Mortal(file=str(tmp_path / "gone")), executor=pool)
+    assert told.read_text().count("here") == 2
+
+
+def test_a_cluster_has_as_many_workers_as_it_says():
+    class Cluster:
+        def __init__(self, threads):
+            self._client = self
+            self.nthreads = lambda: threads
+
+    assert (workers(Cluster({})), workers(Cluster({f"w{i}": 2 for i in range(50)}))) == (4, 100)
+    assert workers(None) == 4
+    with ThreadPoolExecutor(3) as pool:
+        assert workers(pool) == 3
 
 
 def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
@@ -117,12 +209,14 @@ def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
 
 def test_a_dask_cluster_that_loses_a_worker_lives_the_same_lifetimes(tmp_path):
     import distributed
+
     reference = live(episodes=40)
     with (
         distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
         distributed.Client(cluster) as client,
     ):
         assert same(reference, live(executor=client.get_executor(), episodes=40))
+        assert same(reference, live(Mortal(file=str(tmp_path / "failed"), how="fail"), executor=client.get_executor(), episodes=40))
         found = live(Mortal(file=str(tmp_path / "gone")), executor=client.get_executor(), episodes=40, out=tmp_path / "lives")
     assert (tmp_path / "gone").exists() and same(reference, found)
 

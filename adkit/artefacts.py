@@ -36,8 +36,9 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     """Write arrays (as .npy) and bytes to the folder `path`, whole or not at all.
 
     The same content onto itself is a no-op; other content raises FileExistsError unless `overwrite`, and so does a process that
-    saved there meanwhile: the first to finish is kept whole. A crash, a full disk (OSError) or a folder that may not be written
-    leaves the old content untouched. `about` must be JSON; it comes back from `load`.
+    saved there meanwhile: the first to finish is kept whole. What is no artefact of this kind is never overwritten. A crash, a
+    full disk (OSError) or a folder that may not be written leaves the old content untouched. `about` must be JSON, NumPy's
+    numbers included; it comes back from `load`.
     """
     blobs = {_checked(name): npy.stored(name, value) if isinstance(value, np.ndarray) else value for name, value in files.items()}
     manifest = _made(kind, about, {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()})
@@ -48,7 +49,7 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
                 file.write(blob)
         return manifest
 
-    return _place(Path(path), fill, overwrite, manifest)
+    return _place(Path(path), kind, fill, overwrite, manifest)
 
 
 def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, overwrite=False, **whole) -> Path:
@@ -75,10 +76,10 @@ def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]]
             (folder / f"{_checked(name)}.npy").write_bytes(npy.stored(name, values))
         return _made(kind, about, {file.name: _weighed(file) for file in sorted(folder.iterdir())})
 
-    return _place(Path(path), fill, overwrite)
+    return _place(Path(path), kind, fill, overwrite)
 
 
-def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: dict | None = None) -> Path:
+def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool, manifest: dict | None = None) -> Path:
     """Let `fill` write files into a folder beside `path` and name their manifest, and put it there, whole or not at all.
 
     If the manifest is known before, the same content is seen without writing it.
@@ -91,6 +92,8 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
             return path
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} already holds something else; save under another name or pass overwrite=True.")
+        if path.exists() and not _replaceable(path, kind):
+            raise FileExistsError(f"{path} holds no {kind}, and only that is overwritten; save under another name or remove it.")
         size = sum(entry["bytes"] for entry in manifest["files"].values()) if manifest else 0
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = places.beside(path)
@@ -121,10 +124,31 @@ def _place(path: Path, fill: Callable[[Path], dict], overwrite: bool, manifest: 
     return path
 
 
+def _replaceable(path: Path, kind: str) -> bool:
+    """Whether only an artefact of this kind, perhaps a damaged one, or nothing would be lost with the folder."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return path.is_dir()
+    try:
+        return json.loads((path / MANIFEST).read_bytes())["kind"] == kind
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _made(kind: str, about: dict, entries: dict) -> dict:
     """The manifest of such files, as it will be read."""
     made_with = {"python": platform.python_version(), **{p: metadata.version(p) for p in ("adkit", "numpy")}}
-    return json.loads(json.dumps(seal({"format": FORMAT, "kind": kind, "about": about, "files": entries, "made_with": made_with})))
+    return seal(as_json({"format": FORMAT, "kind": kind, "about": about, "files": entries, "made_with": made_with}))
+
+
+def as_json(content: dict) -> dict:
+    """The content as it comes back from a manifest: NumPy's numbers as Python's, tuples as lists."""
+    return json.loads(json.dumps(content, default=_number))
+
+
+def _number(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} is no JSON and cannot be saved; give numbers, text, lists or dicts.")
 
 
 def _checked(name: str) -> str:
@@ -183,6 +207,7 @@ def find(name: str) -> Path:
     """The newest copy of an artefact: what this checkout made (`runs/`), or else what adkit ships (`data/`)."""
     root = Path(os.environ.get("ADKIT_ROOT", Path(__file__).resolve().parents[1]))
     for folder in (root / "runs", root / "data"):
+        places.recover(folder / name)
         if (folder / name / MANIFEST).is_file():
             return folder / name
     raise FileNotFoundError(f"no artefact {name!r} under {root}/runs or {root}/data; run the notebook that makes it.")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from adkit import artefacts, weights
+from adkit import artefacts, places, weights
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.npy import pieces
@@ -17,10 +16,13 @@ from adkit.npy import pieces
 
 def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
     """The log so far, with weights and optimizers as they were; empty if there is no checkpoint."""
-    if checkpoint is None or not Path(checkpoint).exists():
+    if checkpoint is None:
+        return []
+    places.recover(Path(checkpoint))
+    if not Path(checkpoint).exists():
         return []
     files, about = artefacts.load(checkpoint, "distillation checkpoint")
-    settings = json.loads(json.dumps(settings))  # as they come back from a manifest
+    settings = artefacts.as_json(settings)
     found, log = about.get("settings"), about.get("log")
     if found != settings:
         differ = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
@@ -82,10 +84,11 @@ def keep(checkpoint, settings: dict, model: CausalTransformer, optimizers: list,
     artefacts.save(checkpoint, "distillation checkpoint", files, {"settings": settings, "log": log}, overwrite=True)
 
 
-def fingerprint(histories: Histories) -> str:
+def fingerprint(histories: Histories, foretell: str | None) -> str:
     """A hash of what is trained on."""
     digest = hashlib.sha256()
-    for values in (histories.task, *(histories.arrays[name] for name in ("obs", "action", "reward"))):
+    labels = [name for name in histories.labels if name != foretell]
+    for values in (histories.task, *(histories.arrays[name] for name in sorted(histories.arrays) if name not in labels)):
         for piece in pieces(values):
             digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()

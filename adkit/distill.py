@@ -88,9 +88,11 @@ def distill(
     settings = {
         "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
         "short_episodes": short_episodes, "label_smoothing": label_smoothing, "opening": opening, "weight_decay": weight_decay,
-        "decay": decay, "outlook": outlook, "dtype": str(dtype), "model": model.config, "histories": fingerprint(histories),
+        "decay": decay, "outlook": outlook, "dtype": str(dtype), "model": model.config,
+        "histories": fingerprint(histories, foretell) if checkpoint else None,
     }  # fmt: skip
     log = resume(checkpoint, settings, model, optimizers)
+    team.agree(len(log), checkpoint)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
 
     for step in tqdm(range(len(log), steps), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5):
@@ -105,7 +107,7 @@ def distill(
         for part in _losses(model, windows, dtype, count, rows, label_smoothing, opening, outlook):
             part.backward()
             total += part.detach()
-        team.add_up([total, *(parameter.grad for parameter in model.parameters())])
+        team.add_up([total, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)])
         loss = total.item()
         if not math.isfinite(loss):
             raise ValueError(f"the loss became {loss} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}.")
@@ -253,11 +255,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, default=argparse.SUPPRESS, help="a folder to go on from after an interruption")
     given = vars(parser.parse_args(arguments))
     histories, out = Histories.load(given.pop("histories"), mapped=True), given.pop("model")
+    if out.exists():
+        parser.error(f"{out} is there already, and nothing is overwritten; name another folder for the model.")
     made_with = {name: given.pop(name) for name in ("context", "layers", "heads", "width") if name in given}
     model = CausalTransformer(histories.spec, **made_with, seed=given.get("seed", 0))
     log = distill(model, histories, **given)
     if not processes().number:
-        model.save(out, overwrite=True)
+        model.save(out)
         print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps", flush=True)
 
 

@@ -35,6 +35,17 @@ class Processes:
             for values, total in zip(tensors, flat.split([values.numel() for values in tensors]), strict=True):
                 values.copy_(total.view_as(values))
 
+    def agree(self, steps: int, checkpoint) -> None:
+        """Raise ValueError unless all of them go on after as many steps."""
+        if self.count > 1:
+            found = [None] * self.count
+            torch.distributed.all_gather_object(found, steps)
+            if len(set(found)) > 1:
+                raise ValueError(
+                    f"checkpoint={str(checkpoint)!r}: the processes read different ones, after {found} steps; give a folder that "
+                    "all machines share."
+                )
+
     def wait(self) -> None:
         """Until all are here."""
         if self.count > 1:

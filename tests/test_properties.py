@@ -292,8 +292,12 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
     broken.heads = failing
     with pytest.raises(Interrupted):
         train(broken, checkpoint=tmp_path / "c")
+    _, before = ad.artefacts.load(tmp_path / "c", "distillation checkpoint")
+    (tmp_path / "c").rename(tmp_path / ".c.old")  # as a crash while the checkpoint was exchanged leaves it
     again = train(resumed, checkpoint=tmp_path / "c")
     assert again["loss"].tolist() == log["loss"].tolist()
+    seconds = [row["seconds"] for row in before["log"]]
+    assert len(seconds) in (4, 8) and again["seconds"].tolist()[: len(seconds)] == seconds, "it began anew"
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
     done = make()
     assert train(done, checkpoint=tmp_path / "c")["loss"].tolist() == log["loss"].tolist()  # nothing left to do

@@ -221,3 +221,41 @@ def test_processes_that_overwrite_and_one_that_reads_never_meet_half_an_artefact
             assert (files["a.npy"] == about["writer"]).all()
         said = [word for writer in writers for word in writer.result()]
     assert set(said) <= {"kept", "told"} and "kept" in said and os.listdir(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("what", ["notes", "another kind", "a file", "no manifest"])
+def test_what_is_no_such_artefact_is_never_overwritten(tmp_path, what):
+    path = tmp_path / "place"
+    if what == "a file":
+        path.write_text("mine")
+    elif what == "another kind":
+        artefacts.save(path, "other", {"c": b"mine"}, {})
+    else:
+        path.mkdir()
+        (path / ("manifest.json" if what == "no manifest" else "notes.txt")).write_text("mine")
+    before = sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
+    with pytest.raises(FileExistsError, match="place holds no test, and only that is overwritten; save under another name"):
+        artefacts.save(path, "test", NEW, {}, overwrite=True)
+    assert sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file()) == before
+
+
+def test_a_damaged_artefact_and_an_empty_folder_are_overwritten(tmp_path):
+    path = artefacts.save(tmp_path / "damaged", "test", OLD, {})
+    (path / "c").write_bytes(b"other")
+    (tmp_path / "empty").mkdir()
+    for name in ("damaged", "empty"):
+        assert holds(artefacts.save(tmp_path / name, "test", NEW, {}, overwrite=True), NEW)
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    path = artefacts.save(tmp_path / "x", "test", {}, {"seed": np.int64(3), "lr": np.float32(0.5), "shape": (1, np.bool_(True))})
+    assert artefacts.load(path, "test")[1] == {"seed": 3, "lr": 0.5, "shape": [1, True]}
+    with pytest.raises(TypeError, match="of type set is no JSON and cannot be saved; give numbers, text, lists or dicts"):
+        artefacts.save(tmp_path / "y", "test", {}, {"x": {1}})
+
+
+def test_what_a_crash_retired_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADKIT_ROOT", str(tmp_path))
+    path = artefacts.save(tmp_path / "runs" / "mine", "test", OLD, {})
+    path.rename(path.parent / ".mine.old")  # between retiring it and putting the new one there
+    assert artefacts.find("mine") == path and holds(path, OLD)

@@ -12,6 +12,7 @@ runs/shards; per-life results and the models that notebooks open go to data/cook
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -19,14 +20,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import adkit as ad
-from adkit import cookies
+from adkit import artefacts, cookies
 from adkit.endpoints import competence, compression, drift, erasure, hiding, instruments, steering
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -306,6 +307,18 @@ def write(path: Path, table: pd.DataFrame) -> None:
     os.replace(path.with_suffix(".part"), path)
 
 
+def settle(profile: str, folder: Path) -> None:
+    """Keep the settings with the results; ValueError if those that are there were made with others."""
+    mine = {**artefacts.as_json(asdict(PROFILES[profile])), "model": MODEL, "training": TRAINING}
+    kept = folder / "settings.json"
+    theirs = json.loads(kept.read_text()) if kept.exists() else mine
+    if differ := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
+        raise ValueError(f"{folder} holds results of other {', '.join(differ)}; move it away, or name another place with --work.")
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.with_suffix(".part").write_text(json.dumps(mine, indent=1))
+    os.replace(kept.with_suffix(".part"), kept)
+
+
 def run(profile: str, folder: Path, at_once: int = 2) -> int:
     """What is missing, `at_once` jobs at a time, each as soon as what it needs is there. How many failed."""
     jobs, began, failed, running = every_job(PROFILES[profile]), time.perf_counter(), set(), {}
@@ -357,6 +370,10 @@ def main(arguments: list[str] | None = None) -> int:
             )
         )
         return 0
+    try:
+        settle(given.profile, folder)
+    except ValueError as error:
+        parser.error(str(error))
     failed = run(given.profile, folder, given.at_once)
     if not failed and given.profile != "smoke":
         publish(given.profile, folder, given.out)

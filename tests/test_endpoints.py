@@ -185,3 +185,13 @@ def test_every_job_can_be_made_in_its_turn(profile):
     for name, job in jobs.items():
         assert set(job.needs) <= seen, f"{name} needs what comes later"
         seen.add(name)
+
+
+def test_results_of_other_settings_are_not_gone_on_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shards, "every_job", lambda profile: {})
+    call = ["smoke", "--work", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert shards.main(call) == shards.main(call) == 0
+    monkeypatch.setattr(shards, "TRAINING", shards.TRAINING | {"opening": 1.0})
+    with pytest.raises(SystemExit):
+        shards.main(call)
+    assert "smoke holds results of other training; move it away, or name another place with --work" in capsys.readouterr().err

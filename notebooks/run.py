@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
-TIMEOUT = {"quick": 900, "full": 4 * 3600}  # seconds a cell may take
+TIMEOUT = {"quick": 900, "full": 24 * 3600}  # seconds a cell may take
 
 
 class PeakMemory:

@@ -5,9 +5,12 @@ import html
 import json
 
 import numpy as np
+import pandas as pd
 
 import adkit as ad
 from adkit import display
+from adkit.probing import Verdict
+from adkit.stats import Interval
 
 EVIL = r"<img src=x onerror=alert(1)></script><script>alert(1)</script> $\frac$ <a href='https://evil'>here</a>"
 
@@ -31,6 +34,25 @@ def test_no_text_from_a_file_becomes_markup_or_a_formula(histories, tmp_path):
     for figure in (
         ad.views.learning_curves({EVIL: life}), ad.views.visits({EVIL: life}, title=EVIL),
         ad.views.result_curves(table, x="episode", y="return", by="name", paper={EVIL: ([1], [1.0])}),
+    ):  # fmt: skip
+        assert "<img" not in (shown := figure.to_json()) and "<a href" not in shown and "<script" not in shown
+        assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(shown))
+        assert figure.png().startswith(b"\x89PNG")
+
+
+def test_no_text_of_a_study_becomes_markup_or_a_formula():
+    """Names, measures and reasons come from a YAML file, readings from a CSV file."""
+    rules = pd.DataFrame([{"role": EVIL, "measure": EVIL, "rule": "at_least 0.3", "value": EVIL, "passed": False}])
+    words = {"name": EVIL, "claim": EVIL, "why": EVIL, "measure": EVIL, "expected": EVIL, "grade": EVIL}
+    numbers = {"effect": Interval(0.4, 0.1, 0.7), "sesoi": 0.2, "mde": 0.3, "null": np.linspace(-1, 1, 30)}
+    judged = Verdict(**words, **numbers, verdict="inconclusive", rules=rules)
+    readings = pd.DataFrame({"history": EVIL, "day": [0, 1, 2], "label": 1.0, "read": [1.0, 2.0, 3.0], "believed": 1.5})
+    table = ad.views.verdicts({EVIL: judged})
+    for page in (table.to_html(), table._repr_html_()):
+        assert "<img" not in page and "<a href" not in page and "<script>alert" not in page
+        assert html.unescape(page).count(EVIL) == 5 and 'class="mathjax_ignore"' in page
+    for figure in (
+        ad.views.verdict(judged), ad.views.drift({EVIL: np.ones((2, 3))}, title=EVIL), ad.views.lifetime(readings, EVIL, title=EVIL)
     ):  # fmt: skip
         assert "<img" not in (shown := figure.to_json()) and "<a href" not in shown and "<script" not in shown
         assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(shown))

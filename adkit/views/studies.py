@@ -112,4 +112,5 @@ def verdicts(judged: Mapping[str, Verdict]) -> Styler:
 
     numbers = dict.fromkeys(("effect", "low", "high", "sesoi", "detectable"), "{:.3g}")
     paint = lambda word: f"background-color: {WORDS[word]}; color: white"
-    return verdict_table(judged).style.map(paint, subset=["verdict"]).format(numbers, na_rep="")
+    table = verdict_table(judged).style.map(paint, subset=["verdict"]).set_table_attributes('class="mathjax_ignore"')
+    return table.format(numbers, na_rep="", escape="html").format_index(escape="html")  # names may come from a file

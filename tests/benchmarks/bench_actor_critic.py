@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from measure import compare, say
+from measure import compare, note, say
 
 import adkit as ad
 
@@ -124,7 +124,7 @@ def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
     for what, part in (("last 50 episodes", slice(-50, None)), ("all episodes", slice(None))):
         summary = lambda returns, part=part: np.asarray(returns)[:, :, part].mean(2)
         us = ad.stats.bootstrap(summary(mine))
-        say(f"{what}: adkit {us.estimate:.2f} [{us.low:.2f}, {us.high:.2f}]")
+        note(f"A2C after {EPISODES} episodes, return, {what}", us)
         for name, curve in curves.items():
             them = summary(curve)
             gap = ad.stats.bootstrap(summary(mine).mean(1, keepdims=True) - them)  # task by task

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measure import bound, say
+from measure import bound, note
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lab import chromium, in_kernel, jupyterlab, run_all, shown, write_notebook
@@ -85,7 +85,7 @@ def test_a_key_to_changed_pixels(lab):
     keys, paints = np.array(lab.evaluate("__keys")), np.array(lab.evaluate("__paints"))
     assert shown(lab)["episode"] == 45 and len(keys) == 45
     waits = np.array([paints[paints > key][0] - key for key in keys])
-    say(f"slider key to changed pixels: median {np.median(waits):.0f} ms, most {waits.max():.0f} ms")
+    note("slider key to changed pixels", waits, " ms", less=True)
     bound("slider key to changed pixels, 95th percentile", [np.quantile(waits, 0.95)], "ms", 50)
 
 
@@ -103,7 +103,8 @@ def test_frames_of_a_drag(lab):
     seconds = time.perf_counter() - began
     lab.mouse.up()
     frames = int(lab.locator(".EpisodeAttention").get_attribute("data-frames")) - before
-    say(f"a drag of 30 slider events in {seconds:.2f} s: {frames} frames drawn (asked 30)")
+    note("frames drawn in a drag of 30 slider events", [frames], asked=30)
+    note("that drag", [seconds], " s", less=True)
     assert frames >= 30
 
 

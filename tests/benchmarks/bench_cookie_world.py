@@ -6,7 +6,7 @@ import sys
 import time
 
 import numpy as np
-from measure import compare, rate, say
+from measure import compare, note, rate
 
 import adkit as ad
 
@@ -33,9 +33,10 @@ def test_populations():
     for days in (30, 60):
         for labelled in (False, True):
             for name, types in (("all", {"P": 0.35, "S": 0.4, "R": 0.25}), ("S", {"S": 1}), ("P", {"P": 1})):
-                found[days, labelled, name] = lives(days, 4000 if name == "P" else 2000, types=types, labelled=labelled)
-                with_labels = "with labels" if labelled else "bare"
-                say(f"histories of {days} days, {name}, {with_labels}: {found[days, labelled, name]:,.0f}/s")
+                case = days, labelled, name
+                found[case] = lives(days, 4000 if name == "P" else 2000, types=types, labelled=labelled)
+                what = f"creatures of {days} days, {name}, {'with labels' if labelled else 'bare'}"
+                note(what, [found[case]], "/s", asked=ASKED if case == (30, False, "all") else None)
     assert found[30, False, "all"] >= ASKED, f"{found[30, False, 'all']:,.0f} histories/s, and {ASKED} were asked."
 
 
@@ -46,7 +47,7 @@ def test_belief():
     believer.follow(histories[:2])
     began = time.process_time()
     believer.follow(histories)
-    say(f"belief: {(time.process_time() - began) * 4:.1f} CPU seconds for 400 histories of 60 days, 1,000 particles")
+    note("belief, 400 creatures of 60 days, 1,000 particles", [(time.process_time() - began) * 4], " s of a core", less=True)
 
 
 def test_training(monkeypatch):
@@ -72,6 +73,5 @@ def test_training(monkeypatch):
             return train()
 
     compare("creatures, tokens of 60 days", train, padded, asked=1.2, repetitions=3)
-    tokens = max(train(8) for _ in range(3))
-    say(f"training: {tokens:,.0f} tokens/s of one core")
+    tokens = note("creatures, training on one core", [max(train(8) for _ in range(3))], " tokens/s", asked=TOKENS)
     assert tokens >= TOKENS, f"{tokens:,.0f} tokens/s, and {TOKENS:,} were asked."

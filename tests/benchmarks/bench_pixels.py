@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import numpy as np
-import torch
-from measure import bound, rate, say
+from measure import bound, note, rate
 
 import adkit as ad
 from adkit import pixels
@@ -27,8 +25,7 @@ def test_frames():
             args = pose, *pixels.eyes(size, dtype), out
             draw = lambda args=args: pixels.draw(0, len(pose), *args) or len(pose)
             draw()
-            rates = sorted(rate(draw) for _ in range(7))
-            say(f"{size[0]}x{size[1]} {dtype}: {rates[3]:,.0f} pictures/s on one core [{rates[0]:,.0f}-{rates[-1]:,.0f}]")
+            note(f"pictures of {size[0]}x{size[1]}, {dtype}, one core", [rate(draw) for _ in range(7)], "/s")
 
 
 def test_share_of_a_training_step(monkeypatch):
@@ -53,7 +50,7 @@ def test_share_of_a_training_step(monkeypatch):
             seconds = ad.distill(model, seen, steps=2, batch=32, short=0)["seconds"].iloc[-1]
             shares.append(100 * spent[0] / seconds)
             steps.append(500 * seconds)
-        say(f"training at {size}: {statistics.median(steps):.0f} ms a step of 32 x 200, {torch.get_num_threads()} threads")
+        note(f"training on {size[0]}x{size[1]}, a step of 32 x 200", steps, " ms", less=True)
         try:
             bound(f"drawing, share of a training step at {size[0]}x{size[1]}", shares, "%", 15)
         except AssertionError as error:
@@ -68,8 +65,6 @@ def test_size_of_histories():
     others = sum(values.nbytes for values in arrays.values()) - poses
     for size in SIZES:
         pictures = poses // 12 * 3 * size[0] * size[1]
-        say(
-            f"{size[0]}x{size[1]}: observations {pictures / poses:.0f}x smaller as poses (asked {ASKED}x), "
-            f"whole histories {(pictures + others) / (poses + others):.0f}x"
-        )
+        note(f"histories of {size[0]}x{size[1]} as poses", [(pictures + others) / (poses + others)], " x smaller")
+        note(f"observations of {size[0]}x{size[1]} as poses", [pictures / poses], " x smaller", asked=ASKED)
         assert pictures >= ASKED * poses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from measure import say
+from measure import note
 
 import adkit as ad
 
@@ -17,7 +17,8 @@ def test_rl2_reaches_far_above_random_on_goals_it_never_saw():
     model = ad.RecurrentPolicy(env.spec)
     began = time.process_time()
     ad.train_rl2(model, env, train, steps=STEPS)
-    say(f"RL2, {STEPS / 1e6:g} M steps in {time.process_time() - began:.0f} s of processor time; the paper's has 1,000 M")
+    seconds = time.process_time() - began  # the paper's RL2 has 1,000 M steps
+    note(f"RL2, {STEPS / 1e6:g} M steps of training", [seconds], " s of processor time", less=True)
     tenth = lambda tasks, agent: ad.stats.bootstrap(
         ad.collect(env, tasks, agent, episodes=10, lifetimes=8, seed=1).returns[:, :, -1:].mean(2)
     )
@@ -28,6 +29,6 @@ def test_rl2_reaches_far_above_random_on_goals_it_never_saw():
         "the same at random": tenth(test, ad.sources.Random()),
     }
     for name, interval in found.items():
-        say(f"return in a lifetime's tenth episode, {name}: {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+        note(f"RL2, return in the tenth episode, {name}", interval, less=name.startswith("the same"))
     unseen = found["goals it never saw"]
     assert unseen.low > 2 > max(found["the same without memory"].high, found["the same at random"].high)

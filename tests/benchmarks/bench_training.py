@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from measure import compare, rate, say
+from measure import compare, rate, say, trains_on
 from torch import nn
 from torch.nn import functional as F
 
@@ -92,7 +92,7 @@ def test_training():
     The three-token peer trains on 16 windows a step, 9,600 tokens: at 64 its attention alone would hold gigabytes. Only
     transitions per second are compared.
     """
-    say(f"training on {torch.get_num_threads()} threads, {'CUDA' if torch.cuda.is_available() else 'CPU'}")
+    say(f"training on {trains_on()}")
     three, one = PeerTraining(tokens=3, batch=16), PeerTraining(tokens=1, batch=BATCH)
     peers = {"three": (lambda: rate(partial(three, 2)), 10), "one": (lambda: rate(partial(one, 3)), 2.5)}
     ours = {"full windows": partial(distilled, 8, short=0), "default recipe": partial(distilled, 12)}

@@ -48,7 +48,8 @@ FELL = 0.8  # a figure that is below so much of what was kept is marked
 
 @cache
 def machine() -> dict[str, float]:
-    """What this machine can do, measured now: float32 and bfloat16 multiply-adds a second, as flops, and bytes copied a second."""
+    """What this machine can do, measured now: bytes copied a second; and, on the device that models are trained on, float32 and
+    bfloat16 multiply-adds a second, as flops."""
     import numpy as np
     import torch
 
@@ -61,14 +62,22 @@ def machine() -> dict[str, float]:
             times.append(time.perf_counter() - began)
         return done / min(times)
 
-    n, size = 2048, 2**28
-    limits = {}
+    size = 2**28
+    limits, cuda = {}, torch.cuda.is_available()
+    device, n, done = ("cuda", 8192, torch.cuda.synchronize) if cuda else ("cpu", 2048, lambda: None)
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-        limits[name] = best(lambda a=a, b=b: a @ b, 2 * n**3)
+        a, b = torch.randn(2, n, n, device=device).to(dtype)
+        limits[name] = best(lambda a=a, b=b: (a @ b, done()), 2 * n**3)
     source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
     limits["bytes"] = best(lambda: np.copyto(target, source), 2 * size)
     return limits
+
+
+def trains_on() -> str:
+    """What models are trained on here, in words."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, threads: {torch.get_num_threads()}"
 
 
 def kept() -> dict[str, float]:
@@ -81,8 +90,8 @@ def table(results: Sequence[Result], before: Mapping[str, float]) -> list[str]:
     lines = [f"{'figure':62} {'this run':>34} {'kept':>8} {'of the limit':>22}"]
     for result in results:
         was = before.get(result.figure)
-        better = None if was is None else (was / result.now if result.less else result.now / was)
-        mark = "  FELL" if better is not None and better < FELL else ""
+        worse, better = (result.now, was) if result.less else (was, result.now)
+        mark = "  FELL" if was is not None and better < FELL * worse else ""
         old = "-" if was is None else f"{was:.3g}"
         lines.append(f"{result.figure[:62]:62} {result.text:>34} {old:>8} {result.limit:>22}{mark}")
     return lines
@@ -133,6 +142,21 @@ def bound(name: str, values: Sequence[float], unit: str, most: float) -> float:
     return middle
 
 
+def note(name: str, values: Sequence[float], unit: str = "", asked: float | None = None, less: bool = False) -> float:
+    """Print and return the median of `values`, and put it in the table; whoever asked judges it. `less` is better."""
+    middle = statistics.median(values)
+    spread = f" [{short(min(values))}-{short(max(values))}]" if len(values) > 1 else ""
+    wanted = "no bound" if asked is None else f"asked {'under ' * less}{short(asked)}{unit}"
+    say(f"{name}: {short(middle)}{unit}{spread} ({wanted})")
+    share = "" if asked is None else f"{middle / asked:.0%} of what is {'allowed' if less else 'asked'}"
+    RESULTS.append(Result(name, middle, f"{short(middle)}{unit}", less, share))
+    return middle
+
+
+def short(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
 def say(line: str) -> None:
     """A line of its own, whatever dots pytest has printed before."""
     print(f"\n{line}", end="", flush=True)
@@ -154,7 +178,7 @@ def summary(write: Callable[[str], None], keep: bool) -> None:
     for line in table(RESULTS, kept()):
         write(line)
     flops = ", ".join(f"{name} {limits[name] / 1e9:,.0f} Gflop/s" for name in ("float32", "bfloat16"))
-    write(f"This machine, now: {flops}, memory {limits['bytes'] / 1e9:.1f} GB/s.")
+    write(f"This machine, now: {flops} ({trains_on()}), memory {limits['bytes'] / 1e9:.1f} GB/s.")
     if keep:
         figures = kept() | {result.figure: round(result.now, 4) for result in RESULTS}
         KEPT.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")

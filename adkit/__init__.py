@@ -38,6 +38,7 @@ _MODULES = (
     "artefacts",
     "cookies",
     "display",
+    "edits",
     "endpoints",
     "envs",
     "pixels",

@@ -1,12 +1,12 @@
-"""The study of creatures in the CookieWorld: who is trained on, who is judged, at which tokens, and against which edits.
+"""The study of creatures in the CookieWorld: who is trained on, who is judged, and at which tokens.
 
-Everything here is about histories; what a model makes of them is in `adkit.endpoints`.
+Everything here is about histories; what edits of them change is in `adkit.edits`, what a model makes of them in `adkit.endpoints`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +15,11 @@ from adkit import grid
 from adkit.belief import ParticleFilter
 from adkit.collect import collect
 from adkit.envs import cookie_world
-from adkit.envs.cookie_world import DECOY, EAT, GARDEN, GIFT, HIDE, JAR, LID, MEAL, POSITION, STAY, STOCK, VISIBLE
+from adkit.envs.cookie_world import EAT, GARDEN, GIFT, JAR, MEAL, POSITION, STOCK, VISIBLE
 from adkit.histories import Histories
 from adkit.protocols import Tasks
 from adkit.sources.shards import TYPES, Shards
-from adkit.stats import Interval, hierarchical
+from adkit.stats import Interval, above, drawn, hierarchical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +36,15 @@ CORPORA = {
     "primitive only": MAIN | {"types": {"P": 1}},
     "confounded": MAIN | {"regimes": {"D1": 1}},
     "tolerance visible": MAIN,
+    "episode shuffled": MAIN,
 }
 JUDGED = {"D0": 0.2, "D1": 0.15, "D2": 0.5, "D5": 0.15}  # regimes of those who are judged: more of those who drift by themselves
 LATE, SETTLED = 8, 6  # days, from 0, after which a creature's map and its habits are taken to be known
-DELAY = 4  # steps that the edit "delay" spends at home
-PARTS = {"test": 1, "probe train": 2, "probe val": 3}  # seeds; training lives have others
+PARTS = {
+    "test": 4,
+    "probe train": 2,
+    "probe val": 3,
+}  # seeds; training lives have others. Those of 1 were seen while training was mended
 
 
 # ---- who ----
@@ -69,11 +73,18 @@ def split() -> tuple[Tasks, Tasks]:
 
 
 def lives(corpus: str, n: int, seed: int, days: int = DAYS) -> Histories:
-    """`n` lives to train on, each on a training layout of its own and never met again, without labels."""
+    """`n` lives to train on, each on a training layout of its own and never met again, without labels.
+
+    Of "episode shuffled" the days of each life are in random order: all is there that happened, but when.
+    """
     train, _ = split()
     repeats = -(-n // len(train))
     tasks = train[np.sort(np.random.default_rng(seed).permutation(len(train))[: -(-n // repeats)])]
-    return collect(world(corpus), tasks, population(corpus), episodes=days, lifetimes=repeats, seed=1000 + seed)
+    found = collect(world(corpus), tasks, population(corpus), episodes=days, lifetimes=repeats, seed=1000 + seed)
+    if corpus != "episode shuffled":
+        return found
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(days), (len(found), 1)), axis=1)
+    return replace(found, arrays={name: values[np.arange(len(found))[:, None], order] for name, values in found.arrays.items()})
 
 
 def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histories:
@@ -187,131 +198,21 @@ def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
 
 
 def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = lambda mean: mean[..., 0]) -> Interval:
-    """Bootstrap over seeds, orbits and lives, named in the frame, of a function of the columns' means; of the first one's mean."""
+    """Bootstrap over seeds, orbits and lives, named in the frame, of a function of the columns' means; of the first one's mean.
+
+    Models of all seeds are judged on the same lives: orbits and lives in them are drawn once for all seeds, and seeds beside them.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave out all that a ratio is of
-        return hierarchical(frame[columns].to_numpy(float), [frame["seed"], frame["orbit"]], statistic)
+        return hierarchical(frame[columns].to_numpy(float), _nests(frame), statistic, crossed=frame["seed"])
 
 
-# ---- against which edits ----
+def against(frame: pd.DataFrame, columns: list[str], statistic: Callable, null: float = 0.0) -> dict[str, float | np.ndarray]:
+    """Of the same bootstrap: `p`, that the measure is not above `null`, and the `null` distribution, its draws moved there."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = frame[columns].to_numpy(float)
+        samples = drawn(values, _nests(frame), statistic, crossed=frame["seed"])
+        return {"p": above(samples, null), "null": samples - statistic(values.mean(0)) + null}
 
 
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """The same lives up to some day, with something changed on the way to one token of it."""
-
-    before: Histories
-    """The lives up to that day, (N, day + 1)."""
-    after: Histories
-    """The same, edited."""
-    ok: np.ndarray
-    """(N,) bool: the edit can be made here."""
-    at: np.ndarray
-    """(N,) the token of the last day that is looked at, before;"""
-    moved: np.ndarray
-    """(N,) and after."""
-    sign: np.ndarray
-    """(N,) 1, or -1 where the effect is what was before less what is after."""
-
-
-def edit(kind: str, histories: Histories, day: int) -> Edit:
-    """One of `EDITS`, made to all lives on one day (from 0).
-
-    stock   the jar is full in the morning, or empty; looked at in the morning, full less empty
-    decoy   the bit that means nothing is the other one; looked at in the morning
-    decoy seen  the same; looked at where a cookie is first seen
-    cue     the jar is empty that day, so that no cookie is seen; looked at where one had been seen first, seen less not seen
-    delay   four steps are spent at home first, during which one gets hungrier; looked at where a cookie is first seen
-    lapse   every cookie eaten so far was left in the jar; looked at in the morning, lapses less none
-    """
-    if kind not in EDITS or not 0 < day < histories.n_episodes:
-        raise ValueError(f"edit {kind!r} on day {day}; there are {', '.join(EDITS)}, on days 1 to {histories.n_episodes - 1}.")
-    before = histories.episodes[: day + 1]
-    arrays = {name: values.copy() if name in ("obs", "final_obs", "action", "reward", "terminated", "truncated") else values
-              for name, values in before.arrays.items()}  # fmt: skip
-    seen = sites(before)["all"][:, day] & (before.arrays["obs"][:, day, :, VISIBLE] > 0)
-    seen[:, 0] = False  # in the morning one may also hide them
-    at, ok = np.zeros(len(before), int), np.ones(len(before), bool)
-    if kind not in ASKS:
-        at, ok = seen.argmax(1), seen.any(1)
-    moved, could = EDITS[kind](arrays, day, at)
-    sign = np.full(len(before), -1 if kind in ("cue", "lapse") else 1)
-    if kind == "stock":
-        sign = np.where(arrays["obs"][:, day, 0, STOCK] == 2, 1, -1)
-    return Edit(before, replace(before, arrays=arrays), ok & could, at, np.where(ok & could, moved, 0), sign)
-
-
-def _stock(arrays, day, at):
-    morning = arrays["obs"][:, day, 0]
-    morning[:, STOCK] = 3 - morning[:, STOCK]
-    morning[:, VISIBLE] = (morning[:, JAR] > 0) & (morning[:, STOCK] == 2)
-    return at, np.ones(len(at), bool)
-
-
-def _decoy(arrays, day, at):
-    arrays["obs"][:, day, 0, DECOY] = 3 - arrays["obs"][:, day, 0, DECOY]
-    return at, np.ones(len(at), bool)
-
-
-def _cue(arrays, day, at):
-    arrays["obs"][:, day, 0, STOCK] = 1
-    arrays["obs"][:, day, :, VISIBLE] = 0
-    return at, np.ones(len(at), bool)
-
-
-def _delay(arrays, day, at):
-    obs, action, reward = (arrays[name][:, day] for name in ("obs", "action", "reward"))
-    later = obs[:, 0].copy()
-    later[:, [STOCK, DECOY, GIFT]] = 0
-    obs[:, DELAY + 1 :] = obs[:, 1:-DELAY]
-    obs[:, 1 : DELAY + 1] = later[:, None]
-    action[:, DELAY:], reward[:, DELAY:] = action[:, :-DELAY].copy(), reward[:, :-DELAY].copy()
-    action[:, :DELAY], reward[:, :DELAY] = STAY, 0
-    arrays["terminated"][:, day], arrays["truncated"][:, day] = False, False
-    arrays["truncated"][:, day, -1] = True  # what comes after the token that is looked at is not read
-    return at + DELAY, at + DELAY < obs.shape[1]
-
-
-def _lapse(arrays, day, at):
-    obs, final, action, reward = (arrays[name][:, :day] for name in ("obs", "final_obs", "action", "reward"))
-    ate = (action == EAT) & (reward > 0) & (reward < MEAL)
-    full = obs[:, :, :1, STOCK] == 2
-    for shown, stocked in ((obs, full), (final, full[..., 0])):  # nothing having been eaten, there is always one to see
-        shown[..., VISIBLE][(shown[..., JAR] > 0) & (shown[..., LID] == 1) & stocked] = 1
-    pressed = (action == EAT) & (obs[..., JAR] == obs[..., POSITION] + 1)  # an emptied jar too: now it would have given
-    action[pressed], reward[pressed] = STAY, 0
-    return at, ate.sum((1, 2)) >= 3
-
-
-EDITS = {"stock": _stock, "decoy": _decoy, "decoy seen": _decoy, "cue": _cue, "delay": _delay, "lapse": _lapse}
-ASKS = {"stock": HIDE, "decoy": HIDE, "lapse": HIDE}  # whose probability is asked for; else the log odds of going for the jar
-LOGS = [f"log_{action}" for action in cookie_world.ACTIONS]
-
-
-def asked(kind: str, histories: Histories, p: np.ndarray) -> np.ndarray:
-    """(N, E, H) what an edit is about, of action probabilities p (N, E, H, 8): p(HIDE), or the log odds of going for the jar."""
-    return p[..., ASKS[kind]] if kind in ASKS else log_odds(np.where(directed(histories), p, 0).sum(-1))
-
-
-def effects(histories: Histories, predict: Callable, days: Sequence[int], kinds: Sequence[str] = tuple(EDITS)) -> pd.DataFrame:
-    """What edits do to predicted actions: a row per edit, day and life, with `effect` and the change of each log probability.
-
-    `predict` makes action probabilities (N, E, H, 8) of histories; it must be causal. Effects have the sign that `edit` says.
-    """
-    import pandas as pd
-
-    about, p, rows = table(histories), predict(histories), []
-    for kind in kinds:
-        for day in days:
-            made = edit(kind, histories, day)
-            lives = np.flatnonzero(made.ok)
-            if not len(lives):
-                continue
-            before, after = histories[lives].episodes[: day + 1], made.after[lives]
-            q = p[lives, : day + 1], predict(after)
-            here = (np.arange(len(lives)), day, made.at[lives]), (np.arange(len(lives)), day, made.moved[lives])
-            change = asked(kind, after, q[1])[here[1]] - asked(kind, before, q[0])[here[0]]
-            logs = np.log(np.maximum(q[1][here[1]], 1e-4)) - np.log(np.maximum(q[0][here[0]], 1e-4))
-            sign = made.sign[lives]
-            columns = dict(zip(LOGS, (sign[:, None] * (logs - logs.mean(1, keepdims=True))).T, strict=True))
-            rows.append(about.iloc[lives].assign(kind=kind, day=day, effect=sign * change, **columns))
-    return pd.concat(rows, ignore_index=True)
+def _nests(frame: pd.DataFrame) -> list[np.ndarray]:
+    return [frame["orbit"].to_numpy(), frame["history"].to_numpy()]

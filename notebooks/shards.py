@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 import adkit as ad
-from adkit import artefacts, cookies
+from adkit import artefacts, cookies, edits
 from adkit.endpoints import competence, compression, drift, erasure, hiding, instruments, steering
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,15 +70,27 @@ SHARES = {
     "primitive only": 0.15,
     "confounded": 0.3,
     "tolerance visible": 0.15,
+    "drift free, future outcome": 0.15,
 }
 PROFILES = {
     "smoke": Profile(1, 96, 24, 24, 12, 12, (30,), 6, 8, (12, 3), (12, 3), SHARES),
     "standard": Profile(3, 40_000, 400, 600, 200, 200, (10, 20, 30, 40, 50, 58), 100, 200, (120, 24), (64, 24), SHARES),
     "full": Profile(
-        5, 60_000, 800, 1000, 400, 400, (10, 20, 30, 40, 50, 58), 200, 200, (320, 30), (160, 30), dict.fromkeys(SHARES, 1)
+        5,
+        60_000,
+        800,
+        1000,
+        400,
+        400,
+        (10, 20, 30, 40, 50, 58),
+        200,
+        200,
+        (320, 30),
+        (160, 30),
+        dict.fromkeys([*SHARES, "episode shuffled"], 1),
     ),
 }
-AHEAD = "future outcome"  # the family that also foretells what will be eaten
+AHEAD = {"future outcome": "action only", "drift free, future outcome": "drift free"}  # also foretell what will be eaten; of whom
 ONE_SEED = ("confounded", "tolerance visible")  # of these families one is enough, judged by lives of their own
 SHOWN = 24  # lifetimes in the table of readings
 
@@ -120,13 +132,14 @@ class Bench:
 
 def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     """A model of one family; its checkpoints let a run that was killed go on."""
-    corpus = family if family in cookies.CORPORA else "main"
+    of = AHEAD.get(family)  # the model of actions alone where this one goes on
+    corpus = next((name for name in (family, of) if name in cookies.CORPORA), "main")
     n = max(TRAINING["batch"], round(bench.profile.shares[family] * bench.profile.lives))
-    histories = cookies.lives(corpus, n, 500 + seed if family == AHEAD else seed)  # never met before
-    model = ad.CausalTransformer(histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(family == AHEAD))
+    histories = cookies.lives(corpus, n, 500 + seed if of else seed)  # never met before
+    model = ad.CausalTransformer(histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(of is not None))
     how = TRAINING
-    if family == AHEAD:  # goes on where the model of actions alone ends
-        model.load_state_dict(bench.model("action only", seed).state_dict(), strict=False)
+    if of:
+        model.load_state_dict(bench.model(of, seed).state_dict(), strict=False)
         histories = replace(histories, arrays=histories.arrays | {"cookies ahead": cookies.cookies_ahead(histories)})
         how = how | {"foretell": "cookies ahead", "short": 0.0}
     steps = max(1, len(histories) // TRAINING["batch"])
@@ -153,39 +166,50 @@ def found_by_chance(bench: Bench) -> pd.DataFrame:
     return pd.DataFrame({"p": instruments.false_positives(bench.profile.permutations)})
 
 
-def edits(bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds=tuple(cookies.EDITS)) -> pd.DataFrame:
-    lives = bench.lives("test")[: bench.profile.edited]
-    return cookies.effects(lives, predict, bench.profile.days, kinds)
+def edited(bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds=tuple(edits.EDITS)) -> pd.DataFrame:
+    lives = bench.lives("test")
+    lives = lives[np.linspace(0, len(lives) - 1, bench.profile.edited).astype(int)]
+    return edits.effects(lives, predict, bench.profile.days, kinds)
 
 
 def filter_edits(bench: Bench) -> pd.DataFrame:
     believer = ad.ParticleFilter(cookies.population(labelled=True))
-    return edits(bench, lambda histories: believer.follow(histories)["belief_pi"])
+    return edited(bench, lambda histories: believer.follow(histories)["belief_pi"])
 
 
 def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
     model = drift.untrained(bench.model("action only", seed)) if family == "untrained" else bench.model(family, seed)
-    kinds = {"untrained": ("cue",), "primitive only": ("stock",)}.get(family, tuple(cookies.EDITS))
-    mine = edits(bench, lambda histories: competence.predictions(model, histories), kinds)
+    kinds = {"untrained": ("cue",), "primitive only": ("stock",)}.get(family, tuple(edits.EDITS))
+    mine = edited(bench, lambda histories: competence.predictions(model, histories), kinds)
     theirs = bench.frame("filter edits/0")
     return competence.compared(mine, theirs[theirs["kind"].isin(kinds)])
 
 
-def judged_by(bench: Bench, endpoint, seed: int) -> pd.DataFrame:
+def judged_by(bench: Bench, endpoint, family: str, seed: int) -> pd.DataFrame:
     """Per-life results of an endpoint that asks for predictions alone."""
     lives = bench.lives("test")
-    return endpoint.per_life(lives, competence.predictions(bench.model("action only", seed), lives))
+    return endpoint.per_life(lives, competence.predictions(bench.model(family, seed), lives))
+
+
+def copied(bench: Bench) -> pd.DataFrame:
+    """H4 of somebody who knows how often the population hides, by whether the jar is full, and nothing of anybody."""
+    lives = bench.lives("test")
+    return hiding.per_life(lives, hiding.copied(lives))
+
+
+def copied_edits(bench: Bench) -> pd.DataFrame:
+    return competence.compared(edited(bench, hiding.copied, tuple(edits.ASKS)), bench.frame("filter edits/0"))
 
 
 def sets(bench: Bench, corpus: str = "main") -> dict[str, ad.Histories]:
     return {part: bench.lives(place_of(corpus, part)) for part in ("probe train", "probe val", "test")}
 
 
-def drifted(bench: Bench, family: str, site: str, twins: tuple[str, ...], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def drifted(bench: Bench, family: str, site: str, twins: dict[str, str], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """H2a, or H2a_future, of one seed."""
     model, judged = bench.model(family, seed), sets(bench)
-    others = {"untrained": drift.untrained(model)} | {twin: bench.model(twin, seed) for twin in twins}
-    return drift.per_life(model, judged, others, site, permutations=bench.profile.permutations, seed=seed)
+    others = {"untrained": drift.untrained(model)} | {name: bench.model(twin, seed) for name, twin in twins.items()}
+    return drift.per_life(model, judged, others, site, permutations=bench.profile.permutations)  # the same ones for all seeds
 
 
 def confounded(bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -196,10 +220,9 @@ def confounded(bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
     return drift.per_life(model, sets(bench, "confounded"), others, **how)
 
 
-def tolerance_visible(bench: Bench) -> pd.DataFrame:
-    """The positive control of G2: drift that reward shows."""
-    lives = sets(bench, "tolerance visible")
-    return drift.per_life(bench.model("tolerance visible", 0), lives, {}, label=drift.tolerance, permutations=1)[0]
+def tolerance(bench: Bench, corpus: str, family: str) -> pd.DataFrame:
+    """The positive control of G2, drift that reward shows; and the same drift where reward does not."""
+    return drift.per_life(bench.model(family, 0), sets(bench, corpus), {}, label=drift.tolerance, permutations=1)[0]
 
 
 def readings(bench: Bench) -> pd.DataFrame:
@@ -250,25 +273,33 @@ def every_job(profile: Profile) -> dict[str, Job]:
         model = {family: f"model/{family}/{seed}" for family in profile.shares}
         for family in profile.shares:
             if not (seed and family in ONE_SEED):
-                add(model[family], [model[main]] if family == AHEAD else [], trained, family, seed)
-        lived, test, free = f"judged/rollouts {seed}", "judged/test", model["drift free"]
+                add(model[family], [model[AHEAD[family]]] if family in AHEAD else [], trained, family, seed)
+        lived, test = f"judged/rollouts {seed}", "judged/test"
         add(lived, [model[main]], led, seed)
         add(f"returns/{seed}", [lived], returned, seed)
         add(f"compression/{seed}", [lived, test], compressed, seed)
-        add(f"competence/{seed}", [model[main], test], judged_by, competence, seed)
-        add(f"hiding/{seed}", [model[main], test], judged_by, hiding, seed)
+        for family in (main, "drift free", "primitive only"):
+            named = "" if family == main else f" {family}"
+            add(f"competence{named}/{seed}", [model[family], test], judged_by, competence, family, seed)
+        add(f"hiding/{seed}", [model[main], test], judged_by, hiding, main, seed)
         for family in (main, "primitive only", "untrained"):
             needs = [test, "filter edits/0", model.get(family, model[main])]
             add(f"edits {family}/{seed}", needs, model_edits, family, seed)
         here = [model[main], *parts["main"]]
-        add(f"drift/{seed}", [*here, free], drifted, main, "first visible", ("drift free",), seed)
-        add(f"drift ahead/{seed}", [*here, free, model[AHEAD]], drifted, AHEAD, "empty home", ("drift free", main), seed)
+        ahead, free = AHEAD
+        twins = {twin: twin for twin in ("drift free", "episode shuffled") if twin in model}
+        add(f"drift/{seed}", [*here, *(model[twin] for twin in twins)], drifted, main, "first visible", twins, seed)
+        needs = [*here, model[ahead], model[free]]
+        add(f"drift ahead/{seed}", needs, drifted, ahead, "empty home", {"drift free": free, main: main}, seed)
         add(f"erasure/{seed}", here, erased, seed)
         add(f"steering/{seed}", here, steered, seed)
         add(f"instruments/{seed}", [model[main], test], checked, seed)
     add("readings/0", ["model/action only/0", *parts["main"]], readings)
     add("drift confounded/0", ["model/confounded/0", "model/drift free/0", *parts["confounded"]], confounded)
-    add("drift tolerance visible/0", ["model/tolerance visible/0", *parts["tolerance visible"]], tolerance_visible)
+    for name, corpus, family in (("visible", "tolerance visible", "tolerance visible"), ("hidden", "main", main)):
+        add(f"drift tolerance {name}/0", [f"model/{family}/0", *parts[corpus]], tolerance, corpus, family)
+    add("hiding copied/0", ["judged/test"], copied)
+    add("edits copied/0", ["judged/test", "filter edits/0"], copied_edits)
     return {job.name: job for job in jobs}
 
 

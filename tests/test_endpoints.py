@@ -32,7 +32,7 @@ def believer():
 
 @pytest.fixture(scope="module")
 def effects(lives, believer):
-    return cookies.effects(lives, believer, (12, 20))
+    return ad.edits.effects(lives, believer, (12, 20))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,13 @@ def test_nobody_is_judged_in_a_layout_that_was_trained_on(lives):
     assert not set(orbit) & set(lives.arrays["orbit"])
     assert not trained.labels and len(set(trained.task.tolist())) == 50
     assert set(np.unique(lives.arrays["type"])) == {0, 2, 4}
+
+
+def test_shuffled_days_are_those_that_were_lived():
+    lived, shuffled = (cookies.lives(corpus, 20, seed=0, days=6) for corpus in ("main", "episode shuffled"))
+    assert not np.array_equal(lived.arrays["obs"], shuffled.arrays["obs"])
+    for one, other in zip(lived.arrays["obs"], shuffled.arrays["obs"], strict=True):
+        assert sorted(day.tobytes() for day in one) == sorted(day.tobytes() for day in other)
 
 
 def test_the_corpora_differ_in_what_they_say():
@@ -82,21 +89,21 @@ def test_cookies_ahead_count_what_will_be_eaten(lives):
 
 
 def test_an_edit_changes_what_it_says_and_no_later_day(lives):
-    for kind in cookies.EDITS:
-        made = cookies.edit(kind, lives, 12)
+    for kind in ad.edits.EDITS:
+        made = ad.edits.edit(kind, lives, 12)
         assert made.after.n_episodes == 13 and made.ok.any()
         past = [(made.before.arrays[n][:, :12] != made.after.arrays[n][:, :12]).any() for n in ("obs", "action", "reward")]
         assert any(past) == (kind == "lapse")
         could = ad.probing.possible(cookies.world(), made.after)
         assert could[made.ok, :12].all() and could[made.ok, 12][np.arange(17) <= made.moved[made.ok, None]].all(), kind
-    full = cookies.edit("stock", lives, 12)
+    full = ad.edits.edit("stock", lives, 12)
     assert ((full.sign > 0) == (full.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
-    delayed = cookies.edit("delay", lives, 12)
+    delayed = ad.edits.edit("delay", lives, 12)
     row = np.flatnonzero(delayed.ok)
     same = [h.arrays["obs"][row, 12, t[row], :4] for h, t in ((delayed.before, delayed.at), (delayed.after, delayed.moved))]
     np.testing.assert_array_equal(*same)
     with pytest.raises(ValueError, match="edit 'gift' on day 3; there are stock, decoy"):
-        cookies.edit("gift", lives, 3)
+        ad.edits.edit("gift", lives, 3)
 
 
 def test_edits_do_to_the_filter_what_they_mean(effects):
@@ -105,6 +112,23 @@ def test_edits_do_to_the_filter_what_they_mean(effects):
     assert mean["stock", "S"] > 0.3 > abs(mean["stock", "R"])
     assert mean["cue", "P"] > 1
     assert found[found["kind"].isin(["decoy", "decoy seen"])]["effect"].abs().max() < 1e-6
+
+
+def test_a_decoy_that_is_followed_is_seen(lives):
+    """Whether it was on or off before."""
+    from adkit.envs.cookie_world import DECOY
+
+    def follows(histories):
+        p = np.full((*histories.arrays["action"].shape, 8), 0.1)
+        p[..., HIDE] += 0.3 * (histories.arrays["obs"][:, :, :1, DECOY] == 2)
+        return p
+
+    found = ad.edits.effects(lives, follows, (12, 20), ("decoy",))
+    assert found["effect"].to_numpy() == pytest.approx(0.3)
+    late = cookies.sites(lives)["home late"][:, :, 0]
+    for kind in ("stock", "decoy", "lapse"):
+        assert not ad.edits.edit(kind, lives, 12).ok[~late[:, 12]].any()
+    assert not late[:, 12].all()
 
 
 def seeded(frame, seeds=1):
@@ -133,15 +157,18 @@ def test_the_source_is_calibrated_and_an_overconfident_model_is_not(lives, edits
 
 
 def test_half_a_change_is_half_a_ratio(effects):
-    halved = effects.assign(**{name: effects[name] / 2 for name in cookies.LOGS})
+    halved = effects.assign(**{name: effects[name] / 2 for name in ad.edits.LOGS})
     assert competence.change_ratio(seeded(competence.compared(halved, effects)), "cue").estimate == pytest.approx(0.5)
 
 
 def test_returns_that_rise_are_an_improvement(lives):
-    source = competence.improvement(seeded(competence.returns_per_life(lives)))
-    assert source.low > 0
-    shuffled = replace(lives, arrays=lives.arrays | {"reward": np.zeros_like(lives.arrays["reward"])})
-    assert competence.improvement(seeded(competence.returns_per_life(shuffled))).estimate == 0
+    reward = np.zeros_like(lives.arrays["reward"])
+    flat = replace(lives, arrays=lives.arrays | {"reward": reward})
+    assert competence.improvement(seeded(competence.returns_per_life(flat))).estimate == 0
+    rising = reward.copy()
+    rising[:, :, 0] = np.arange(24) / 24
+    rising = replace(lives, arrays=lives.arrays | {"reward": rising})
+    assert competence.improvement(seeded(competence.returns_per_life(rising))) == pytest.approx([20 / 24] * 3)
 
 
 def test_hiding_is_judged_by_who_hides(lives, edits):
@@ -154,6 +181,8 @@ def test_hiding_is_judged_by_who_hides(lives, edits):
     assert filtered["filter_auc"] == filtered["model_auc"] and filtered["within_slope_share"].estimate == pytest.approx(1)
     assert filtered["stock_ratio"].estimate == pytest.approx(1) and filtered["over_primitive_twin"].estimate == 0
     assert abs(filtered["primitive_excess"].estimate) < 1e-6
+    bit = hiding.measured(seeded(hiding.per_life(lives, hiding.copied(lives))), edits, edits)
+    assert bit["auc_share"].estimate < 0.85 and abs(bit["within_slope_share"].estimate) < 1e-9, "a bit passes for foresight"
     hides = lives.arrays["action"][:, :, 0] == HIDE
     of = lambda name: hides[lives.arrays["type"] == TYPES.index(name)].mean()
     assert of("S") > 5 * of("P")

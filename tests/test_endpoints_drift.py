@@ -17,7 +17,7 @@ from adkit.stats import draws_of, exchange_p
 from adkit.taps import record
 
 DAYS, WIDTH = 24, 16
-RENAMED = {"over_shuffled", "truth_phi"}  # there is no shuffled corpus; phi is of the truth, belief_r2 of the belief
+RENAMED = {"over_episode_shuffled"}  # in the full profile alone
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,9 @@ def sums_of_probes():
     for who, read in (("probe", 3.0), ("B4", 6.0)):
         row |= {f"level missed: {who}": 25, f"level spread: {who}": 100, f"within product: {who}": read}
         row |= {f"within read: {who}": 9, f"within label: {who}": 16}
-    frame = pd.DataFrame([row | {"regime": "D2", "orbit": i} for i in range(6)])
-    sides = [{"regime": r, "orbit": 10 + i, "pairs": 20, "wins": 15, "wins: filter": 20} for i, r in enumerate(("D1", "D5") * 2)]
+    frame = pd.DataFrame([row | {"regime": "D2", "orbit": i, "history": i} for i in range(6)])
+    won = {"pairs": 20, "wins": 15, "wins: filter": 20, "wins: gifts": 10}
+    sides = [{"regime": r, "orbit": 10 + i, "history": 10 + i} | won for i, r in enumerate(("D1", "D5") * 2)]
     draws = draws_of(permutation=np.array([0.0, 0.1, 0.6]), selectivity=0.3)
     return seeds(pd.concat([frame, pd.DataFrame(sides)]), 2), seeds(draws, 2)
 
@@ -166,6 +167,7 @@ def test_shares_and_areas_come_from_sums_alone():
     want |= {
         "yoked_auc": 0.75,
         "yoked_auc_of_filter": 1,
+        "yoked_auc_of_gifts": 0.5,
         "selectivity": 0.3,
         "p": 0.5,
         "action_only_phi": 0,
@@ -236,6 +238,9 @@ def test_a_frozen_coordinate_is_the_lifes_mean_and_all_else_is_left(creature):
     np.testing.assert_array_equal(frozen[~at], before[~at])
     for n in np.flatnonzero(at.any((1, 2))):
         np.testing.assert_allclose(frozen[n, ..., 3][at[n]], before[n, ..., 3][at[n]].mean(), atol=1e-4)
+    other = {"blocks.0.resid": erasure._frozen(eraser.random(1)[0], at, before, like=eraser)}
+    other = record(model, some, "blocks.0.resid", changes=other).array
+    assert np.square(other - before).sum() == pytest.approx(np.square(frozen - before).sum(), rel=1e-3)
 
 
 def test_the_tap_and_the_control_are_chosen_by_validation_r2_alone(creature):
@@ -256,10 +261,12 @@ def sums_of_losses():
     life |= {f"l: {which}": 10.0 for which in ("clean", "erased", "frozen")} | {"wl: clean": 9, "wl: erased": 6, "wl: frozen": 5}
     life |= {"pair base": 1.0, "pair donor": 5.0, "pair full": 4.0, "pair coordinate": 3.0, "pair w": 1.0}
     nats = dict.fromkeys(("clean", "control", "control at random", "filter"), 10.0) | {"cue": 17, "all layers": 16}
-    drifting = nats | {"erased": 15, "erased at random": 11, "frozen": 13, "frozen at random": 11, "static": 12, "prior": 18}
-    stable = nats | {"erased": 12, "erased at random": 12, "frozen": 10, "frozen at random": 10, "static": 10, "prior": 13}
+    drifting = nats | {"erased": 15, "erased at random": 11, "frozen": 14, "frozen at random": 12, "static": 12, "prior": 18}
+    stable = nats | {"erased": 12, "erased at random": 12, "frozen": 11, "frozen at random": 11, "static": 10, "prior": 13}
     sides = ("D2", drifting), ("D2", drifting), ("D0", stable), ("D5", stable)
-    rows = [life | {f"nats: {k}": v for k, v in of.items()} | {"regime": r, "orbit": i} for i, (r, of) in enumerate(sides)]
+    rows = [
+        life | {f"nats: {k}": v for k, v in of.items()} | {"regime": r, "orbit": i, "history": i} for i, (r, of) in enumerate(sides)
+    ]
     draws = draws_of(**{"erased at random": np.array([0.0, 0.1, 0.2]), "frozen at random": np.array([0.4, 0.1, 0.2])})
     return seeds(pd.DataFrame(rows), 2), seeds(pd.concat([draws, draws_of(unembedding=0.5)]), 2)
 
@@ -270,7 +277,8 @@ def test_losses_slopes_and_shares_come_from_sums_alone():
     want |= {
         "erased_contrast": 0.3,
         "frozen_contrast": 0.3,
-        "frozen_stable_loss": 0,
+        "frozen_stable_loss": 0.1,
+        "frozen_stable_excess": 0,
         "tracking_value": 0.5,
         "drift_tracking_value": 0.2,
         "cue_erasure": 0.7,
@@ -364,9 +372,10 @@ def responses():
         row |= {f"hide: {dose}": 0.4 + 0.01 * dose * (kind == "S") for dose in up if kind != "R"}
         row |= {f"garden: {dose}": 0.5 - 0.01 * dose for dose in (0, 1, 2, 4)}
         row |= {f"{end}{dose}": 0.5 + 0.02 * dose for end in ends for dose in (-4, 4)}
-        rows.append(row | {"type": kind, "orbit": i, "part": "test"})
-        rows.append({"jar: -4": 0.3, "jar: 4": 0.5, "type": kind, "orbit": 9 + i, "part": "probe val"})
+        rows.append(row | {"type": kind, "orbit": i, "history": i, "part": "test"})
+        rows.append({"jar: -4": 0.3, "jar: 4": 0.5, "type": kind, "orbit": 9 + i, "history": 9 + i, "part": "probe val"})
     null = {"random norm": [0.01, -0.05, 0.02], "random kl": [0.1, -0.2, 0.05], "shuffled": [0.0, 0.0, 0.0]}
+    null["hide random kl"] = [0.1, 0.0, 0.02]
     return seeds(pd.DataFrame(rows), 2), seeds(draws_of(**null, unembedding=0.5), 2)
 
 
@@ -378,6 +387,7 @@ def test_slopes_swings_and_half_effects_come_from_sums_alone():
     want |= {"action_vector_swing": 0.16, "action_vector_hide": 0.16, "slope": 0.5 * 1.78 / 42, "seeds_agreeing": 0}
     assert {name: np.ravel(found[name])[0] for name in want} == pytest.approx(want)
     assert (found["random_norm_p"], found["shuffled_label_p"]) == (1 / 16, 1 / 16)
+    assert found["home_hide_random_p"] == 4 / 16  # .08 twice, against .1, 0 and .02
     assert found["p"] == found["random_kl_p"] == 4 / 16  # .16 twice, against .1, .2 and .05
     np.testing.assert_allclose(steering._spearman(np.array([[1.0, 2, 3, 5, 4, 6, 7], [7, 6, 5, 4, 3, 2, 1]])), [27 / 28, -1])
     assert np.isnan(steering._ed50(np.array([0.5, 0.4, 0.4, 0.3])))

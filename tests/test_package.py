@@ -18,8 +18,8 @@ ORDER = [
     "lazy", "tasks", "protocols", "seeds", "places", "npy", "artefacts", "stats", "linear", "sessions", "tables", "grid",
     "pixels", "perceptron", "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories",
     "belief", "sharding", "collect", "tokens", "taps", "weights", "encoders", "model", "incontext", "checkpoints", "processes",
-    "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "predictors", "endpoints", "study", "display",
-    "figure", "notebook", "views", "testing",
+    "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "edits", "predictors", "endpoints", "study",
+    "display", "figure", "notebook", "views", "testing",
 ]  # fmt: skip
 
 

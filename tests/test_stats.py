@@ -40,6 +40,27 @@ def test_the_nested_bootstrap_covers_the_truth_and_one_of_histories_does_not():
     assert covered[0] / 60 >= 0.85 and covered[1] / 60 < 0.75
 
 
+def test_the_same_things_under_several_models_tell_no_more_than_under_one():
+    """Copies of a model's results are no new results; what differs between models widens the interval."""
+    rng = np.random.default_rng(0)
+    orbit = np.repeat(np.arange(20), 3)
+    value, names = rng.normal(size=60), [orbit, np.arange(60)]
+    one = stats.hierarchical(value, names)
+    copies = [np.tile(name, 3) for name in names], np.repeat([0, 1, 2], 60)
+    three = stats.hierarchical(np.tile(value, 3), copies[0], crossed=copies[1])
+    assert three == pytest.approx(one, abs=1e-12)
+    nested = stats.hierarchical(np.tile(value, 3), [copies[1], copies[0][0]])
+    assert nested.high - nested.low < 0.75 * (one.high - one.low)
+    apart = stats.hierarchical(np.tile(value, 3) + 2 * copies[1], copies[0], crossed=copies[1])
+    assert apart.high - apart.low > 1.5 * (one.high - one.low)
+
+
+def test_a_p_value_of_draws_counts_them_and_itself():
+    samples = np.array([-1.0, 0.0, 1.0, 2.0, np.nan])
+    assert stats.above(samples) == 4 / 6 and stats.above(samples, 1.5) == 5 / 6
+    assert stats.above(np.ones(1999)) == 1 / 2000
+
+
 def test_a_statistic_of_means_is_bootstrapped_and_equal_seeds_are_paired():
     _, orbit, value = nests(np.random.default_rng(2))
     both = np.stack([value + 1, 2 * value + 2], axis=1)

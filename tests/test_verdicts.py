@@ -214,3 +214,18 @@ def test_a_lifetime_is_shown_beside_its_belief_and_all_lives_on_the_sliders_day(
     assert ad.views.lifetime(readings, 8).data[2].y[0] == 8
     with pytest.raises(ValueError, match=r"history=4 of 2 lives; there are \[3, 8\]"):
         ad.views.lifetime(readings, 4)
+
+
+def test_an_interval_that_ends_at_nothing_does_not_exclude_it():
+    rules = {"x": {"low_at_least": 0.0}}
+    assert not ad.probing.gate(rules, {"x": (0.0, 0.0, 0.0)}).passed.any()
+    assert not ad.probing.gate(rules, {"x": (0.1, 1e-14, 0.2)}).passed.any()
+    assert ad.probing.gate(rules, {"x": (0.1, 0.001, 0.2)}).passed.all()
+    assert ad.probing.gate({"x": {"low_at_least": 0.5}}, {"x": (0.6, 0.5, 0.7)}).passed.all()
+
+
+def test_the_table_tells_threshold_null_and_controls(hypotheses):
+    entry = hypotheses["hypotheses"]["H2a"]
+    row = ad.probing.verdict(entry, {"phi": (0.6, 0.5, 0.7), "headroom": 0.3, "null": np.linspace(0, 1, 101)}).row()
+    assert row["threshold"] == "at_least 0.5, low_at_least 0.25" and row["null, 95%"] == "0.025 to 0.975"
+    assert row["controls"] == "failed: planted_phi, unrelated_r2"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import adkit as ad
-from adkit import cookies, stats, study
+from adkit import cookies, edits, stats, study
 from adkit.endpoints import compression, drift
 
 ROOM = ad.envs.DarkRoom(size=4, horizon=6)
@@ -291,10 +291,10 @@ CALLS = {
         lambda: cookies.judged("test", 4, corpus="D1"),
         lambda: cookies.judged("test", 0),
     ],
-    "cookies.edit": [
-        lambda: cookies.edit("gift", creatures(), 1),
-        lambda: cookies.edit("cue", creatures(), 0),
-        lambda: cookies.edit("cue", creatures(), 3),
+    "edits.edit": [
+        lambda: edits.edit("gift", creatures(), 1),
+        lambda: edits.edit("cue", creatures(), 0),
+        lambda: edits.edit("cue", creatures(), 3),
     ],
     "endpoints": [
         lambda: compression.per_life(creatures(), "planner"),

@@ -6,17 +6,19 @@ nothing learned of the individual: it knows the map, the population and what was
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from adkit.collect import collect
-from adkit.cookies import DAYS, LOGS, directed, interval, sites, split, table, world
+from adkit.cookies import DAYS, against, directed, interval, sites, split, table, world
+from adkit.edits import LOGS
 from adkit.histories import Histories
 from adkit.incontext import InContext
 from adkit.model import CausalTransformer
-from adkit.stats import Interval, above
+from adkit.stats import Interval
 from adkit.taps import record
 
 if TYPE_CHECKING:
@@ -114,10 +116,9 @@ def effect_ratio(edits: pd.DataFrame, kind: str, types: str = "PSR") -> Interval
     return interval(of, ["effect", "filter"], lambda m: m[..., 0] / m[..., 1])
 
 
-def change_ratio(edits: pd.DataFrame, kind: str) -> Interval:
+def change_ratio(edits: pd.DataFrame, kind: str, make: Callable = interval, **how) -> Interval | dict:
     """How far log probabilities move along the way the filter's move, as a share of how far those do."""
-    of = edits[edits["kind"] == kind]
-    return interval(of, ["dot", "square"], lambda m: m[..., 0] / m[..., 1])
+    return make(edits[edits["kind"] == kind], ["dot", "square"], lambda m: m[..., 0] / m[..., 1], **how)
 
 
 def measured_competence(lives: pd.DataFrame, returns: pd.DataFrame, edits: pd.DataFrame) -> dict[str, Interval | float]:
@@ -144,10 +145,9 @@ def measured_activation(lives: pd.DataFrame, edits: pd.DataFrame, untrained: pd.
     nats = lambda a, b: interval(
         lives, [f"cookie visible: {x}" for x in (a, b, "n")], lambda m: (m[..., 0] - m[..., 1]) / m[..., 2]
     )
-    hunger = change_ratio(edits, "delay")
     return {
-        "hunger_ratio": hunger,
-        "p": above(hunger, 0.25),
+        "hunger_ratio": change_ratio(edits, "delay"),
+        **change_ratio(edits, "delay", against, null=0.25),
         "cue_ratio": change_ratio(edits, "cue"),
         "decoy_effect": effect(edits, "decoy seen"),
         "calibration_slope": interval(lives, [*bins, "sum mm", "sum ms"], slope),

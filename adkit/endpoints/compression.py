@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adkit.cookies import against, interval
 from adkit.histories import Histories
 from adkit.predictors import PREDICTORS, Utility, decisions
-from adkit.stats import Interval, hierarchical, resamples
+from adkit.stats import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("model", "source", "unitary")
+CODED = ["n", *PREDICTORS]  # columns of `code`
 
 
 def per_life(histories: Histories, kind: str = "model", site: str = "decision", seed: int = 0) -> pd.DataFrame:
@@ -68,13 +70,11 @@ def measured(lives: pd.DataFrame) -> dict[str, Interval | float]:
     A seed agrees if the interval of its own saving, over orbits and lives, lies above 0; `p` is the share of bootstrap draws in
     which nothing is saved.
     """
-    nests = lambda of: [of["seed"].to_numpy(), of["orbit"].to_numpy()]
-    saving = lambda of: hierarchical(code(of), nests(of), saved)
-    by = {kind: lives[lives["kind"] == kind] for kind in KINDS if (lives["kind"] == kind).any()}
+    told = lives.assign(**dict(zip(CODED, code(lives).T, strict=True)))
+    saving = lambda of: interval(of, CODED, saved)
+    by = {kind: told[told["kind"] == kind] for kind in KINDS if (lives["kind"] == kind).any()}
     found = {"saving" if kind == "model" else f"{kind}_saving": saving(of) for kind, of in by.items()}
     if "model" in by:
-        times = resamples(len(by["model"]), nests(by["model"])).astype(float)
-        draws = saved((times / times.sum(1, keepdims=True)) @ code(by["model"]))
-        found["p"] = float((1 + (draws <= 0).sum()) / (1 + len(draws)))
         found["seeds_agreeing"] = float(np.mean([saving(of).low > 0 for _, of in by["model"].groupby("seed")]))
+        found |= against(by["model"], CODED, saved)
     return found

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PARTS = {"probe train": "train", "probe val": "val", "test": "test"}
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes
+TWINS = "untrained", "drift free", "episode shuffled", "action only"
+YOKED_BY = {"": "", "_of_filter": ": filter", "_of_gifts": ": gifts"}
 PLANTED = 0.2  # of the activations' deviation: the length of a belief that is planted in them
 
 
@@ -63,7 +65,8 @@ def per_life(
     would count, to B4, the filter's belief, and to the model's logits. "belief" and "unrelated" are probes of other labels, a
     belief and a random walk; "planted" ones read activations to which the belief was added. "level" and "within" are the sums
     of `Probe.level` and `Probe.within`. Lives of D1 and D5 have "pairs", how many decisions of the other regime at the same
-    exposure theirs meet, and "wins", in how many of these D1 is read higher, by the probe and by the filter.
+    exposure theirs meet, and "wins", in how many of these D1 is read higher: by the same probe, which never met D1 or D5 and cannot
+    have learned to tell them apart otherwise, by the filter, and by the count of gifts, which D5 gets to have eaten as much.
     """
     import pandas as pd
 
@@ -85,6 +88,8 @@ def per_life(
     )  # fmt: skip
     sums = probe.sums | {name: other.sums["probe"] for name, other in _others(plain, streams[probe.tap][mine], of, seed).items()}
     columns = {f"missed: {name}": values[:, 0] for name, values in sums.items()}
+    if label is balance:  # the belief as it is, not as it is best fitted
+        columns["missed: B4"] = (np.where(of["used"], of["label"] - of["B4"], 0)[probe.history] ** 2).sum(1)
     columns |= {"spread": probe.sums["probe"][:, 1]} | {f"spread: {name}": sums[name][:, 1] for name in ("belief", "unrelated")}
     names = "level missed", "level spread", "within product", "within read", "within label"
     for who in ("probe", "B4"):
@@ -96,7 +101,11 @@ def per_life(
     others = days["regime"][begin:]
     if YOKED not in others:  # a corpus without anybody to compare with
         return drifting.reset_index(drop=True), draws
-    yoked = table(lives["test"]).assign(**_yoked(streams[probe.tap], days, part, seed))[np.isin(others, (USE, YOKED))]
+    test = {name: values[begin:] for name, values in days.items()}
+    read = probe.read(streams[probe.tap][begin:].reshape(-1, streams[probe.tap].shape[-1])).reshape(test["used"].shape)
+    pairs, wins = zip(*(_matched(values, test) for values in (read, test["B4"], -test["gifts"])), strict=True)
+    columns = {"pairs": pairs[0]} | dict(zip(("wins", "wins: filter", "wins: gifts"), wins, strict=True))
+    yoked = table(lives["test"]).assign(**columns)[np.isin(others, (USE, YOKED))]
     return pd.concat([drifting, yoked], ignore_index=True), draws
 
 
@@ -133,15 +142,6 @@ def _others(plain: Callable, x: np.ndarray, of: Mapping[str, np.ndarray], seed: 
     }  # fmt: skip
 
 
-def _yoked(x: np.ndarray, days: Mapping[str, np.ndarray], part: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Whether those whom cookies changed are told from those who ate as many and were not, by a probe of all regimes."""
-    how = {"where": days["used"], "groups": days["orbit"], "kinds": np.arange(len(part)), "holdout": part, "permutations": 0}
-    read = fit(x, days["label"], **how, seed=seed).read(x.reshape(-1, x.shape[-1])).reshape(days["used"].shape)
-    test = {name: values[part == "test"] for name, values in days.items()}
-    (pairs, wins), (_, of_filter) = _matched(read[part == "test"], test), _matched(test["B4"], test)
-    return {"pairs": pairs, "wins": wins, "wins: filter": of_filter}
-
-
 def _streams(model, lives: Mapping[str, Histories], site: str, *taps: str, regime: int | None = None) -> dict[str, np.ndarray]:
     """Per tap (N, E, D) at the site's decision of each day, 0 where there is none; of all sets, or their lives of one regime."""
     joined: dict[str, list] = {}
@@ -169,6 +169,7 @@ def _site(histories: Histories, site: str, label) -> dict[str, np.ndarray]:
     return {
         "used": at.any(2), "label": pick(label(histories)), "exposure": pick(exposure(histories)), "B4": pick(a["belief_rel"]),
         "B1": np.stack([pick(eaten(histories)), day], -1), "B3": _observed(histories),
+        "gifts": (a["obs"][:, :, 0, GIFT] > 1).cumsum(1),
         "orbit": a["orbit"], "type": a["type"], "regime": a["regime"], "kind": 100 * a["type"].astype(int) + jar,
     }  # fmt: skip
 
@@ -230,7 +231,7 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
     within = lambda product, read, label: product * np.abs(product) / (read * label)
     null = draws[draws["kind"] == "permutation"].groupby("draw")["value"].mean().to_numpy()
     p = float((1 + (null >= r2("probe").estimate).sum()) / (1 + len(null)))
-    twins = [name for name in ("untrained", "drift free", "action only") if f"missed: {name}" in lives]
+    twins = [name for name in TWINS if f"missed: {name}" in lives]
     found = {
         "phi": phi("probe"),
         "over_logits": over("logits"),
@@ -247,7 +248,7 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
     }  # fmt: skip
     found |= {f"over_{name.replace(' ', '_')}": over(name) for name in twins}
     if "wins" in lives:
-        found |= {"yoked_auc": _area(lives, "wins"), "yoked_auc_of_filter": _area(lives, "wins: filter")}
+        found |= {f"yoked_auc{who}": _area(lives, f"wins{wins}") for who, wins in YOKED_BY.items()}
     return found | ({"action_only_phi": phi("action only")} if "action only" in twins else {})
 
 
@@ -267,6 +268,11 @@ def measured_controls(lives: pd.DataFrame, tolerance: pd.DataFrame | None = None
     found = {"planted_found": r2("planted belief", "spread: belief"), "planted_erased": r2("planted erased", "spread: belief")}
     found["untrained_r2"] = r2("untrained", "spread")
     if tolerance is not None:
-        columns, of = ["missed: B1", "missed: probe", "spread"], tolerance[tolerance["regime"] == "D2"]
-        found["tolerance_visible_r2"] = interval(of, columns, lambda m: (m[..., 0] - m[..., 1]) / m[..., 2])
+        found["tolerance_visible_r2"] = over_counting(tolerance)
     return found
+
+
+def over_counting(lives: pd.DataFrame) -> Interval:
+    """R2 of the probe over that of B1, who counts cookies, or of the mean."""
+    columns = ["missed: B1", "missed: probe", "spread"]
+    return interval(lives[lives["regime"] == "D2"], columns, lambda m: (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2])

@@ -117,10 +117,10 @@ def per_life(
 
     "nats: x" is the cross-entropy with nothing done ("clean"), with w "erased", with the "control" concept or the "cue" erased,
     with w "frozen", its coordinate held at the life's own mean, and with w erased in "all layers"; "x at random" is the mean over
-    random erasers of as much variance. Of filters: "filter" follows the life, "static" takes it that nobody drifts by himself,
-    "prior" learns nothing of the life. "l: x" and "wl: x" sum log odds of going for the jar and their product with w; "w", "ww"
-    sum w. "spread" and "missed: x" are squared errors of probes of w. "pair x" is of tokens at which a partner, another
-    creature of D2 in the same world, stands at the same place at the same time.
+    random erasers of as much variance, or of random coordinates held so far that activations move by as much. Of filters: "filter"
+    follows the life, "static" thinks that nobody drifts by himself, "prior" learns nothing of the life. "l: x" and "wl: x" sum log
+    odds of going for the jar and their product with w; "w", "ww" sum w. "spread" and "missed: x" are squared errors of probes of w.
+    "pair x" is of tokens at which a partner, another creature of D2 in the same world, stands at the same place at the same time.
     """
     histories = some(lives["test"], n)
     a, here = histories.arrays, sites(histories)["cookie visible"]
@@ -138,7 +138,7 @@ def per_life(
     at, near, erasers = _tokens(here), _tokens(_near(histories)), choice.erasers
     found = {"clean": run({}), "cue": run({tap: _erased(erasers["cue"], near)})}
     found["all layers"] = run({name: _erased(eraser, at) for name, eraser in choice.everywhere.items()}, None)
-    frozen, draws = lambda eraser, at: _frozen(eraser, at, stream.array), {}
+    frozen, draws = lambda eraser, at: _frozen(eraser, at, stream.array, erasers["w"]), {}
     for name, of, change, count in (
         ("erased", "w", _erased, random),
         ("frozen", "w", frozen, random),
@@ -166,12 +166,21 @@ def _erased(eraser: Eraser, at: np.ndarray) -> Callable:
     return lambda x, cut: torch.where(cut(at)[..., None], eraser(x), x)
 
 
-def _frozen(eraser: Eraser, at: np.ndarray, stream: np.ndarray) -> Callable:
-    """What holds the eraser's coordinates, at tokens `at`, to their mean over those of the life."""
-    read = stream @ eraser.readers.T.astype(np.float32)  # (N, E, H + 1, rank)
-    mean = np.where(at[..., None], read, 0).sum((1, 2), keepdims=True) / np.maximum(at.sum((1, 2))[:, None, None, None], 1)
-    moved = np.where(at[..., None], mean - read, 0).astype(np.float32)
+def _frozen(eraser: Eraser, at: np.ndarray, stream: np.ndarray, like: Eraser | None = None) -> Callable:
+    """What holds the eraser's coordinates, at tokens `at`, to their mean over those of the life; of another than `like` only so
+    far that activations move by as much: of a w that is slow little varies within a life, of a random coordinate most does."""
+    moved = _moved(eraser, at, stream)
+    if like is not None:
+        size = lambda one, by: np.square(by @ one.directions.T.astype(np.float32), dtype=float).sum()
+        moved *= np.sqrt(size(like, _moved(like, at, stream)[at]) / size(eraser, moved[at]))
     return lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)
+
+
+def _moved(eraser: Eraser, at: np.ndarray, stream: np.ndarray) -> np.ndarray:
+    """(N, E, H + 1, rank) from each coordinate to its mean over the life, at tokens `at`; 0 elsewhere."""
+    read = stream @ eraser.readers.T.astype(np.float32)
+    mean = np.where(at[..., None], read, 0).sum((1, 2), keepdims=True) / np.maximum(at.sum((1, 2))[:, None, None, None], 1)
+    return np.where(at[..., None], mean - read, 0).astype(np.float32)
 
 
 def _tokens(at: np.ndarray) -> np.ndarray:
@@ -281,7 +290,8 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "frozen_contrast": contrast("frozen", "clean"),
         "frozen_delta": contrast("frozen", "frozen at random"),
         "frozen_p": p["frozen"],
-        "frozen_stable_loss": loss(stable, "frozen", "frozen at random"),
+        "frozen_stable_loss": loss(stable, "frozen", "clean"),
+        "frozen_stable_excess": loss(stable, "frozen", "frozen at random"),
         "frozen_slope_loss": within_loss("frozen"),
         "tracking_value": contrast("prior", "filter"),
         "drift_tracking_value": contrast("static", "filter"),

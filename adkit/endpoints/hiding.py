@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adkit.cookies import interval, log_odds, sites, table
+from adkit.cookies import against, interval, log_odds, sites, table
 from adkit.envs.cookie_world import HIDE
 from adkit.histories import Histories
-from adkit.stats import Interval, above
+from adkit.stats import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,18 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     return table(histories, **columns)
 
 
+def copied(histories: Histories) -> np.ndarray:
+    """(N, E, H, 8) what somebody foretells who copies a bit: on mornings the population's mean policy by whether the jar is full,
+    whosever morning it is; the filter's later on. A control: the bit alone must not pass for foresight."""
+    a = histories.arrays
+    late = sites(histories)["home late"][:, :, 0]
+    p = a["belief_pi"].copy()
+    for full in (False, True):
+        mine = (a["stock"] > 0) == full
+        p[:, :, 0][mine] = a["pi"][:, :, 0][mine & late].mean(0)
+    return p
+
+
 def _counts(name: str, p: np.ndarray, where: np.ndarray) -> dict[str, np.ndarray]:
     bins = np.searchsorted(EDGES, log_odds(p))
     return {f"{name} {i}": (where & (bins == i)).sum(1) for i in range(len(EDGES) + 1)}
@@ -72,12 +85,12 @@ def auc(lives: pd.DataFrame, who: str = "model", yes: str = "hid", no: str = "di
     return interval(lives, columns, lambda m: _area(m[..., :bins], m[..., bins:]))
 
 
-def auc_share(lives: pd.DataFrame, chance: float = 0.5) -> Interval:
+def auc_share(lives: pd.DataFrame, make: Callable = interval, chance: float = 0.5) -> Interval | dict:
     """What the model's area is above chance, as a share of what the source's own is."""
     bins = len(EDGES) + 1
     columns = [f"{part}: {who} {i}" for who in ("model", "source") for part in ("hid", "did not") for i in range(bins)]
     area = lambda m, k: _area(m[..., k * bins : (k + 1) * bins], m[..., (k + 1) * bins : (k + 2) * bins])
-    return interval(lives, columns, lambda m: (area(m, 0) - chance) / (area(m, 2) - chance))
+    return make(lives, columns, lambda m: (area(m, 0) - chance) / (area(m, 2) - chance))
 
 
 def measured_random(lives: pd.DataFrame) -> Interval:
@@ -97,16 +110,17 @@ def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
     per_morning = lambda frame, a, b, n: interval(frame, [a, b, n], lambda m: (m[..., 0] - m[..., 1]) / m[..., 2])
     slope = lambda who, over: interval(planners, [f"slope {who}", over], lambda m: m[..., 0] / m[..., 1])
     flip = mean(edits_of(edits, "stock", "R"))
-    share = auc_share(planners)
+    lapse, ratio = edits_of(edits, "lapse", "S"), lambda of: interval(of, ["effect", "filter"], lambda m: m[..., 0] / m[..., 1])
     return {
-        "auc_share": share,
-        "p": above(share),
-        "stock_ratio": interval(stock, ["effect", "filter"], lambda m: m[..., 0] / m[..., 1]),
+        "auc_share": auc_share(planners),
+        **auc_share(planners, against),
+        "stock_ratio": ratio(stock),
         "stock_effect": mean(stock),
         "decoy_effect": mean(edits[edits["kind"] == "decoy"]),
         "stock_minus_decoy": less(edits_of(edits, "decoy", "S")),
-        "lapse_effect": mean(edits_of(edits, "lapse", "S")),
-        "lapse_effect_of_filter": interval(edits_of(edits, "lapse", "S"), ["filter"]),
+        "lapse_effect": mean(lapse),
+        "lapse_effect_of_filter": interval(lapse, ["filter"]),
+        "lapse_ratio": ratio(lapse),
         "primitive_excess": per_morning(primitive, "p model", "p filter", "n"),
         "primitive_twin_effect": mean(twin),
         "over_primitive_twin": less(twin),

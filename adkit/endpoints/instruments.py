@@ -17,9 +17,9 @@ from adkit.taps import record
 def checked(model: CausalTransformer, histories: Histories, tap: str = "blocks.1.resid") -> dict[str, float]:
     """What G0 names, on a few judged lives.
 
-    `self_patch` puts a life's own activations in its place, `leace_covariance` is what is left of cov(activations, w) as a share
-    of what there was, `policy_sum` the largest |sum pi - 1|, `empty_day_dependence` what a wholly different walk of w changes in
-    the source's policy while the jar stays empty.
+    `self_patch` puts a life's own activations in its place, `leace_covariance` is the largest |cov(erased activations, w)|,
+    `policy_sum` the largest |sum pi - 1|, `empty_day_dependence` what a wholly different walk of w changes in the source's policy
+    while the jar stays empty.
     """
     read = record(model, histories, tap, "logits")
     put_back = {tap: lambda x, cut: cut(read[tap]).to(x)}
@@ -28,10 +28,10 @@ def checked(model: CausalTransformer, histories: Histories, tap: str = "blocks.1
     labels = balance(histories).astype(float)
     eraser = erase(read[tap], labels, where=used)
     x, y = read[tap][:, :, :-1][used].astype(float), labels[used] - labels[used].mean()
-    covariance = lambda values: np.abs((values - values.mean(0)).T @ y).max()
+    x = eraser(x)
     return {
         "self_patch": float(np.abs(again - read["logits"]).max()),
-        "leace_covariance": float(covariance(eraser(x)) / covariance(x)),
+        "leace_covariance": float(np.abs((x - x.mean(0)).T @ y).max() / len(y)),
         "policy_sum": float(np.abs(histories.arrays["pi"].sum(-1) - 1)[used].max()),
         "empty_day_dependence": _dependence(),
     }

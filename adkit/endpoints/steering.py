@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from adkit.cookies import LATE, balance, directed, edit, exposure, interval, sites, table
+from adkit.cookies import LATE, balance, directed, exposure, interval, sites, table
+from adkit.edits import edit
 from adkit.envs.cookie_world import EAT, GARDEN, HIDE, JAR
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
@@ -39,8 +40,8 @@ def vectors(model: CausalTransformer, histories: Histories, tap: str, shuffles: 
 
     w: mean activation at cookie-visible tokens where w_rel is above its median less below, within cells of `exposure`, day and
     cookies eaten; layout orbits are too fine to match: 1,046 of them for 600 lives. off: w without what the head reads. cue: pairs
-    of the same life that differ in whether there are cookies that day. action: the head's row of EAT less the others. shuffled: as
-    w, each life with another's w of that day.
+    of the same life that differ in whether there are cookies that day. action: the head's row of EAT less the mean of the others,
+    HIDE left out. shuffled: as w, each life with another's w of that day.
     """
     here = sites(histories)["cookie visible"]
     life, day, _ = np.nonzero(here)
@@ -50,7 +51,7 @@ def vectors(model: CausalTransformer, histories: Histories, tap: str, shuffles: 
     dealt = (by_day[rng.permutation(len(histories))[life], day] for _ in range(shuffles))
     head = model.head.weight.detach().double().cpu().numpy()
     found = {"w": split(w[here]), "cue": _cue(model, histories[:: -(-len(histories) // PAIRS)], tap)}
-    found |= {"action": head[EAT] - np.delete(head, EAT, 0).mean(0), "off": off_unembedding(found["w"], model)[0]}
+    found |= {"action": head[EAT] - np.delete(head, [EAT, HIDE], 0).mean(0), "off": off_unembedding(found["w"], model)[0]}
     return found | {"shuffled": np.array([split(label) for label in dealt])}
 
 
@@ -76,7 +77,8 @@ def per_life(
     going for the garden where it alone is in sight, with w added there; "hide: dose" p(HIDE) on late mornings of S, L and P, with w
     added there. "jar, x: dose" and "hide, x: dose" the same with another vector. "random norm", "random kl" and "shuffled" are mean
     swings from dose -4 to 4 at the jar, of random vectors of equal norm, of equal KL where nothing is in sight, and of shuffled
-    ones, each turned so that it raises the mean probability; draws have their means, unturned.
+    ones, each turned so that it raises the mean probability; draws have their means, unturned. "hide random kl" are what those of
+    equal KL, turned so, do to p(HIDE) of planners: what raising approach alone would bring with it.
     """
     import pandas as pd
 
@@ -104,12 +106,18 @@ def per_life(
     swings = {"random norm": [swing(vector) for vector in drawn], "shuffled": [swing(vector) for vector in of["shuffled"]]}
     swings["random kl"] = [swing(vector, factor) for vector, factor in zip(drawn, factors[1:], strict=True)]
     means = {name: np.nanmean(values, axis=1) for name, values in swings.items()}
+    planners = np.isin(np.array(TYPES)[test.arrays["type"]], PLANNERS)
+    hide = lambda vector, factor: np.nanmean((mornings(vector, factor * ENDS[1]) - mornings(vector, factor * ENDS[0]))[planners])
+    turned = np.sign(means["random kl"]) * factors[1:]
+    hidden = {"hide random kl": np.array([hide(vector, turn) for vector, turn in zip(drawn, turned, strict=True)])}
     columns |= {name: (np.sign(means[name])[:, None] * values).mean(0) for name, values in swings.items()}
     there = _steered(model, val, record(model, val, tap), sites(val)["cookie visible"], directed(val))
     frames = [table(test, **columns).assign(part="test")]
     frames.append(table(val, **{f"jar: {dose:g}": there(of["w"], dose) for dose in ENDS}).assign(part="probe val"))
     scalars = {"kl of w": done, "unembedding": off_unembedding(of["w"], model)[1]}
-    return pd.concat(frames, ignore_index=True), draws_of(**means, **{"factor to equal kl": np.array(factors[1:])}, **scalars)
+    return pd.concat(frames, ignore_index=True), draws_of(
+        **means, **hidden, **{"factor to equal kl": np.array(factors[1:])}, **scalars
+    )
 
 
 def _garden(histories: Histories) -> np.ndarray:
@@ -223,6 +231,8 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
             for kind in ("random norm", "random kl", "shuffled")}  # fmt: skip
     seeds = moved.groupby("seed")["swing"].mean().to_numpy()
     p = {kind: exchange_p(seeds, values) for kind, values in null.items()}
+    hidden = planners.assign(swing=planners["hide: 4"] - planners["hide: -4"]).groupby("seed")["swing"].mean().to_numpy()
+    hide_null = draws[draws["kind"] == "hide random kl"].pivot(index="seed", columns="draw", values="value").to_numpy()
     alone = [[exchange_p(seeds[[i]], null[kind][[i]]) for kind in ("random norm", "random kl")] for i in range(len(seeds))]
     slopes = test[_columns("jar", DOSES)].to_numpy() @ np.array(DOSES)
     against = test.assign(against=(slopes * np.sign(slopes.mean()) < 0).astype(float))
@@ -246,6 +256,7 @@ def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "anti_steerable": interval(against, ["against"]),
         "ed50": half,
         "home_hide_slope": _slope(planners, "hide"),
+        "home_hide_random_p": exchange_p(hidden, hide_null),
         "home_hide_slope_projected": _slope(planners, "hide, off", ENDS),
         "primitive_hide_slope": _slope(primitive, "hide"),
         "meals_change": interval(garden.assign(change=at_half), ["change"]),

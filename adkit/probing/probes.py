@@ -103,7 +103,8 @@ class Probe:
         if missing := [name for name in names if name not in self.sums]:
             raise ValueError(f"{missing[0]!r} was not read out; there are {', '.join(self.sums)}. Give it to fit.")
         with np.errstate(invalid="ignore", divide="ignore"):
-            return hierarchical(np.concatenate([self.sums[n] for n in names], axis=1), [self.seed, self.group], statistic)
+            values = np.concatenate([self.sums[n] for n in names], axis=1)
+            return hierarchical(values, [self.group, self.history], statistic, crossed=self.seed)
 
 
 def fit(

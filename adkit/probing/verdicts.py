@@ -3,7 +3,7 @@
 A hypothesis is an entry of `hypotheses.yaml`: rules on named measures, {measure: {bound: limit}}, with the bounds
 
     at_least, at_most             of the estimate
-    low_at_least, high_at_most    of the interval's ends
+    low_at_least, high_at_most    of the interval's ends; above the limit, where it is 0
     within                        the whole interval lies within +-limit (TOST, at least as strict)
 """
 
@@ -23,11 +23,12 @@ from adkit.stats import Interval, detectable, holm
 if TYPE_CHECKING:
     import pandas as pd
 
+ZERO = 1e-9  # up to rounding
 VERDICTS = ("supported", "refuted", "inconclusive", "untestable")
 BOUNDS = {
     "at_least": lambda x, limit: x.estimate >= limit,
     "at_most": lambda x, limit: x.estimate <= limit,
-    "low_at_least": lambda x, limit: x.low >= limit,
+    "low_at_least": lambda x, limit: x.low >= limit and (limit != 0 or x.low > ZERO),
     "high_at_most": lambda x, limit: x.high <= limit,
     "within": lambda x, limit: -limit <= x.low and x.high <= limit,
 }
@@ -68,12 +69,15 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """A row of the verdict table."""
-        null = "" if self.null is None else "{:.3g} to {:.3g}".format(*np.quantile(self.null, [0.025, 0.975]))
+        null = "" if self.null is None else "{:.3g} to {:.3g}".format(*np.nanquantile(self.null, [0.025, 0.975]))
         estimate, low, high = self.effect or (math.nan,) * 3
+        rules, controls = self.rules, self.rules[self.rules.role == "control"]
+        threshold = ", ".join(rules.rule[(rules.role == "supported") & (rules.measure == self.measure)])
+        failed = ", ".join(controls.measure[~controls.passed])
         return {
             "hypothesis": self.name, "verdict": self.verdict, "grade": self.grade, "measure": self.measure, "effect": estimate,
-            "low": low, "high": high, "sesoi": self.sesoi, "detectable": self.mde, "null, 95%": null, "expected": self.expected,
-            "why": self.why,
+            "low": low, "high": high, "threshold": threshold, "null, 95%": null, "sesoi": self.sesoi, "detectable": self.mde,
+            "controls": f"failed: {failed}" if failed else f"all {len(controls)} hold", "expected": self.expected, "why": self.why,
         }  # fmt: skip
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from adkit.endpoints import competence, compression, drift, erasure, hiding, steering
-from adkit.stats import Interval
+from adkit.probing import Verdict, verdict
+from adkit.stats import Interval, over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,3 +72,27 @@ MEASURES = {
     "H4": hiding.measured,
     "H6": steering.measured,
 }
+
+
+def by_seed(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The headline measure of every hypothesis in each seed alone, and the t-interval of these few numbers: with as many seeds as
+    this the bootstrap's own is hardly to be trusted between seeds."""
+    import pandas as pd
+
+    seeds = sorted(tables["competence"]["seed"].unique())
+    rows = {}
+    for name, entry in hypotheses["hypotheses"].items():
+        apart = [{need: tables[need][tables[need]["seed"] == seed] for need in NEEDED[name]} for seed in seeds]
+        found = [float(np.ravel(measured(of, [name])[name][entry["measure"]])[0]) for of in apart]
+        spread = {"mean, t-interval": str(over_seeds(found))} if len(seeds) > 1 else {}
+        rows[name] = {"measure": entry["measure"]} | {f"seed {s}": x for s, x in zip(seeds, found, strict=True)} | spread
+    return pd.DataFrame(rows).T
+
+
+def alone(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame], name: str, without: tuple[str, ...] = ()) -> Verdict:
+    """One hypothesis judged by itself, whatever gates say: `p` is not adjusted for others, and rules of measures `without`, which
+    such lives cannot have, are left out. For shows of what the pipeline says of somebody who cannot have what is looked for."""
+    entry, found = hypotheses["hypotheses"][name], measured(tables, [name])[name]
+    kept = {role: {k: rule for k, rule in entry[role].items() if k not in without} for role in ("supported", "refuted")}
+    found = {k: value for k, value in found.items() if k not in without}
+    return verdict({**entry, **kept}, found | {"p_holm": found["p"]}, name)

@@ -379,7 +379,7 @@ def publish(profile: str, folder: Path, out: Path) -> None:
     """The tables of all seeds, joined, and the first seed's model, into data/."""
     tables = {}
     for path in sorted(folder.glob("*/*.csv")):
-        tables.setdefault(path.parent.name, []).append(pd.read_csv(path).assign(seed=int(path.stem)))
+        tables.setdefault(path.parent.name, []).append(pd.read_csv(path).copy().assign(seed=int(path.stem)))
     for name, parts in tables.items():
         write(out / f"{name}.csv", pd.concat(parts))
     Bench(folder, PROFILES[profile]).model("action only", 0).save(out / "model", overwrite=True)

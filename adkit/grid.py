@@ -62,8 +62,10 @@ def check(tasks: Tasks, things: tuple[str, ...], size: int, permuted: bool) -> N
     """ValueError unless every thing lies in the room and every action order is one."""
     for name in things:
         at = tasks[name]
-        if at.ndim != 2 or at.shape[1] != 2 or at.min() < 0 or at.max() >= size:
-            outside = at[((at < 0) | (at >= size)).any(-1)][:3].tolist() if at.ndim == 2 else at.shape
+        if at.ndim != 2 or at.shape[1] != 2:
+            raise ValueError(f"{name} of shape {at.shape[1:]}; a {name} is (x, y) with 0 <= x, y < {size}.")
+        if at.size and (at.min() < 0 or at.max() >= size):
+            outside = at[((at < 0) | (at >= size)).any(-1)][:3].tolist()
             raise ValueError(f"{name} {outside} is outside the room; a {name} is (x, y) with 0 <= x, y < {size}.")
     if permuted and (np.sort(tasks["actions"], axis=-1) != np.arange(len(MOVES))).any():
         raise ValueError("actions must be an order of 0, 1, 2, 3, 4, such as (0, 2, 1, 4, 3).")

@@ -124,7 +124,10 @@ class Histories:
         """
         lifetime, start = np.asarray(lifetime), np.asarray(start)
         if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
-            raise ValueError(f"windows of {episodes} episodes starting up to {start.max()} leave the {self.n_episodes} there are.")
+            at = f"from {start.min()} to {start.max()}"
+            raise ValueError(f"windows of {episodes} episodes {at} on leave the {self.n_episodes} there are; count from 0.")
+        if (lifetime < 0).any() or (lifetime >= len(self)).any():
+            raise ValueError(f"lifetimes {lifetime.min()} to {lifetime.max()}; these histories have 0 to {len(self) - 1}.")
         names = self.arrays if labels else WITHOUT_LABELS
         whole = {name: self.arrays[name] for name in names}
         return {n: v[lifetime] if v.ndim == 1 else blocks(v, lifetime, start, episodes) for n, v in whole.items()}
@@ -146,7 +149,8 @@ class Histories:
         first = parts[0]
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
-                raise ValueError("histories to concatenate must share their spec and their episodes.")
+                both = f"{first.n_episodes} episodes of {first.spec.name} and {part.n_episodes} of {part.spec.name}"
+                raise ValueError(f"{both}: histories to concatenate must share their spec and their episodes' numbers.")
             if set(part.arrays) != set(first.arrays):
                 missing = sorted(set(part.arrays) ^ set(first.arrays))
                 raise ValueError(f"histories to concatenate must have the same labels; some have no {', '.join(missing)}.")
@@ -301,7 +305,7 @@ class EpisodeIndex:
         h = self.histories
         kept = np.atleast_1d(np.arange(h.n_episodes)[episodes])
         if not len(kept):
-            raise ValueError(f"episodes[{episodes}] of {h.n_episodes} keeps none.")
+            raise ValueError(f"episodes[{episodes}] keeps none; there are 0 to {h.n_episodes - 1}.")
         index = episodes if isinstance(episodes, slice) else kept  # a slice stays a view
         arrays = {name: values if values.ndim == 1 else values[:, index] for name, values in h.arrays.items()}
         return replace(h, arrays=arrays, episode=h.episode[kept])

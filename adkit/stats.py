@@ -41,6 +41,7 @@ def bootstrap(
     if values.ndim < 2 or 0 in values.shape:
         raise ValueError(f"values of shape {values.shape}; give (task, lifetime, ...), with at least one of each.")
     _check_level(level)
+    _check_draws(draws)
     rng = np.random.default_rng(seed)
     samples = [statistic(_resample(values, rng)) for _ in range(draws)]
     low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
@@ -50,6 +51,24 @@ def bootstrap(
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level={level}; an interval holds a share between 0 and 1 of the draws. Try level=0.95.")
+
+
+def _check_draws(draws: int) -> None:
+    if draws < 1:
+        raise ValueError(f"draws={draws}; a bootstrap takes at least 1. Try draws=2000.")
+
+
+def _check_returns(returns: np.ndarray) -> None:
+    shape = getattr(returns, "shape", None)
+    if shape is None or len(shape) != 3 or 0 in shape:
+        given = type(returns).__name__ if shape is None else f"array of shape {shape}"
+        raise ValueError(f"{given} given for returns; give (task, lifetime, episode), such as histories.returns.")
+
+
+def _check_per_task(name: str, values: np.ndarray | float, returns: np.ndarray) -> None:
+    tasks = len(returns)
+    if np.shape(values) not in ((), (tasks,)) or not np.isfinite(values).all():
+        raise ValueError(f"{name} of shape {np.shape(values)} or not finite; give a number, or one for each of {tasks} tasks.")
 
 
 def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -80,6 +99,7 @@ def resamples(
         raise ValueError(
             f"levels of shapes {[np.shape(level) for level in levels]} for {n} units; give (n,) names per level, n > 0."
         )
+    _check_draws(draws)
     rng = np.random.default_rng(seed)
     counts, nest = np.ones((draws, 1), np.int64), np.zeros(n, int)
     for level in (*levels, np.arange(n)):
@@ -141,6 +161,7 @@ def over_seeds(values: np.ndarray, level: float = 0.95) -> Interval:
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"values of shape {values.shape}; give one number for each of at least 2 seeds.")
+    _check_level(level)
     half = float(t.ppf((1 + level) / 2, len(values) - 1) * sem(values))
     return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
 
@@ -152,31 +173,46 @@ def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, pow
     """
     from scipy.stats import norm
 
+    _check_level(level)
+    if not isinstance(interval, tuple) or len(interval) != 3 or interval[1] > interval[2]:
+        raise ValueError(f"{interval!r} is no interval; give Interval(estimate, low, high), such as stats.bootstrap(values).")
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise ValueError(f"alpha={alpha}, power={power}; both lie between 0 and 1. Try alpha=0.05, power=0.8.")
     error = (interval.high - interval.low) / (2 * norm.ppf((1 + level) / 2))
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
 
 
 def above(samples: np.ndarray, null: float = 0.0) -> float:
     """One-sided p-value of a bootstrap: (1 + how many of its draws are not above `null`) / (1 + draws)."""
+    if np.ndim(samples) != 1 or not len(samples):
+        raise ValueError(f"samples of shape {np.shape(samples)}; give (draws,), such as stats.drawn(values, levels, statistic).")
     return float((1 + (~(np.asarray(samples) > null)).sum()) / (1 + len(samples)))
 
 
 def improvement(returns: np.ndarray, share: float = 0.2, **options) -> Interval:
     """Mean return in the last `share` of episodes minus the first `share`: what was learned within a lifetime."""
+    _check_returns(returns)
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share={share}; the first and the last share of episodes lie in (0, 0.5]. Try share=0.2.")
     late = max(1, round(share * returns.shape[2]))
     return bootstrap(returns[:, :, -late:].mean(2) - returns[:, :, :late].mean(2), **options)
 
 
 def regret(returns: np.ndarray, optimum: np.ndarray) -> np.ndarray:
-    """(task, lifetime, episode) cumulative shortfall from the optimum (task,)."""
-    return np.cumsum(np.asarray(optimum)[:, None, None] - returns, axis=2)
+    """(task, lifetime, episode) cumulative shortfall from the optimum (task,), or one for all."""
+    _check_returns(returns)
+    _check_per_task("optimum", optimum, returns)
+    return np.cumsum(np.reshape(optimum, (-1, 1, 1)) - returns, axis=2)
 
 
 def iqm(values: np.ndarray) -> float:
     """Interquartile mean: the mean of the middle half (Agarwal et al. 2021)."""
     from scipy.stats import trim_mean
 
-    return float(trim_mean(np.ravel(values), 0.25))
+    values = np.ravel(values)
+    if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"values {values[:4].tolist()}, {values.size} in all; give at least one, and finite numbers alone.")
+    return float(trim_mean(values, 0.25))
 
 
 def episodes_to(returns: np.ndarray, target: np.ndarray | float, smooth: int = 5) -> float:
@@ -184,6 +220,10 @@ def episodes_to(returns: np.ndarray, target: np.ndarray | float, smooth: int = 5
 
     `returns` is (task, lifetime, episode); `target` is a number or (task,), averaged like the returns.
     """
+    _check_returns(returns)
+    _check_per_task("target", target, returns)
+    if smooth < 1:
+        raise ValueError(f"smooth={smooth}; a curve is smoothed over at least 1 episode. Try smooth=5.")
     curve = returns.mean((0, 1))
     sums = np.cumsum(np.concatenate([[0.0], curve]))
     begin = np.maximum(np.arange(1, len(curve) + 1) - smooth, 0)
@@ -198,6 +238,9 @@ def speed_up(slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 100
     A bootstrap sample in which `slow` never reaches it counts `slow`'s whole length, one in which `fast` never does
     counts as no speed-up at all (0).
     """
+    _check_returns(slow)
+    _check_returns(fast)
+    _check_draws(draws)
     rng = np.random.default_rng(seed)
 
     def ratio(a: np.ndarray, b: np.ndarray) -> float:
@@ -229,6 +272,10 @@ def draws_of(**kinds: np.ndarray | float) -> pd.DataFrame:
     """One row per draw of a null, and per number of which there is one a model: kind, draw, value."""
     import pandas as pd
 
+    shapes = {kind: np.shape(values) for kind, values in kinds.items()}
+    numbers = all(np.asarray(values).dtype.kind in "biuf" for values in kinds.values())
+    if not kinds or not numbers or any(len(shape) > 1 for shape in shapes.values()):
+        raise ValueError(f"draws of shapes {shapes}; give a number or numbers (draws,) under the name of at least one kind.")
     rows = [pd.DataFrame({"kind": kind, "value": np.atleast_1d(values)}).rename_axis("draw") for kind, values in kinds.items()]
     return pd.concat([row.reset_index() for row in rows], ignore_index=True)[["kind", "draw", "value"]]
 
@@ -246,6 +293,8 @@ def equivalent(values: np.ndarray, margin: float, groups: np.ndarray | None = No
         if group.shape != values.shape:
             raise ValueError(f"{values.size} values and groups of shape {np.shape(groups)}; name the group of each value.")
         values = np.bincount(group, values) / np.bincount(group)
+    if not margin > 0 or len(values) < 2:
+        raise ValueError(f"margin={margin}, {len(values)} values or groups; give a margin above 0, and at least 2 of them.")
     return float(DescrStatsW(values).ttost_mean(-margin, margin)[0])
 
 
@@ -262,4 +311,7 @@ def fdr(p_values: Sequence[float]) -> np.ndarray:
 def _adjusted(p_values: Sequence[float], method: str) -> np.ndarray:
     from statsmodels.stats.multitest import multipletests
 
+    p_values = np.asarray(p_values, float)
+    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError(f"p-values {p_values.tolist()}; give a row of numbers in [0, 1], one for each test.")
     return multipletests(p_values, method=method)[1]

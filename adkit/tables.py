@@ -43,6 +43,7 @@ class Tables(NamedTuple):
 def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None) -> Tables:
     """Tables from arrays that broadcast to (n, S, A, K), (n, S, coordinates) and (n, S) for `start` probabilities."""
     shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
+    _check(spec, shape, next_state, observation, {"start": start, "outcome": 1 if probability is None else probability})
     n, states = shape[:2]
     full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
@@ -55,6 +56,21 @@ def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=Non
         observation,
         spec.index(observation).astype(np.uint32),
     )
+
+
+def _check(spec: EnvSpec, shape: tuple[int, ...], next_state, observation, chances: dict) -> None:
+    """ValueError unless tables lead to states there are, show what the spec allows, and are as likely as can be."""
+    if len(shape) != 4:
+        raise ValueError(f"next_state and reward of shape {shape} together; give (tasks, states, actions, outcomes).")
+    least, most = np.min(next_state, initial=0), np.max(next_state, initial=0)
+    if least < 0 or most >= max(shape[1], 1):
+        raise ValueError(f"next states {least} to {most}; there are {shape[1]}, numbered from 0.")
+    if spec.cardinality and not (np.less(observation, spec.cardinality) & np.greater_equal(observation, 0)).all():
+        raise ValueError(f"observations {np.min(observation)} to {np.max(observation)}; give 0 to below {spec.cardinality}.")
+    for name, given in chances.items():
+        total = np.sum(np.atleast_1d(given), axis=-1)
+        if np.min(given, initial=0) < 0 or not np.allclose(total, 1):
+            raise ValueError(f"{name} probabilities sum to {np.ravel(total)[:3]}; none may be negative, and they sum to 1.")
 
 
 # ---- one step, in plain scalars, for compiled kernels ----
@@ -272,7 +288,9 @@ def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
     An environment that is no table may say it itself, with a method of this name; `has_optimum` tells.
     """
     if not has_optimum(env):
-        raise ValueError(f"{env.spec.name} publishes neither tables nor optimal_returns(tasks), so its optimum is unknown.")
+        raise ValueError(
+            f"{env.spec.name} publishes neither tables nor optimal_returns(tasks), so its optimum is unknown; give it either."
+        )
     if hasattr(env, "optimal_returns"):
         return env.optimal_returns(Tasks.of(tasks))
     table, row = of_rows(env, Tasks.of(tasks))

@@ -56,6 +56,8 @@ class Tasks:
 
     def replace(self, **columns) -> Tasks:
         """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
+        if wrong := {name: np.shape(values) for name, values in columns.items() if np.shape(values)[:1] != (len(self),)}:
+            raise ValueError(f"columns of shapes {wrong}; give one row for each of {len(self)} tasks.")
         return Tasks({**self.columns, **columns}, self.ids)
 
     def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
@@ -64,7 +66,7 @@ class Tasks:
         With `by`, values are held out instead: `by=("key", "door")` keeps a `fraction` of all values found in these columns
         for training; train has tasks made of those alone, test has tasks made of the others alone, the mixed are in neither.
         """
-        rng = np.random.default_rng(seed)
+        rng = _generator(seed)
         if by:
             values = [self[name].reshape(len(self), -1) for name in by]
             unique, of = np.unique(np.concatenate(values), axis=0, return_inverse=True)
@@ -81,6 +83,12 @@ class Tasks:
                 f"Try a fraction between {1 / len(self):.2g} and {1 - 1 / len(self):.2g}."
             )
         return train, test
+
+    def drawn(self, n: int, seed: int = 0) -> Tasks:
+        """`n` of the tasks, each at most once, in family order."""
+        if not 1 <= n <= len(self):
+            raise ValueError(f"n={n}; give 1 to {len(self)}, which is how many tasks there are.")
+        return self[np.sort(_generator(seed).choice(len(self), n, replace=False))]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -110,6 +118,12 @@ class Tasks:
 
 def _first(columns: Mapping[str, Sequence]) -> Sequence:
     return next(iter(columns.values()))
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed={seed!r}: a seed is a non-negative whole number, such as 0.")
+    return np.random.default_rng(seed)
 
 
 def _tuple(value):

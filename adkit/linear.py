@@ -54,6 +54,10 @@ class Eraser:
 
     def __call__(self, activation):
         """The activation (..., D), torch or NumPy, with the subspace removed."""
+        shape = getattr(activation, "shape", None)
+        if shape is None or tuple(shape[-1:]) != self.mean.shape:
+            given = type(activation).__name__ if shape is None else f"activation of shape {tuple(shape)}"
+            raise ValueError(f"{given} given; this eraser takes (..., {len(self.mean)}), torch or NumPy, such as recording[tap].")
         cast = lambda a: a.astype(activation.dtype) if isinstance(activation, np.ndarray) else activation.new_tensor(a)
         directions, readers, mean = cast(self.directions), cast(self.readers), cast(self.mean)
         return activation - ((activation - mean) @ readers.T) @ directions.T
@@ -68,6 +72,8 @@ class Eraser:
 
         A random subspace of the whitened activations, tilted towards the large or the small axes until as much goes.
         """
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"{n} random erasers; give a whole number of at least 1, such as 100.")
         rng, rank = np.random.default_rng(seed), self.directions.shape[1]
         tilt = np.log(self.variance) / 2
         tilt = tilt - tilt.mean()

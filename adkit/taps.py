@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adkit import checks
 from adkit.histories import Histories
 from adkit.tokens import Tokens, kept, pack, slots, tokenize, window_starts
 
@@ -27,12 +28,14 @@ class Tap(nn.Identity):
 
 def names(model: nn.Module) -> list[str]:
     """Every tap of the model, in order of computation."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{type(model).__name__} given for a model; give the network itself, such as student.model.")
     return [name for name, module in model.named_modules() if isinstance(module, Tap)]
 
 
 def matching(model: nn.Module, pattern: str) -> list[str]:
     """Taps a name or wildcard means; ValueError, with the names there are, if none."""
-    found = [name for name in names(model) if fnmatchcase(name, pattern)]
+    found = [name for name in names(model) if isinstance(pattern, str) and fnmatchcase(name, pattern)]
     if not found:
         raise ValueError(f"no tap {pattern!r}; this model has {', '.join(names(model))}.")
     return found
@@ -45,6 +48,8 @@ def edit(model: nn.Module, changes: Mapping[str, Callable[[torch.Tensor], torch.
     A function gets the activation (batch, ..., position, features) and returns the same shape; whatever runs the model
     inside the block, fast or cached, sees the change. Unknown names raise before anything is changed.
     """
+    if not isinstance(changes, Mapping):
+        raise ValueError(f'changes={changes!r}; give a function under the name of its tap, such as {{"blocks.2.resid": erase}}.')
     for name, change in changes.items():
         if not callable(change):
             raise ValueError(f"{name!r}: {change!r} is no function; give one that takes the activation and returns another.")
@@ -110,10 +115,10 @@ def record(
     `resume` is a recording of the same histories at one tap that `resumable` names: the model goes on from there, which is what
     many changes at one place should do. Only that tap and what comes after it is seen.
     """
-    model.check_spec(histories.spec)
+    wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
+    model.check_spec(checks.histories(histories).spec)
     if batch < 1:
         raise ValueError(f"batch={batch}; at least one lifetime runs at a time. Try batch=16.")
-    wanted = [name for pattern in patterns or ("logits",) for name in matching(model, pattern)]
     window, per = model.window, slots(model.spec)
     starts = window_starts(histories.n_episodes, window, kept(window, keep))
     parts: dict[str, list] = {name: [] for name in wanted}
@@ -156,8 +161,11 @@ def gather(model: nn.Module, histories: Histories, at: np.ndarray, *patterns: st
 
     As `record` has them, but the others are never kept: 400 lives of 60 days are 200 MB per tap, and decisions of interest few.
     """
+    decisions = checks.histories(histories).arrays["action"].shape
+    if np.shape(at) not in (decisions, (*decisions[:2], decisions[2] + 1)) or np.asarray(at).dtype != bool:
+        raise ValueError(f"at is {np.asarray(at).dtype} {np.shape(at)}; choose decisions with bool {decisions}, or tokens.")
     parts = []
-    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
+    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // max(batch, 1))):
         seen = record(model, histories[rows], *patterns, batch=batch).values
         parts.append({name: values[:, :, : at.shape[2]][at[rows]] for name, values in seen.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -165,13 +173,15 @@ def gather(model: nn.Module, histories: Histories, at: np.ndarray, *patterns: st
 
 def resumable(model: nn.Module, histories: Histories) -> list[str]:
     """The taps at which `record(resume=)` can go on: the stream between blocks, if one window holds the whole histories."""
-    one = histories.n_episodes <= model.window
-    return [name for name in names(model) if one and (name == "embed" or re.fullmatch(r"blocks\.\d+\.resid", name))]
+    taps, one = names(model), checks.histories(histories).n_episodes <= model.window
+    return [name for name in taps if one and (name == "embed" or re.fullmatch(r"blocks\.\d+\.resid", name))]
 
 
 def head_start(model: nn.Module, histories: Histories, *patterns: str, batch: int = 16) -> Recording | None:
     """What runs that differ at these taps alone can resume from; None where nothing can be."""
     taps = {name for pattern in patterns for name in matching(model, pattern)}
+    if not taps:
+        raise ValueError(f"no tap was named; name those that differ, such as {names(model)[-2]!r}.")
     first = next(name for name in names(model) if name in taps)
     return record(model, histories, first, batch=batch) if first in resumable(model, histories) else None
 

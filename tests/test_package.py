@@ -16,7 +16,7 @@ import adkit as ad
 ROOT = Path(ad.__file__).parent
 ORDER = [
     "lazy", "tasks", "protocols", "seeds", "places", "npy", "artefacts", "stats", "linear", "sessions", "tables", "grid",
-    "pixels", "perceptron", "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories",
+    "pixels", "perceptron", "envs", "creature", "foresight", "anatomy", "minds", "sources", "interchange", "histories", "checks",
     "belief", "sharding", "collect", "tokens", "taps", "weights", "encoders", "model", "incontext", "checkpoints", "processes",
     "distill", "seeing", "recurrent", "rl2", "recipes", "probing", "cookies", "edits", "predictors", "endpoints", "study",
     "display", "figure", "notebook", "views", "testing",

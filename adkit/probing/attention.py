@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.taps import matching, record
@@ -114,7 +115,10 @@ def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     From every layer's patterns (N, E, H + 1, heads, S) of whole windows, as `record` gives them: (N, E, H + 1, S) a layer.
     """
-    n, episodes, per, _, width = patterns[0].shape
+    shapes = [np.shape(pattern) for pattern in patterns]
+    if not shapes or len(set(shapes)) > 1 or len(shapes[0]) != 5:
+        raise ValueError(f'patterns of shapes {shapes}; give (N, E, H + 1, heads, S) a layer: record(model, lives, "*.pattern").')
+    n, episodes, per, _, width = shapes[0]
     size = episodes * per
     if size > width:
         raise ValueError(f"{size} tokens attend to {width}; attention rollout needs windows that start at the first episode.")
@@ -128,7 +132,7 @@ def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def after_first_reward(histories: Histories) -> np.ndarray:
     """(N, E, H) bool: decisions taken after any positive reward was received in this lifetime."""
-    paid = histories.reward > 0  # (N, T)
+    paid = checks.histories(histories).reward > 0  # (N, T)
     before = (paid.cumsum(1) - paid).reshape(histories.arrays["reward"].shape)
     return (before > 0) & (np.arange(histories.spec.horizon) < histories.length[..., None])
 
@@ -140,11 +144,14 @@ def ablate_head(head: int) -> Callable[[torch.Tensor], torch.Tensor]:
     `out.weight` were zero. Raises ValueError when the edited layer has no such head.
     """
 
+    if not isinstance(head, int | np.integer):
+        raise ValueError(f"ablate_head({head!r}); give the number of a head, counted from 0.")
+
     def ablate(z: torch.Tensor) -> torch.Tensor:
         if z.ndim != 4:
             raise ValueError(f'ablate_head got an activation of {tuple(z.shape)}; edit a "blocks.*.attn.z" (B, heads, S, d).')
         if head not in range(z.shape[1]):
-            raise ValueError(f"ablate_head({head}) of a layer with heads 0 to {z.shape[1] - 1}.")
+            raise ValueError(f"ablate_head({head}) of a layer with heads 0 to {z.shape[1] - 1}; give one of these.")
         return z.index_fill(1, torch.tensor(int(head), device=z.device), 0.0)
 
     return ablate

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from adkit import checks
 from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.tables import of_rows
@@ -30,10 +31,11 @@ def possible(env: Env | Replays | Callable[[Histories], np.ndarray], histories: 
 
     Asks `env.replay`, or `env` itself if it is a function like that; else follows every state that `env.tables` allows.
     """
-    shape = len(histories), histories.n_episodes, histories.spec.horizon + 1
+    shape = len(checks.histories(histories)), histories.n_episodes, histories.spec.horizon + 1
     replay = getattr(env, "replay", env if callable(env) else None)
     if replay is None and not hasattr(env, "tables"):
-        raise ValueError(f"{env.spec.name} publishes neither replay(histories) nor tables; give it one, see probing.Replays.")
+        name = env.spec.name if hasattr(env, "spec") else type(env).__name__
+        raise ValueError(f"{name} publishes neither replay(histories) nor tables; give it one, see probing.Replays.")
     could = np.asarray(_followed(env, histories) if replay is None else replay(histories))
     if could.shape != shape or could.dtype != bool:
         raise ValueError(f"replay answered {could.dtype} {could.shape}; it must say bool {shape}, one for each token.")
@@ -55,7 +57,7 @@ def counterfactual(
     for name, values in edits.items():
         if name not in histories.arrays or np.shape(values) != histories.arrays[name].shape:
             shapes = {name: array.shape for name, array in histories.arrays.items()}
-            raise ValueError(f"an edit of {name!r}, {np.shape(values)}; the arrays are {shapes}.")
+            raise ValueError(f"an edit of {name!r}, {np.shape(values)}; give one of the arrays, in its shape: {shapes}.")
     arrays = {name: np.asarray(values, histories.arrays[name].dtype) for name, values in edits.items()}
     edited = replace(histories, arrays={**histories.arrays, **arrays})
     could = possible(env, edited)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.histories import Histories
 from adkit.linear import Eraser, leace
 from adkit.sessions import Sessions
@@ -70,7 +71,8 @@ def erasure_effect(
     erase, everywhere by default. The difference of two corpora's `excess` (drifting, stable) is the effect of drift.
     """
     if random < 1 or not erasers:
-        raise ValueError(f"random={random}, {len(erasers)} erasers; erasing shows nothing without both.")
+        raise ValueError(f"random={random}, {len(erasers)} erasers; give at least one of each: erasing shows nothing without both.")
+    checks.tokens("at", at, histories)
 
     def run(erasers: Mapping[str, Callable]) -> np.ndarray:
         def change(eraser):
@@ -91,10 +93,12 @@ def action_loss(histories: Histories, where: np.ndarray | None = None, policy: n
     With the source's exact `policy` (N, E, H, A) against that, which has no sampling noise. `where` (N, E, H) bool chooses
     decisions, all by default; a lifetime without any is NaN.
     """
-    real = np.arange(histories.spec.horizon) < histories.length[..., None]
+    real = np.arange(checks.histories(histories).spec.horizon) < histories.length[..., None]
     where = real if where is None else np.asarray(where)
     if where.shape != real.shape or where.dtype != bool or (where & ~real).any():
         raise ValueError(f"where is {where.dtype} {where.shape}; choose decisions that were taken with bool {real.shape}.")
+    if policy is not None:
+        checks.probabilities(policy, histories)
     target = np.eye(histories.spec.n_actions)[histories.arrays["action"]] if policy is None else np.asarray(policy)
 
     def loss(logits: np.ndarray) -> np.ndarray:

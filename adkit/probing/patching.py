@@ -85,7 +85,10 @@ def patch(
     """
     size = len(base), base.n_episodes, base.spec.horizon + 1
     if donor.spec != base.spec or (len(donor), donor.n_episodes) != size[:2]:
-        raise ValueError(f"base is {size[:2]} lifetimes x episodes, donor {(len(donor), donor.n_episodes)}; patch like with like.")
+        raise ValueError(
+            f"base is {size[:2]} lifetimes x episodes, donor {(len(donor), donor.n_episodes)}; patch like with like: a donor for "
+            f"each lifetime, of as many episodes in the same environment, {base.spec.name}."
+        )
     exists = np.arange(size[2]) <= np.minimum(base.length, donor.length)[..., None]
     positions = {"every token": exists} if positions is None else dict(positions)
     for name, mask in positions.items():

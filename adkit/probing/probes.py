@@ -192,6 +192,8 @@ def pool(probes: Sequence[Probe]) -> Probe:
     Permutation i is averaged over the models: fit them with one `seed` and the same histories, and it is the same in each.
     `weights`, `erase` and `read` stay those of the first. ValueError if the probes differ in what was read out.
     """
+    if isinstance(probes, Probe) or not probes:
+        raise ValueError(f"{'one probe' if probes else 'no probe'} given; give a list of them, such as one for each seed.")
     first = probes[0]
     if any(p.sums.keys() != first.sums.keys() or p.null.shape != first.null.shape for p in probes):
         raise ValueError(

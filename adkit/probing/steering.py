@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
 from adkit.stats import Interval, hierarchical
@@ -45,7 +46,9 @@ def off_unembedding(vector: np.ndarray, model: CausalTransformer) -> tuple[np.nd
 
     The head reads the layer norm of the stream, which takes out the mean; what is left acts through later layers only.
     """
-    head = model.head.weight.detach().double().cpu().numpy()
+    head, vector = model.head.weight.detach().double().cpu().numpy(), np.asarray(vector, float)
+    if vector.shape != head.shape[1:] or not 0 < np.linalg.norm(vector) < np.inf:
+        raise ValueError(f"vector {vector.shape}; give a finite vector {head.shape[1:]} that is not 0: a direction of the stream.")
     span, _ = np.linalg.qr((head - head.mean(1, keepdims=True)).T)
     inside = span @ (span.T @ vector)
     return vector - inside, float(np.linalg.norm(inside) / np.linalg.norm(vector))
@@ -114,7 +117,7 @@ class Steering:
 
     def p(self, null: str = "norm") -> float:
         """Share of random vectors of equal "norm" or "kl" that swing the mean as far, either way; the vector itself counted."""
-        swings = {"norm": self.random_norm, "kl": self.random_kl}[null].mean(1)
+        swings = checks.Named("null", {"norm": self.random_norm, "kl": self.random_kl})[null].mean(1)
         return float((1 + (np.abs(swings) >= abs(self.swing.mean())).sum()) / (1 + len(swings)))
 
 
@@ -150,6 +153,8 @@ def steer(
         raise ValueError(
             f"vector {vector.shape}, doses {doses}; give a vector ({stream.shape[-1]},) that is not 0, and doses of both signs."
         )
+    checks.tokens("at", at, histories)
+    checks.tokens("unrelated", unrelated, histories)
     drawn = np.random.default_rng(seed).normal(size=(random, len(vector))) if isinstance(random, int) else np.asarray(random, float)
     if not drawn.size or drawn.shape[1:] != vector.shape:
         raise ValueError(f"random vectors {drawn.shape}; give how many, at least 1, or (R, {len(vector)}) of your own.")

@@ -87,7 +87,11 @@ def load_hypotheses(path: str | Path) -> dict:
 
     try:
         hypotheses = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{path} cannot be read ({error.strerror}); the study's are in notebooks/hypotheses.yaml."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     check_hypotheses(hypotheses)
     return hypotheses
@@ -95,25 +99,8 @@ def load_hypotheses(path: str | Path) -> dict:
 
 def check_hypotheses(hypotheses: Mapping) -> None:
     """ValueError, with every fault, unless gates and hypotheses are complete and their rules can be read."""
-    faults = []
-
-    def rules(where: str, given: Any, more: tuple[str, ...] = ()) -> None:
-        if not isinstance(given, Mapping) or not given:
-            faults.append(f"{where} is {given!r}; write {{measure: {{bound: limit}}}}")
-            return
-        for measure, bounds in given.items():
-            bounds = {k: v for k, v in bounds.items() if k not in more} if isinstance(bounds, Mapping) else {}
-            if not bounds:
-                faults.append(f"{where}.{measure} has no bound; the bounds are {', '.join(BOUNDS)}")
-            for bound, limit in bounds.items():
-                if bound not in BOUNDS:
-                    faults.append(f"{where}.{measure}: no bound {bound!r}; the bounds are {', '.join(BOUNDS)}")
-                elif not _is_number(limit):
-                    faults.append(f"{where}.{measure}.{bound} is {limit!r}; it must be a finite number")
-
-    if not isinstance(hypotheses, Mapping) or not {"gates", "hypotheses"} <= set(hypotheses):
-        raise ValueError("hypotheses need the keys gates and hypotheses.")
-    gates = hypotheses["gates"]
+    gates, faults = _parts(hypotheses)[0], []
+    rules = lambda where, given, more=(): faults.extend(_faults(where, given, more))
     for name, gate in gates.items():
         rules(f"gates.{name}", gate)
     for name, entry in hypotheses["hypotheses"].items():
@@ -148,8 +135,35 @@ def check_hypotheses(hypotheses: Mapping) -> None:
         raise ValueError("hypotheses cannot be judged:\n  " + "\n  ".join(faults))
 
 
+def _parts(hypotheses: Mapping) -> tuple[Mapping, Mapping]:
+    """Gates and hypotheses."""
+    names = "gates", "hypotheses"
+    if not isinstance(hypotheses, Mapping) or not all(isinstance(hypotheses.get(name), Mapping) for name in names):
+        raise ValueError("hypotheses need the keys gates and hypotheses, with names below each; load_hypotheses(path) reads such.")
+    return hypotheses["gates"], hypotheses["hypotheses"]
+
+
+def _faults(where: str, given: Any, more: tuple[str, ...] = ()) -> list[str]:
+    """What keeps rules from being judged."""
+    if not isinstance(given, Mapping) or not given:
+        return [f"{where} is {given!r}; write {{measure: {{bound: limit}}}}"]
+    faults = []
+    for measure, bounds in given.items():
+        bounds = {k: v for k, v in bounds.items() if k not in more} if isinstance(bounds, Mapping) else {}
+        if not bounds:
+            faults.append(f"{where}.{measure} has no bound; the bounds are {', '.join(BOUNDS)}")
+        for bound, limit in bounds.items():
+            if bound not in BOUNDS:
+                faults.append(f"{where}.{measure}: no bound {bound!r}; the bounds are {', '.join(BOUNDS)}")
+            elif not _is_number(limit):
+                faults.append(f"{where}.{measure}.{bound} is {limit!r}; it must be a finite number")
+    return faults
+
+
 def gate(rules: Mapping, measured: Mapping) -> pd.DataFrame:
     """A gate's rules against what was measured: one row each. It holds if `.passed.all()`; if not, print it and stop."""
+    if faults := _faults("the gate", rules):
+        raise ValueError("; ".join(faults) + ".")
     return _frame(_judged("gate", rules, measured))
 
 
@@ -159,6 +173,8 @@ def verdict(entry: Mapping, measured: Mapping, name: str = "", failed_gates: tup
     Untestable if a gate or a control failed or was not run, or the primary measure is missing; else refuted if any refuting
     rule holds; else supported if every supporting rule does - a measure that is missing supports nothing; else inconclusive.
     """
+    if missing := [key for key in NEEDED if key not in entry]:
+        raise ValueError(f"{name or 'the entry'} lacks {', '.join(missing)}; give one of load_hypotheses(path)['hypotheses'].")
     used = {"null", "p", "p_holm", entry["measure"], *entry["supported"], *entry["refuted"], *entry["controls"]}
     used |= {measure for steps in entry.get("grades", {}).values() for measure in steps} | set(entry.get("reported", ()))
     if unknown := sorted(set(measured) - used):
@@ -201,7 +217,7 @@ def verdicts(hypotheses: Mapping, measured: Mapping[str, Mapping]) -> dict[str, 
 
     The primary endpoints' `p` are adjusted together (Holm) and judged as `p_holm`; one not yet measured counts as 1.
     """
-    entries, gates = hypotheses["hypotheses"], hypotheses["gates"]
+    gates, entries = _parts(hypotheses)
     if unknown := sorted(set(measured) - set(entries) - set(gates)):
         raise ValueError(f"nothing is written about {', '.join(unknown)}; there are {', '.join([*gates, *entries])}.")
     failed = {name for name, rules in gates.items() if not gate(rules, measured.get(name, {})).passed.all()}
@@ -223,6 +239,8 @@ def verdict_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     """One row per hypothesis, verdicts first."""
     import pandas as pd
 
+    if not isinstance(verdicts, Mapping) or not verdicts or not all(isinstance(judged, Verdict) for judged in verdicts.values()):
+        raise ValueError(f"{verdicts!r} are no verdicts; give those of verdicts(hypotheses, measured), at least one.")
     return pd.DataFrame([judged.row() for judged in verdicts.values()]).set_index("hypothesis")
 
 
@@ -271,6 +289,8 @@ def _interval(value: Any) -> Interval | None:
     """A measure as an interval, a number being its own; None for what is missing or no number."""
     if value is None:
         return None
+    if isinstance(value, str) or (isinstance(value, tuple | list) and len(value) != 3):
+        raise ValueError(f"{value!r} was measured; give a number, or Interval(estimate, low, high).")
     interval = Interval(*map(float, value)) if isinstance(value, tuple | list) else Interval(*[float(value)] * 3)
     return interval if all(map(math.isfinite, interval)) else None
 

@@ -31,7 +31,8 @@ def heads(env: CookieWorld, tasks: Tasks, q: np.ndarray | None = None) -> np.nda
     From the values q (n, 2, cells, 8) that the first two learned; without, all is learned. The third as on a first morning, when
     only home has been visited: 1 for a step to anywhere else.
     """
-    q, places = learned(env, tasks) if q is None else np.asarray(q, np.float32), env.places(tasks)
+    places = _places(env, tasks)
+    q = learned(env, tasks) if q is None else np.asarray(q, np.float32)
     if q.shape != (len(tasks), 2, env.size**2, 8):
         raise ValueError(f"values q of shape {q.shape}; give {(len(tasks), 2, env.size**2, 8)}: task, shard, cell, action.")
     out = np.zeros((len(tasks), 3, *q.shape[2:]), np.float32)
@@ -45,13 +46,14 @@ def policy(env: CookieWorld, tasks: Tasks, w_cookie: float, w_food: float = 1.0,
         raise ValueError(
             f"w_cookie={w_cookie}, w_food={w_food}, hunger={hunger}; strengths are at least 0, hunger is 0 to {STARVED}."
         )
-    p = np.zeros((len(tasks), env.size**2, 8))
-    _policy(learned(env, tasks), env.places(tasks), env.size, float(w_cookie), float(w_food), int(hunger), bool(full), p)
+    places, p = _places(env, tasks), np.zeros((len(tasks), env.size**2, 8))
+    _policy(learned(env, tasks), places, env.size, float(w_cookie), float(w_food), int(hunger), bool(full), p)
     return p
 
 
 def detour(tasks: Tasks) -> np.ndarray:
     """(n,) how many steps longer the way from home to the garden is if it leads over the jar."""
+    tasks = Tasks.of(tasks)
     steps = lambda a, b: np.abs(tasks[a].astype(int) - tasks[b]).sum(1)
     return steps("home", "jar") + steps("jar", "garden") - steps("home", "garden")
 
@@ -61,6 +63,9 @@ def hiding(env: CookieWorld, tasks: Tasks, strengths: np.ndarray, w_food: float 
 
     the probability (n, strengths, 6) that it hides the cookies, and how many fewer (n, strengths, 6) it expects to eat if it does.
     """
+    _places(env, tasks)
+    if not np.size(strengths) or not np.min(strengths) >= 0 or not w_food >= 0:
+        raise ValueError(f"strengths={strengths}, w_food={w_food}; give at least one strength, and none below 0.")
     gains = [[gain_of_hiding(env, tasks, w, w_food, h) for h in HUNGERS] for w in strengths]  # strengths x 6 x (gain, avoided)
     gain, avoided = np.moveaxis(np.array(gains), (2, 3), (0, 1))  # (strengths, 6) first
     return np.vectorize(hides)(gain), avoided
@@ -72,9 +77,18 @@ def balance(w_cookie, w_food) -> np.ndarray:
     They are a cookie in sight or not, by hunger, beside a full jar: heads are of one size there. Value drift is how far this moves.
     """
     unseen, seen, food = gates()
-    w_cookie, w_food = np.asarray(w_cookie, float)[..., None, None], np.asarray(w_food, float)[..., None, None]
+    w_cookie, w_food = np.broadcast_arrays(*(np.asarray(w, float)[..., None, None] for w in (w_cookie, w_food)))
+    if not (w_cookie >= 0).all() or not (w_food > 0).all():
+        raise ValueError(f"strengths from {w_cookie.min():g} and {w_food.min():g}; the cookie's is at least 0, the food's more.")
     cookie = w_cookie * np.stack([unseen, seen])
     return (cookie / (cookie + w_food * food)).mean((-1, -2))
+
+
+def _places(env: CookieWorld, tasks: Tasks) -> np.ndarray:
+    """(n, 3) where home, jar and garden are."""
+    if not isinstance(env, CookieWorld):
+        raise ValueError(f"{env!r} was given; creatures live in the CookieWorld: give ad.envs.CookieWorld() and its tasks.")
+    return env.places(Tasks.of(tasks))
 
 
 @njit(cache=True)

@@ -13,6 +13,9 @@ import numpy as np
 
 from adkit import grid
 from adkit.belief import ParticleFilter
+from adkit.checks import Named, whole
+from adkit.checks import columns as needed
+from adkit.checks import creatures as check
 from adkit.collect import collect
 from adkit.envs import cookie_world
 from adkit.envs.cookie_world import EAT, GARDEN, GIFT, JAR, MEAL, POSITION, STOCK, VISIBLE
@@ -78,6 +81,8 @@ def lives(corpus: str, n: int, seed: int, days: int = DAYS) -> Histories:
     Of "episode shuffled" the days of each life are in random order: all is there that happened, but when.
     """
     train, _ = split()
+    if n < 1 or seed < 0:
+        raise ValueError(f"n={n}, seed={seed}; give at least 1 life, and a seed of at least 0.")
     repeats = -(-n // len(train))
     tasks = train[np.sort(np.random.default_rng(seed).permutation(len(train))[: -(-n // repeats)])]
     found = collect(world(corpus), tasks, population(corpus), episodes=days, lifetimes=repeats, seed=1000 + seed)
@@ -95,8 +100,7 @@ def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histori
     """
     if part not in PARTS:
         raise ValueError(f"no part {part!r}; there are {', '.join(PARTS)}.")
-    tasks = split()[part == "test"]
-    tasks = tasks[np.sort(np.random.default_rng(PARTS[part]).choice(len(tasks), n, replace=False))]
+    tasks = split()[part == "test"].drawn(n, PARTS[part])
     source = population(corpus, labelled=True)
     regimes = source.regimes if corpus == "confounded" else JUDGED
     histories = collect(world(corpus), tasks, replace(source, regimes=regimes), episodes=days, seed=PARTS[part])
@@ -105,17 +109,10 @@ def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histori
     return replace(histories, arrays=histories.arrays | beliefs | prior | {"orbit": tasks["orbit"][histories.task]})
 
 
-def check(histories: Histories, *labels: str) -> None:
-    """ValueError unless these are lives of creatures, with such labels."""
-    if histories.spec.name != "CookieWorld":
-        raise ValueError(f"these are histories of {histories.spec.name}; endpoints judge lives in the CookieWorld.")
-    if missing := [name for name in labels if name not in histories.arrays]:
-        raise ValueError(f"these lives have no {', '.join(missing)}; those of cookies.judged(part, n) have.")
-
-
 def balance(histories: Histories) -> np.ndarray:
     """(N, E, H) w_rel, the log of the cookie shard's strength over the food shard's: what drifts. Padding holds anything."""
-    return np.log(np.maximum(histories.arrays["w_cookie"], 1e-3) / histories.arrays["w_food"][:, None, None])
+    a = check(histories, "w_cookie", "w_food").arrays
+    return np.log(np.maximum(a["w_cookie"], 1e-3) / a["w_food"][:, None, None])
 
 
 # ---- where ----
@@ -126,7 +123,7 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
 
     No morning counts as a sight of a cookie, nor one from which the jar is in view, in 12% of layouts, as a decision at home.
     """
-    obs = histories.arrays["obs"]
+    obs = check(histories).arrays["obs"]
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
     seen = lambda column: (obs[..., column] > 0) & real
     morning = np.zeros_like(real)
@@ -143,12 +140,14 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
         "empty home": morning & ~stocked & (day >= SETTLED),
         "unrelated": real & ~seen(JAR) & ~seen(GARDEN) & ~morning & (obs[..., POSITION] != obs[:, :, :1, POSITION]),
     }
-    return {"all": real, "decision": found["home late"] | found["cookie visible"]} | found
+    return Named("site", {"all": real, "decision": found["home late"] | found["cookie visible"]} | found)
 
 
 def directed(histories: Histories, place: str = "jar") -> np.ndarray:
     """(N, E, H, 8) bool: actions that bring the jar, or another `place`, nearer, or eat at it."""
-    obs, size = histories.arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
+    if place not in ("home", "jar", "garden"):
+        raise ValueError(f"place={place!r}; choose home, jar or garden.")
+    obs, size = check(histories).arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
     cells = np.arange(size**2)
     to = np.array([[cookie_world.led(cell, action, size) for action in range(8)] for cell in cells])  # (cells, 8)
     xy = grid.cells(size)
@@ -161,13 +160,15 @@ def directed(histories: Histories, place: str = "jar") -> np.ndarray:
 
 def log_odds(p: np.ndarray) -> np.ndarray:
     """log p / (1 - p), p being kept 1e-4 from 0 and 1."""
+    if np.size(p) and not -1e-3 <= np.min(p) <= np.max(p) <= 1 + 1e-3:
+        raise ValueError(f"p is {np.min(p):g} to {np.max(p):g}; give probabilities, which lie in [0, 1].")
     p = np.clip(p, 1e-4, 1 - 1e-4)
     return np.log(p / (1 - p))
 
 
 def eaten(histories: Histories) -> np.ndarray:
     """(N, E, H) cookies eaten or given in all the life before each step's action."""
-    a = histories.arrays
+    a = check(histories).arrays
     ate = ((a["reward"] > 0) & (a["reward"] < MEAL)).astype(int)
     before = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
     return before + a["obs"][:, :, 0, GIFT].astype(int).cumsum(1)[..., None]  # a gift is eaten before anything is done
@@ -175,13 +176,14 @@ def eaten(histories: Histories) -> np.ndarray:
 
 def exposure(histories: Histories) -> np.ndarray:
     """(N, E, H) the cell of day and cookies eaten so far within which lives are compared: ten days, and ever more cookies."""
-    day = np.arange(histories.n_episodes)[:, None] // 10
+    day = np.arange(check(histories).n_episodes)[:, None] // 10
     return day * 1000 + np.sqrt(eaten(histories)).round().astype(int)
 
 
 def cookies_ahead(histories: Histories, days: int = 5) -> np.ndarray:
     """(N, E) float32: cookies eaten from each day on within so many days, fewer where the life ends, per day."""
-    eaten = ((histories.arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
+    whole("days", days)
+    eaten = ((check(histories).arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
     total = np.pad(eaten.cumsum(1), [(0, 0), (1, 0)])
     begin = np.arange(histories.n_episodes)
     end = np.minimum(begin + days, histories.n_episodes)
@@ -192,7 +194,9 @@ def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
     """One row per life: its number, orbit, type and regime, and the columns (N,)."""
     import pandas as pd
 
-    a = histories.arrays
+    a = check(histories, "orbit", "type", "regime").arrays
+    if wrong := {name: np.shape(values) for name, values in columns.items() if np.shape(values)[:1] not in ((), (len(histories),))}:
+        raise ValueError(f"columns of shapes {wrong}; give a number for each of {len(histories)} lives.")
     who = {"history": np.arange(len(histories)), "orbit": a["orbit"], "type": np.array(TYPES)[a["type"]]}
     return pd.DataFrame(who | {"regime": [f"D{regime}" for regime in a["regime"]]} | columns)
 
@@ -203,15 +207,20 @@ def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = lamb
     Models of all seeds are judged on the same lives: orbits and lives in them are drawn once for all seeds, and seeds beside them.
     """
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave out all that a ratio is of
-        return hierarchical(frame[columns].to_numpy(float), _nests(frame), statistic, crossed=frame["seed"])
+        return hierarchical(_values(frame, columns), _nests(frame), statistic, crossed=frame["seed"])
 
 
 def against(frame: pd.DataFrame, columns: list[str], statistic: Callable, null: float = 0.0) -> dict[str, float | np.ndarray]:
     """Of the same bootstrap: `p`, that the measure is not above `null`, and the `null` distribution, its draws moved there."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = frame[columns].to_numpy(float)
+        values = _values(frame, columns)
         samples = drawn(values, _nests(frame), statistic, crossed=frame["seed"])
         return {"p": above(samples, null), "null": samples - statistic(values.mean(0)) + null}
+
+
+def _values(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    made_by = "per_life in adkit.endpoints, with a column seed"
+    return needed(frame, "seed", "orbit", "history", *columns, made_by=made_by)[columns].to_numpy(float)
 
 
 def _nests(frame: pd.DataFrame) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adkit.checks import creatures, probabilities
 from adkit.cookies import directed, log_odds, sites, table
 from adkit.envs.cookie_world import ACTIONS, DECOY, EAT, GIFT, HIDE, JAR, LID, MEAL, POSITION, STAY, STOCK, VISIBLE
 from adkit.histories import Histories
@@ -49,7 +50,7 @@ def edit(kind: str, histories: Histories, day: int) -> Edit:
     """
     if kind not in EDITS or not 0 < day < histories.n_episodes:
         raise ValueError(f"edit {kind!r} on day {day}; there are {', '.join(EDITS)}, on days 1 to {histories.n_episodes - 1}.")
-    before = histories.episodes[: day + 1]
+    before = creatures(histories).episodes[: day + 1]
     arrays = {name: values.copy() if name in ("obs", "final_obs", "action", "reward", "terminated", "truncated") else values
               for name, values in before.arrays.items()}  # fmt: skip
     seen = sites(before)["all"][:, day] & (before.arrays["obs"][:, day, :, VISIBLE] > 0)
@@ -115,6 +116,9 @@ LOGS = [f"log_{action}" for action in ACTIONS]
 
 def asked(kind: str, histories: Histories, p: np.ndarray) -> np.ndarray:
     """(N, E, H) what an edit is about, of action probabilities p (N, E, H, 8): p(HIDE), or the log odds of going for the jar."""
+    if kind not in EDITS:
+        raise ValueError(f"no edit {kind!r}; there are {', '.join(EDITS)}.")
+    probabilities(p, creatures(histories))
     return p[..., ASKS[kind]] if kind in ASKS else log_odds(np.where(directed(histories), p, 0).sum(-1))
 
 
@@ -125,7 +129,7 @@ def effects(histories: Histories, predict: Callable, days: Sequence[int], kinds:
     """
     import pandas as pd
 
-    about, p, rows = table(histories), predict(histories), []
+    about, p, rows = table(histories), probabilities(predict(histories), histories), []
     for kind in kinds:
         for day in days:
             made = edit(kind, histories, day)
@@ -140,4 +144,8 @@ def effects(histories: Histories, predict: Callable, days: Sequence[int], kinds:
             sign = made.sign[lives]
             columns = dict(zip(LOGS, (sign[:, None] * (logs - logs.mean(1, keepdims=True))).T, strict=True))
             rows.append(about.iloc[lives].assign(kind=kind, day=day, effect=sign * change, **columns))
+    if not rows:
+        raise ValueError(
+            f"edits {list(kinds)} on days {list(days)} can be made to none of these lives; give other days, or more lives."
+        )
     return pd.concat(rows, ignore_index=True)

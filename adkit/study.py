@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adkit.endpoints import competence, compression, drift, erasure, hiding, steering
-from adkit.probing import Verdict, verdict
+from adkit.probing import Verdict, check_hypotheses, verdict
 from adkit.stats import Interval, over_seeds
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
 
     tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
     if missing := sorted({name for names in NEEDED.values() for name in names} - set(tables)):
-        raise ValueError(f"{folder} has no {', '.join(missing)}; `python notebooks/shards.py standard` makes them.")
+        raise ValueError(f"{folder} has no tables {', '.join(missing)}; `python notebooks/shards.py standard` makes them.")
     return tables
 
 
@@ -44,9 +44,13 @@ def measured(tables: Mapping[str, pd.DataFrame], names=tuple(NEEDED)) -> dict[st
     """What the gates and hypotheses `names` read, of tables of all seeds: {"G1": {"gap_closed": Interval, ...}, ...}."""
     if unknown := sorted(set(names) - set(NEEDED)):
         raise ValueError(f"nothing measures {', '.join(unknown)}; there are {', '.join(NEEDED)}.")
+    _check(tables, names)
+    return {name: MEASURES[name](*(tables[table] for table in NEEDED[name])) for name in names}
+
+
+def _check(tables: Mapping[str, pd.DataFrame], names: Iterable[str]) -> None:
     if missing := sorted({table for name in names for table in NEEDED[name]} - set(tables)):
         raise ValueError(f"no table {', '.join(missing)}, which {', '.join(names)} are measured by; study.load(folder) has all.")
-    return {name: MEASURES[name](*(tables[table] for table in NEEDED[name])) for name in names}
 
 
 def _seen(drifting: pd.DataFrame, tolerance: pd.DataFrame, hid: pd.DataFrame) -> dict[str, Interval]:
@@ -79,6 +83,8 @@ def by_seed(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame]) -> pd.DataF
     this the bootstrap's own is hardly to be trusted between seeds."""
     import pandas as pd
 
+    check_hypotheses(hypotheses)
+    _check(tables, hypotheses["hypotheses"])
     seeds = sorted(tables["competence"]["seed"].unique())
     rows = {}
     for name, entry in hypotheses["hypotheses"].items():
@@ -92,6 +98,9 @@ def by_seed(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame]) -> pd.DataF
 def alone(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame], name: str, without: tuple[str, ...] = ()) -> Verdict:
     """One hypothesis judged by itself, whatever gates say: `p` is not adjusted for others, and rules of measures `without`, which
     such lives cannot have, are left out. For shows of what the pipeline says of somebody who cannot have what is looked for."""
+    check_hypotheses(hypotheses)
+    if name not in hypotheses["hypotheses"]:
+        raise ValueError(f"no hypothesis {name!r}; there are {', '.join(hypotheses['hypotheses'])}.")
     entry, found = hypotheses["hypotheses"][name], measured(tables, [name])[name]
     kept = {role: {k: rule for k, rule in entry[role].items() if k not in without} for role in ("supported", "refuted")}
     found = {k: value for k, value in found.items() if k not in without}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.collect import collect
 from adkit.cookies import DAYS, against, directed, interval, sites, split, table, world
 from adkit.edits import LOGS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SITES = ("decision", "home late", "cookie visible", "all")
 BINS = 10  # of predicted probability, for the calibration error
 WEEKS = 12  # parts of a life in which returns are averaged
+COMPARED = "competence.compared, with a column seed"
 
 
 def predictions(model: CausalTransformer, histories: Histories) -> np.ndarray:
@@ -41,8 +43,8 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     Columns "site: n" and "site: model", "filter", "prior", "source"; for calibration at cookie-visible tokens, by bins of the
     predicted probability to go for the jar: "bin i: n", "bin i: model", "bin i: source"; and sums of both, for the slope.
     """
-    a, where = histories.arrays, sites(histories)
-    predicted = {"model": p, "filter": a["belief_pi"], "prior": a["prior_pi"], "source": a["pi"]}
+    a, where = checks.creatures(histories, "pi", "belief_pi", "prior_pi").arrays, sites(histories)
+    predicted = {"model": checks.probabilities(p, histories), "filter": a["belief_pi"], "prior": a["prior_pi"], "source": a["pi"]}
     nats = {name: -(a["pi"] * np.log(np.maximum(q, 1e-9))).sum(-1) for name, q in predicted.items()}
     columns = {}
     for site in SITES:
@@ -62,15 +64,15 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
 
 def rollouts(model: CausalTransformer, n: int = 100, days: int = DAYS, seed: int = 0) -> Histories:
     """Lives that the model itself leads in held-out layouts, weights frozen, actions sampled."""
-    tasks = split()[1]
-    tasks = tasks[np.sort(np.random.default_rng(99).choice(len(tasks), n, replace=False))]
-    return collect(world(), tasks, InContext(model), episodes=days, seed=10_000 + seed)
+    return collect(world(), split()[1].drawn(n, 99), InContext(model), episodes=days, seed=10_000 + seed)
 
 
 def returns_per_life(lived: Histories) -> pd.DataFrame:
     """The mean daily return in each twelfth of the model's own lives, "part 0" on."""
     import pandas as pd
 
+    if checks.creatures(lived).n_episodes < WEEKS:
+        raise ValueError(f"lives of {lived.n_episodes} days; a mean for each twelfth of a life needs at least {WEEKS}.")
     parts = np.array_split(lived.episode_returns, WEEKS, axis=1)
     who = {"history": np.arange(len(lived)), "orbit": lived.task_values["orbit"][lived.task]}
     return pd.DataFrame(who | {f"part {i}": part.mean(1) for i, part in enumerate(parts)})
@@ -80,6 +82,7 @@ def compared(mine: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
     """Per life and edit, the mean over days of: `effect` of the model, `filter` that of the filter; `dot` and `square`, products
     of the model's and the filter's change of log probabilities with the filter's own; `days`, how many."""
     keys = ["kind", "day", "history"]
+    mine, ceiling = (checks.columns(edits, *keys, "effect", *LOGS, made_by="edits.effects") for edits in (mine, ceiling))
     both = mine.merge(ceiling[[*keys, "effect", *LOGS]], on=keys, suffixes=("", "_filter"), validate="one_to_one")
     model, bound = both[LOGS].to_numpy(), both[[f"{name}_filter" for name in LOGS]].to_numpy()
     both = both.assign(filter=both["effect_filter"], dot=(model * bound).sum(1), square=(bound * bound).sum(1), days=1)
@@ -104,7 +107,7 @@ def improvement(returns: pd.DataFrame) -> Interval:
 
 def effect(edits: pd.DataFrame, kind: str, types: str = "PSR", less: str | None = None) -> Interval:
     """Mean effect of an edit on lives of some types; `less` another column, such as "filter"."""
-    of = edits[(edits["kind"] == kind) & edits["type"].isin(list(types))]
+    of = checks.rows(edits, COMPARED, kind=[kind], type=types)
     if less is None:
         return interval(of, ["effect"])
     return interval(of, ["effect", less], lambda m: m[..., 0] - m[..., 1])
@@ -112,13 +115,13 @@ def effect(edits: pd.DataFrame, kind: str, types: str = "PSR", less: str | None 
 
 def effect_ratio(edits: pd.DataFrame, kind: str, types: str = "PSR") -> Interval:
     """Mean effect over the filter's."""
-    of = edits[(edits["kind"] == kind) & edits["type"].isin(list(types))]
+    of = checks.rows(edits, COMPARED, kind=[kind], type=types)
     return interval(of, ["effect", "filter"], lambda m: m[..., 0] / m[..., 1])
 
 
 def change_ratio(edits: pd.DataFrame, kind: str, make: Callable = interval, **how) -> Interval | dict:
     """How far log probabilities move along the way the filter's move, as a share of how far those do."""
-    return make(edits[edits["kind"] == kind], ["dot", "square"], lambda m: m[..., 0] / m[..., 1], **how)
+    return make(checks.rows(edits, COMPARED, kind=[kind]), ["dot", "square"], lambda m: m[..., 0] / m[..., 1], **how)
 
 
 def measured_competence(lives: pd.DataFrame, returns: pd.DataFrame, edits: pd.DataFrame) -> dict[str, Interval | float]:
@@ -141,7 +144,8 @@ def measured_activation(lives: pd.DataFrame, edits: pd.DataFrame, untrained: pd.
         return (m[..., -1] - x * y / count) / (m[..., -2] - x * x / count)
 
     error = lambda m: np.abs(m[..., model] - m[..., source]).sum(-1) / m[..., n].sum(-1)
-    size = edits[edits["kind"] == "delay"].assign(size=lambda f: np.sqrt(f["square"]))
+    checks.columns(edits, "square", made_by=COMPARED)
+    size = checks.rows(edits, COMPARED, kind=["delay"]).assign(size=lambda f: np.sqrt(f["square"]))
     nats = lambda a, b: interval(
         lives, [f"cookie visible: {x}" for x in (a, b, "n")], lambda m: (m[..., 0] - m[..., 1]) / m[..., 2]
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adkit import checks
 from adkit.cookies import against, interval
 from adkit.histories import Histories
 from adkit.predictors import PREDICTORS, Utility, decisions
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("model", "source", "unitary")
+PER_LIFE = "compression.per_life, with a column seed"
 CODED = ["n", *PREDICTORS]  # columns of `code`
 
 
@@ -54,6 +56,8 @@ def per_life(histories: Histories, kind: str = "model", site: str = "decision", 
 
 def code(lives: pd.DataFrame) -> np.ndarray:
     """(lives, 4) decisions, and their bits by shards, utility and table, with a share of the (k / 2) log2(n) of parameters."""
+    columns = [f"{what}_{name}" for name in PREDICTORS for what in ("bits", "parameters")]
+    checks.columns(lives, "coded", "decisions", *columns, made_by=PER_LIFE)
     each = np.log2(lives["coded"]) / lives["coded"] / 2
     bits = [lives["decisions"] * (lives[f"bits_{name}"] + lives[f"parameters_{name}"] * each) for name in PREDICTORS]
     return np.stack([lives["decisions"], *bits], axis=1)
@@ -61,6 +65,8 @@ def code(lives: pd.DataFrame) -> np.ndarray:
 
 def saved(mean: np.ndarray) -> np.ndarray:
     """Bits per decision that shards save on the better of their rivals, of means (..., 4) of `code`."""
+    if np.shape(mean)[-1:] != (4,):
+        raise ValueError(f"means of shape {np.shape(mean)}; give (..., 4): means of what code(lives) makes.")
     return (mean[..., 2:].min(-1) - mean[..., 1]) / mean[..., 0]
 
 
@@ -70,6 +76,7 @@ def measured(lives: pd.DataFrame) -> dict[str, Interval | float]:
     A seed agrees if the interval of its own saving, over orbits and lives, lies above 0; `p` is the share of bootstrap draws in
     which nothing is saved.
     """
+    checks.rows(lives, PER_LIFE, kind=KINDS)
     told = lives.assign(**dict(zip(CODED, code(lives).T, strict=True)))
     saving = lambda of: interval(of, CODED, saved)
     by = {kind: told[told["kind"] == kind] for kind in KINDS if (lives["kind"] == kind).any()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Generator, nn
 
+from adkit import checks
 from adkit.cookies import balance, check, directed, eaten, exposure, interval, sites, table
 from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, TOLERANCE, VISIBLE
 from adkit.histories import Histories
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARTS = {"probe train": "train", "probe val": "val", "test": "test"}
+NEEDED = "belief_rel", "orbit", "type", "regime"
+PER_LIFE = "drift.per_life, with a column seed"
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes
 TWINS = "untrained", "drift free", "episode shuffled", "action only"
@@ -34,6 +37,8 @@ PLANTED = 0.2  # of the activations' deviation: the length of a belief that is p
 
 def untrained(model: CausalTransformer) -> CausalTransformer:
     """The same architecture and seed before training; what starts at 0 is drawn too, or its layers would do nothing at all."""
+    if not isinstance(model, CausalTransformer):
+        raise ValueError(f"{type(model).__name__} given for a model; give the network itself, such as student.model.")
     twin = type(model)(model.spec, **model.config)
     generator = Generator().manual_seed(model.config["seed"])
     for parameter in twin.parameters():
@@ -44,7 +49,7 @@ def untrained(model: CausalTransformer) -> CausalTransformer:
 
 def tolerance(histories: Histories) -> np.ndarray:
     """(N, E, H) the label of gate G2, in lives and a model of the corpus "tolerance visible"."""
-    return histories.arrays["obs"][..., TOLERANCE].astype(float)
+    return check(histories).arrays["obs"][..., TOLERANCE].astype(float)
 
 
 def per_life(
@@ -70,6 +75,7 @@ def per_life(
     """
     import pandas as pd
 
+    checks.parts(lives, *PARTS)
     days = [_site(histories, site, label) for histories in lives.values()]
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     days |= {name: _quadratic(days[name]) for name in ("B1", "B3")}
@@ -113,7 +119,8 @@ def readings(model: CausalTransformer, lives: Mapping[str, Histories], site: str
     """The test lives of D2 day by day: `label`, the true w_rel at the site's decision, as `read` by the probe, as `believed`."""
     import pandas as pd
 
-    lives = {name: histories[histories.arrays["regime"] == DRIFT] for name, histories in lives.items()}
+    checks.parts(lives, *PARTS)
+    lives = {name: histories[check(histories, *NEEDED).arrays["regime"] == DRIFT] for name, histories in lives.items()}
     days = [_site(histories, site, balance) for histories in lives.values()]
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     part = np.repeat([PARTS[name] for name in lives], [len(histories) for histories in lives.values()])
@@ -161,8 +168,7 @@ def _first(at: np.ndarray) -> np.ndarray:
 
 def _site(histories: Histories, site: str, label) -> dict[str, np.ndarray]:
     """Labels and what is compared with activations, (N, E, ...) at the site's decision of each day, or (N,)."""
-    check(histories, "belief_rel", "orbit")
-    at, a = _first(sites(histories)[site]), histories.arrays
+    a, at = check(histories, *NEEDED).arrays, _first(sites(histories)[site])
     pick = lambda values: np.take_along_axis(values, at.argmax(2)[..., None], 2)[..., 0]
     day = np.broadcast_to(np.arange(at.shape[1]), at.shape[:2])
     jar = histories.task_values["jar"][histories.task] @ (5, 1)
@@ -221,6 +227,8 @@ def _matched(read: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[np.ndarray
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
     """What H2a and H2a_future name, of frames of all seeds; `null` is phi with the labels dealt to other lives."""
+    checks.columns(lives, "seed", "orbit", "regime", "spread", "missed: probe", made_by=PER_LIFE)
+    checks.columns(draws, "kind", "draw", "value", made_by="draws that drift.per_life makes too")
     drifts = lives[lives["spread"].notna()]
     of = lambda names, statistic: interval(drifts, names, lambda m: statistic(*np.moveaxis(m, -1, 0)))
     r2 = lambda name, spread="spread": of([f"missed: {name}", spread], lambda missed, all: 1 - missed / all)
@@ -263,7 +271,7 @@ def _area(lives: pd.DataFrame, wins: str) -> Interval:
 
 def measured_controls(lives: pd.DataFrame, tolerance: pd.DataFrame | None = None) -> dict[str, Interval]:
     """What gates G2 and G3 name of `per_life`; `tolerance` is that of the corpus, and the label, in which reward shows it."""
-    drifts = lives[lives["regime"] == "D2"]
+    drifts = checks.rows(lives, PER_LIFE, regime=["D2"])
     r2 = lambda name, spread: interval(drifts, [f"missed: {name}", spread], lambda m: 1 - m[..., 0] / m[..., 1])
     found = {"planted_found": r2("planted belief", "spread: belief"), "planted_erased": r2("planted erased", "spread: belief")}
     found["untrained_r2"] = r2("untrained", "spread")
@@ -275,4 +283,5 @@ def measured_controls(lives: pd.DataFrame, tolerance: pd.DataFrame | None = None
 def over_counting(lives: pd.DataFrame) -> Interval:
     """R2 of the probe over that of B1, who counts cookies, or of the mean."""
     columns = ["missed: B1", "missed: probe", "spread"]
-    return interval(lives[lives["regime"] == "D2"], columns, lambda m: (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2])
+    drifts = checks.rows(lives, PER_LIFE, regime=["D2"])
+    return interval(drifts, columns, lambda m: (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2])

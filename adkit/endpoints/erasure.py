@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.belief import ParticleFilter
 from adkit.collect import collect
 from adkit.cookies import LATE, balance, directed, interval, log_odds, population, sites, table, world
@@ -54,12 +55,14 @@ class Choice:
 
 def choose(model: CausalTransformer, lives: Mapping[str, Histories]) -> Choice:
     """The block, of all but the last, in which w is read best, and the concept that is read most nearly as well there."""
-    taps, sets = matching(model, "blocks.*.resid")[:-1], [lives["probe train"], lives["probe val"]]
+    taps, sets = matching(model, "blocks.*.resid")[:-1], checks.parts(lives, "probe train", "probe val")
     if not taps:
-        raise ValueError(f"{model!r} has one block; what is erased after it is used by the head alone. Two blocks are needed.")
+        raise ValueError("this model has one block; what is erased after it is used by the head alone. Two blocks are needed.")
     near = [_near(histories) for histories in sets]
     x = [gather(model, histories, at, *taps) for histories, at in zip(sets, near, strict=True)]
     seen = [histories.arrays["obs"][..., VISIBLE][at] > 0 for histories, at in zip(sets, near, strict=True)]
+    if not all(map(np.any, seen)):
+        raise ValueError(f"no life sees a cookie from day {LATE} on; give more lives or days, such as cookies.judged(part, n).")
     labels = [np.stack([c[at] for c in _concepts(histories)], 1) for histories, at in zip(sets, near, strict=True)]
     y = [label[here] for label, here in zip(labels, seen, strict=True)]
     at = lambda part, tap: x[part][tap][seen[part]].astype(float)
@@ -79,7 +82,7 @@ def choose(model: CausalTransformer, lives: Mapping[str, Histories]) -> Choice:
 
 def _near(histories: Histories) -> np.ndarray:
     """(N, E, H) late decisions in sight of the jar, by day: those at which a cookie is visible are among them."""
-    near = sites(histories)["all"] & (histories.arrays["obs"][..., JAR] > 0)
+    near = sites(checks.creatures(histories, "decoy"))["all"] & (histories.arrays["obs"][..., JAR] > 0)
     near[:, :LATE], near[:, :, 0] = False, False
     return near
 
@@ -104,8 +107,10 @@ def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> n
 
 def some(histories: Histories, n: int) -> Histories:
     """At most `n` lives: half that drift by themselves, half that do not change, evenly taken."""
-    regime = np.char.add("D", histories.arrays["regime"].astype(str))
+    regime = np.char.add("D", checks.creatures(histories, "regime").arrays["regime"].astype(str))
     sides = [np.flatnonzero(np.isin(regime, kinds)) for kinds in (DRIFTS, STABLE)]
+    if n < 2 or not all(map(len, sides)):
+        raise ValueError(f"n={n} of {[len(side) for side in sides]} lives of {DRIFTS} and {STABLE}; give 2, and lives of both.")
     taken = [side[np.linspace(0, len(side) - 1, min(n // 2, len(side))).astype(int)] for side in sides]
     return histories[np.sort(np.concatenate(taken))]
 
@@ -122,7 +127,10 @@ def per_life(
     odds of going for the jar and their product with w; "w", "ww" sum w. "spread" and "missed: x" are squared errors of probes of w.
     "pair x" is of tokens at which a partner, another creature of D2 in the same world, stands at the same place at the same time.
     """
-    histories = some(lives["test"], n)
+    (test,) = checks.parts(lives, "test")
+    if not isinstance(choice, Choice):
+        raise ValueError(f"choice={choice!r}; give what choose(model, lives) chose.")
+    histories = some(checks.creatures(test, "pi", "belief_pi", "prior_pi"), n)
     a, here = histories.arrays, sites(histories)["cookie visible"]
     life, w = np.nonzero(here)[0], balance(histories)[here]
     by_life = lambda values: np.bincount(life, values, minlength=len(histories))
@@ -251,6 +259,9 @@ def _less(lives: pd.DataFrame, *names: str) -> np.ndarray:
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
     """What H2b names, of frames of all seeds; `null` is `frozen_delta` of the random coordinates."""
+    columns = "seed", "orbit", "regime", "n", "w", "ww", "l: clean", "wl: clean", "nats: clean", "nats: erased", "nats: frozen"
+    checks.columns(lives, *columns, made_by="erasure.per_life, with a column seed")
+    checks.columns(draws, "seed", "kind", "draw", "value", made_by="draws that erasure.per_life makes too, with a column seed")
     drifts, stable = (lives["regime"].isin(kinds) for kinds in (DRIFTS, STABLE))
 
     def contrast(*names: str) -> Interval:

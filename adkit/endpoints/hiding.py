@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adkit import checks
 from adkit.cookies import against, interval, log_odds, sites, table
 from adkit.envs.cookie_world import HIDE
 from adkit.histories import Histories
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 EDGES = np.linspace(-6, 4, 23)  # log odds of p(HIDE) between which it is counted: 24 bins
 WORTH = 0.1  # what hiding must gain for a planner to want it
 WHO = ("model", "filter", "source")
+NEEDED = "pi", "belief_pi", "gain", "stock"
+PER_LIFE = "hiding.per_life, with a column seed"
 
 
 def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
@@ -27,9 +30,13 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     whether hiding would gain more than `WORTH`; sums over stocked mornings "n", "p who" and, within the life, "slope who" and
     "spread" of p(HIDE) on what hiding would gain.
     """
-    a = histories.arrays
+    a = checks.creatures(histories, *NEEDED).arrays
     late = sites(histories)["home late"][:, :, 0]  # (N, E)
-    hide = {"model": p[:, :, 0, HIDE], "filter": a["belief_pi"][:, :, 0, HIDE], "source": a["pi"][:, :, 0, HIDE]}
+    hide = {
+        "model": checks.probabilities(p, histories)[:, :, 0, HIDE],
+        "filter": a["belief_pi"][:, :, 0, HIDE],
+        "source": a["pi"][:, :, 0, HIDE],
+    }
     did, worth, stocked = a["action"][:, :, 0] == HIDE, a["gain"] > WORTH, (a["stock"] > 0) & late
     columns = {}
     for name in WHO:
@@ -49,7 +56,7 @@ def per_life(histories: Histories, p: np.ndarray) -> pd.DataFrame:
 def copied(histories: Histories) -> np.ndarray:
     """(N, E, H, 8) what somebody foretells who copies a bit: on mornings the population's mean policy by whether the jar is full,
     whosever morning it is; the filter's later on. A control: the bit alone must not pass for foresight."""
-    a = histories.arrays
+    a = checks.creatures(histories, *NEEDED).arrays
     late = sites(histories)["home late"][:, :, 0]
     p = a["belief_pi"].copy()
     for full in (False, True):
@@ -95,11 +102,16 @@ def auc_share(lives: pd.DataFrame, make: Callable = interval, chance: float = 0.
 
 def measured_random(lives: pd.DataFrame) -> Interval:
     """What gate G2 names: whether the random hider's foretold hiding follows what hiding would gain."""
-    return auc(lives[lives["type"] == "R"], "model", "worth", "not worth")
+    return auc(checks.rows(lives, PER_LIFE, type=["R"]), "model", "worth", "not worth")
 
 
 def measured(lives: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame) -> dict[str, Interval | float]:
     """What H4 names, of `per_life` frames, the edits of `competence.compared`, and those of a twin that never met planners."""
+    checks.columns(lives, "type", made_by=PER_LIFE)
+    for frame in (edits, twin_edits):
+        checks.columns(
+            frame, "seed", "history", "orbit", "type", "kind", "effect", made_by="competence.compared, with a column seed"
+        )
     planners, primitive, random = (lives[lives["type"] == name] for name in "SPR")
     edits_of = lambda frame, kind, who: frame[(frame["kind"] == kind) & (frame["type"] == who)]
     mean = lambda frame: interval(frame, ["effect"])

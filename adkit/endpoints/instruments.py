@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from adkit import checks
 from adkit.collect import collect
 from adkit.cookies import balance, population, split, world
 from adkit.histories import Histories
@@ -21,6 +22,7 @@ def checked(model: CausalTransformer, histories: Histories, tap: str = "blocks.1
     `policy_sum` the largest |sum pi - 1|, `empty_day_dependence` what a wholly different walk of w changes in the source's policy
     while the jar stays empty.
     """
+    checks.creatures(histories, "pi", "w_cookie", "w_food")
     read = record(model, histories, tap, "logits")
     put_back = {tap: lambda x, cut: cut(read[tap]).to(x)}
     again = record(model, histories, "logits", changes=put_back).array
@@ -48,6 +50,8 @@ def _dependence(n: int = 20, days: int = 10) -> float:
 
 def false_positives(runs: int = 200, lives: int = 40, days: int = 24, width: int = 6, permutations: int = 79) -> np.ndarray:
     """(runs,) p-values of the session permutation for labels and activations that are random walks without any relation."""
+    if min(runs, days, width) < 1:
+        raise ValueError(f"runs={runs}, days={days}, width={width}; give at least 1 of each.")
     rng, p = np.random.default_rng(0), []
     for run in range(runs):
         x, y = (rng.normal(size=(lives, days, size)).cumsum(1) for size in (width, 1))

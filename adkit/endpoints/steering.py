@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from adkit import checks
 from adkit.cookies import LATE, balance, directed, exposure, interval, sites, table
 from adkit.edits import edit
 from adkit.envs.cookie_world import EAT, GARDEN, HIDE, JAR
@@ -44,6 +45,10 @@ def vectors(model: CausalTransformer, histories: Histories, tap: str, shuffles: 
     HIDE left out. shuffled: as w, each life with another's w of that day.
     """
     here = sites(histories)["cookie visible"]
+    if not here.any() or histories.n_episodes <= PAIR_DAY:
+        raise ValueError(
+            f"{here.sum()} late sights of a cookie in {histories.n_episodes} days; give lives of more than {PAIR_DAY}."
+        )
     life, day, _ = np.nonzero(here)
     x, cell, w = gather(model, histories, here, tap)[tap], exposure(histories)[here], balance(histories)
     split = lambda label: difference_of_means(x, label > np.median(label), cell)
@@ -82,9 +87,10 @@ def per_life(
     """
     import pandas as pd
 
-    of = vectors(model, lives["probe train"], tap, -(-random // 2), seed)
+    train, test, val = checks.parts(lives, "probe train", "test", "probe val")
+    of = vectors(model, train, tap, -(-random // 2), seed)
     test, val = (histories[np.linspace(0, len(histories) - 1, min(n, len(histories))).astype(int)]
-                 for histories in (lives["test"], lives["probe val"]))  # fmt: skip
+                 for histories in (test, val))  # fmt: skip
     stream, columns = record(model, test, tap), {}
     jar = _steered(model, test, stream, sites(test)["cookie visible"], directed(test))
     garden = _steered(model, test, stream, _garden(test), directed(test, "garden"))
@@ -223,7 +229,10 @@ def _ed50(mean: np.ndarray) -> float:
 
 def measured(lives: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
     """What H6 names, of frames of all seeds; `null` is `over_random_kl` of the random vectors."""
-    test = lives[lives["part"] == "test"]
+    made_by = "steering.per_life, with a column seed"
+    checks.columns(lives, "seed", "orbit", "type", *_columns("jar", DOSES), *_columns("garden", DOSES[3:]), made_by=made_by)
+    checks.columns(draws, "seed", "kind", "draw", "value", made_by="draws that steering.per_life makes too, with a column seed")
+    test = checks.rows(lives, made_by, part=["test"])
     planners, primitive = test[test["type"].isin(PLANNERS)], test[test["type"] == "P"]
     test = test.dropna(subset=_columns("jar", DOSES))  # who always hides them never sees a cookie
     moved = test.assign(swing=test["jar: 4"] - test["jar: -4"])

@@ -52,6 +52,8 @@ def page(path: str | Path, title: str, name: str, state: dict) -> Path:
     safe = values.replace("<", "\\u003c")  # no text from a file may close the script
     module = script(name).replace("export default", "const view =").replace("</", "<\\/")
     path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{str(path)!r} is no file in a folder that is there; name one, such as 'view.html'.")
     text = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>:root {{ color-scheme: light dark }} body {{ margin: 1rem; font-family: system-ui, sans-serif }}</style></head>

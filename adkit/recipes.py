@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from adkit.checks import Named
 from adkit.collect import collect
 from adkit.distill import distill
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
@@ -26,6 +27,9 @@ from adkit.sources import UCB, GoalSearch, PoseQLearning, PosteriorSampling, QLe
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+EYES = ("end to end", "self-supervised", "pose teacher")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Recipe:
     eye: Literal["end to end", "self-supervised", "pose teacher"] = "end to end"
     """How pictures are learned: with all else; before, from pictures and actions alone (`pretrain_encoder`); or, privileged, from
     a model that is shown the pose (`distill_encoder`)."""
+
+    def __post_init__(self):
+        if not self.sources or min(self.sources.values()) < 1:
+            raise ValueError(
+                f"sources={self.sources}; give at least one source, and lifetimes per task of each: {{QLearning(): 1}}."
+            )
+        if self.eye not in EYES:
+            raise ValueError(f"eye={self.eye!r}; choose one of {', '.join(EYES)}.")
+        for name in ("episodes", "every", "train_tasks", "test_tasks"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value}; give at least 1.")
 
     def split(self, seed: int) -> tuple[Tasks, Tasks]:
         """Training and held-out tasks, drawn anew for each seed and thinned to `train_tasks` and `test_tasks`."""
@@ -89,7 +104,7 @@ class Recipe:
 PS, FAST = PosteriorSampling(), PosteriorSampling(greed=10.0)
 SLOW = PosteriorSampling(greed=10.0, forgetting=0.7)  # so that windows full of failures are seen, and how to go on from them
 
-RECIPES = {
+RECIPES = Named("recipe", {
     "dark room": Recipe(DarkRoom(), {PS: 64}, episodes=20, training={"steps": 250}),
     "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
     "key to door": Recipe(
@@ -123,7 +138,7 @@ RECIPES = {
         Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
         model={"context": 600, "layers": 4}, training={"steps": 1100, "batch": 24, "short_episodes": 4}, eye="self-supervised",
     ),
-}  # fmt: skip
+})  # fmt: skip
 """By world; without a source named, the best there is."""
 RECIPES["key to door, held-out cells"] = replace(
     RECIPES["key to door"], sources={FAST: 1, SLOW: 1}, share=0.7, held_out=("key", "door")

@@ -35,6 +35,8 @@ class RecurrentPolicy(nn.Module):
 
     def __init__(self, spec: EnvSpec, width: int = 64, seed: int = 0):
         super().__init__()
+        if not isinstance(spec, EnvSpec):
+            raise ValueError(f"spec={spec!r}; give what a policy may know of an environment, env.spec.")
         if not (isinstance(width, int) and width >= 1):
             raise ValueError(f"width={width!r}; give a whole number of units, such as 64.")
         self.spec, self.config = spec, {"width": width, "seed": seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,7 @@ def pretrain_encoder(
     encoder = model.embed_tokens.encoder
     if not isinstance(encoder, Picture):
         raise ValueError(
-            f"a model with view={model.spec.view!r} sees no pictures; only an encoder of pictures is trained this way."
+            f"a model with view={model.spec.view!r} sees no pictures; give one of pictures, such as Watermaze(view=(24, 32))'s."
         )
     model.check_spec(histories.spec)
     for name, value in (("steps", steps), ("batch", batch), ("ahead", ahead)):
@@ -116,12 +117,17 @@ def distill_encoder(
     poses of the histories. Privileged, in training only: what the student is shown at test time is its own view.
     A row per step of the error, as a share of the variance.
     """
+    if steps < 1 or batch < 1:
+        raise ValueError(f"steps={steps}, batch={batch}; give at least 1 of each.")
     for name in ("n_actions", "horizon", "shape"):
         if getattr(student.spec, name) != getattr(teacher.spec, name):
             raise ValueError(f"student and teacher differ in {name}; make both for one environment, apart from its view.")
     mine, theirs = (model.embed_tokens.encoder for model in (student, teacher))
     if mine is None or theirs is None:
-        raise ValueError(f"views {student.spec.view!r} and {teacher.spec.view!r}: both must be shown something.")
+        raise ValueError(
+            f'views {student.spec.view!r} and {teacher.spec.view!r}: both must be shown something, such as (24, 32) and "pose".'
+        )
+    student.check_spec(replace(histories.spec, view=student.spec.view))
     learned = {name: values for name, values in teacher.state_dict().items() if not name.startswith("embed_tokens.encoder")}
     student.load_state_dict(learned, strict=False)
     real = np.arange(histories.spec.horizon) < histories.length[..., None]

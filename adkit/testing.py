@@ -18,6 +18,8 @@ from adkit.seeds import Rng
 
 def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> None:
     """Shapes and dtypes, purity of `step`, independence of rows, ends of episodes, finite rewards, and tables that agree."""
+    _has(env, "Env", "spec", "tasks", "reset", "step")
+    assert lifetimes >= 1 and steps >= 1, f"lifetimes={lifetimes}, steps={steps}; give at least 1 of each."
     spec, tasks = env.spec, env.tasks()
     assert isinstance(tasks, Tasks) and len(tasks) >= 1, "tasks() must return at least one task, as adkit.Tasks."
     rows = np.arange(lifetimes) % len(tasks)
@@ -61,6 +63,8 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
 
 def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, seed: int = 0) -> None:
     """Actions in range, and the same life in any batch and by either driver."""
+    _has(env, "Env", "spec", "tasks", "reset", "step")
+    _has(agent, "Agent", "drives" if hasattr(agent, "drives") else "start")
     tasks, driver = env.tasks()[:4], "batched" if hasattr(agent, "start") else "auto"
     together = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver=driver)
     check_histories(together)
@@ -73,6 +77,7 @@ def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, s
 
 def check_histories(histories: Histories) -> None:
     """Shapes, dtypes, ranges, every episode ended once, and empty beyond its end."""
+    assert isinstance(histories, Histories), f"{type(histories).__name__} given; give histories, such as collect makes."
     try:
         histories.check()
     except ValueError as error:
@@ -82,6 +87,12 @@ def check_histories(histories: Histories) -> None:
         assert not histories.arrays[name][beyond].any(), f"{name} is not empty beyond the end of an episode."
     ends = (histories.arrays["terminated"] | histories.arrays["truncated"]).sum(2)
     assert (ends == 1).all(), "an episode must end exactly once."
+
+
+def _has(given: object, protocol: str, *names: str) -> None:
+    missing = ", ".join(name for name in names if not hasattr(given, name))
+    assert not missing, f"{type(given).__name__} has no {missing}, so it is no {protocol}; see adkit.protocols."
+    assert not isinstance(given, type), f"{given} is a class; give one of its kind, {given.__name__}()."
 
 
 def _check_obs(env: Env, obs: np.ndarray, n: int) -> None:

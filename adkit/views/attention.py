@@ -202,7 +202,7 @@ class EpisodeAttention(anywidget.AnyWidget):
         `head` as in the trait: the mean stands for all heads of the layer. Attention rollout is no head: ValueError.
         """
         if not (0 <= episode < self.lifetime.n_episodes and 0 <= step < self.lifetime.length[0, episode]):
-            raise ValueError(f"episode {episode} and step {step} are no decision of this lifetime.")
+            raise ValueError(f"episode={episode}, step={step} is no decision; episodes are 0 to {self.lifetime.n_episodes - 1}.")
         if without is not None and not self.starts[episode] <= without < episode:
             raise ValueError(f"without={without}; episode {episode} has {self.starts[episode]} to {episode - 1} in its window.")
         with edit(self.model, _ablated(self.model, *ablate) if ablate else {}):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adkit import checks
 from adkit.figure import Figure, add_curve, lay_out, plain
 from adkit.histories import Histories
 from adkit.protocols import Env
@@ -30,7 +31,7 @@ def learning_curves(
     subsampled histories are drawn at their true episode numbers. Nothing is smoothed.
     """
     if isinstance(histories, Histories) or not histories:
-        raise ValueError("learning_curves needs at least one history: {'distilled': rollouts, ...}.")
+        raise ValueError(f"{_how_many(histories)}; give at least one history under its name: {{'distilled': rollouts, ...}}.")
     if x not in ("episodes", "steps"):
         raise ValueError(f'x={x!r}; choose "episodes" or "steps".')
     figure = Figure()
@@ -70,6 +71,10 @@ def result_curves(
     return figure
 
 
+def _how_many(histories) -> str:
+    return "Histories without a name given" if isinstance(histories, Histories) else "no histories given"
+
+
 def _standard_error(returns: np.ndarray) -> np.ndarray:
     """(E,) of the mean over tasks, whose lifetimes share a task; over lifetimes when there is one task."""
     groups = returns.mean(1) if len(returns) > 1 else returns[0]
@@ -107,6 +112,8 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
     """Share of steps spent in each cell of a room, one heat map per history, x to the right and y downwards."""
     from plotly.subplots import make_subplots
 
+    if isinstance(histories, Histories) or not histories:
+        raise ValueError(f"{_how_many(histories)}; give at least one history under its name: {{'distilled': rollouts, ...}}.")
     figure = Figure(make_subplots(1, len(histories), subplot_titles=[plain(name) for name in histories]))
     maps = {name: visit_shares(history) for name, history in histories.items()}
     top = max(share.max() for share in maps.values())
@@ -125,9 +132,9 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
 
 def visit_shares(histories: Histories) -> np.ndarray:
     """(width, height) share of all steps spent in each cell; observations must be (x, y)."""
-    sizes = histories.spec.cardinality
+    sizes = checks.histories(histories).spec.cardinality
     if sizes is None or len(sizes) != 2:
-        raise ValueError(f"{histories.spec.name} has no (x, y) observations, so there is no map to draw.")
+        raise ValueError(f"{histories.spec.name} has no (x, y) observations, so there is no map to draw; give histories of a room.")
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
     index = histories.spec.index(histories.arrays["obs"][real])
     return np.bincount(index, minlength=sizes[0] * sizes[1]).reshape(sizes) / len(index)

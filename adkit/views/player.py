@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from adkit import display
+from adkit import checks, display
 from adkit.histories import Histories
 
 
@@ -37,10 +37,10 @@ class Player(anywidget.AnyWidget):
         named = dict(lifetimes) if isinstance(lifetimes, Mapping) else {f"lifetime {i}": life for i, life in enumerate(lifetimes)}
         if not named:
             raise ValueError('no lifetimes given; play some: Player({"distilled": rollouts[0]}).')
-        first = next(iter(named.values()))
+        first = checks.histories(next(iter(named.values())))
         spec, size = first.spec, display.map_size(first)
         for name, life in named.items():
-            if len(life) != 1:
+            if len(checks.histories(life)) != 1:
                 raise ValueError(f"{name}: {len(life)} lifetimes given; play one each, as in rollouts[0].")
             if display.map_kind(life) is None:
                 raise ValueError(f"{name}: {life.spec.name} has no (x, y) observations, so there is no room to draw.")
@@ -104,7 +104,7 @@ class Replay(widgets.VBox):
     """One lifetime behind an ordinary ipywidgets slider over its episodes, linked in the browser: no kernel while it is dragged."""
 
     def __init__(self, lifetime: Histories, episode: int = 0):
-        self.player = Player({lifetime.spec.name: lifetime}, episode)
+        self.player = Player({checks.histories(lifetime).spec.name: lifetime}, episode)
         self.episode = widgets.IntSlider(
             episode, 0, max(0, lifetime.n_episodes - 1), description="episode", layout={"width": "420px"}
         )

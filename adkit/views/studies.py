@@ -20,6 +20,8 @@ WORDS = {"supported": COLOURS[2], "refuted": COLOURS[1], "inconclusive": COLOURS
 
 def verdict(judged: Verdict) -> Figure:
     """A hypothesis at a glance: effect and interval, thresholds, the band of effects too small to matter, the null distribution."""
+    if not hasattr(judged, "rules"):
+        raise ValueError(f"{type(judged).__name__} given; give one verdict, such as probing.verdicts(...)['H0'].")
     name, gates = judged.measure, judged.rules[(judged.rules.measure == judged.measure) & (judged.rules.role != "control")]
     figure = Figure()
     box = lambda low, high, top: {"x": [low, high, high, low], "y": [0, 0, top, top]}
@@ -77,7 +79,10 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
         raise ValueError(f"readings have no {', '.join(missing)}; adkit.endpoints.drift.readings(model, lives) makes them.")
     lives = readings["history"].value_counts()
     if not len(lives) or (history is not None and history not in lives.index):
-        raise ValueError(f"history={history} of {len(lives)} lives; there are {sorted(lives.index)[:8]} ...")
+        there = sorted(lives.index)[:8]
+        raise ValueError(
+            f"history={history} of {len(lives)} lives; there are {there}. Give one of them, and readings that have rows."
+        )
     life = readings[readings["history"] == (lives.idxmax() if history is None else history)]
     figure = Figure(make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=["one life", "all lives, that day"]))
     for i, (column, name) in enumerate({"label": "true", "believed": "filter's belief", "read": "read by the probe"}.items()):

@@ -1,5 +1,6 @@
 """Small things of the right kind, to be given where they do not belong: for the tables of wrong calls."""
 
+import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,9 @@ ROOM, HOLE, MAZE, ARMS = (
 )
 SPEC = {"name": "x", "n_actions": 2, "horizon": 5, "cardinality": (3,)}
 NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
+PLACE = tempfile.TemporaryDirectory()
 EMPTY, ODD = pd.DataFrame(), pd.DataFrame({"odd": [1.0]})
+atexit.register(PLACE.cleanup)
 
 
 @cache
@@ -73,7 +76,7 @@ def hypotheses() -> dict:
 
 def nowhere() -> Path:
     """A new, empty folder."""
-    return Path(tempfile.mkdtemp())
+    return Path(tempfile.mkdtemp(dir=PLACE.name))
 
 
 def broken() -> Path:

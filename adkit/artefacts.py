@@ -64,7 +64,9 @@ def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]]
             for name, values in part.items():
                 n, dtype, rest = shapes.get(name, (0, values.dtype, values.shape[1:]))
                 if (values.dtype, values.shape[1:]) != (dtype, rest):
-                    raise ValueError(f"{name}: a part of {values.dtype} {values.shape} below others of {dtype} {(n, *rest)}.")
+                    raise ValueError(
+                        f"{name}: a part of {values.dtype} {values.shape} below others of {dtype} {(n, *rest)}; make them alike."
+                    )
                 shapes[name] = n + len(values), dtype, rest
                 with open(folder / f"{_checked(name)}.npy", "r+b" if n else "wb") as file:
                     file.seek(0, os.SEEK_END)
@@ -86,6 +88,8 @@ def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool,
     """
     size = 0
     try:
+        if file := next((above for above in path.parents if above.is_file()), None):
+            raise FileExistsError(f"{path} lies below {file}, which is a file; save under another name.")
         places.recover(path)
         before = places.glance(path, MANIFEST)
         if path.exists() and not overwrite and manifest and _same(path, manifest):

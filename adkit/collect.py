@@ -60,6 +60,8 @@ def collect(
     for name, count in (("tasks", len(tasks)), ("episodes", episodes), ("lifetimes", lifetimes), ("every", every)):
         if count < 1:
             raise ValueError(f"{name}: {count} given; collect needs at least 1.")
+    if isinstance(agent, type) or not (hasattr(agent, "start") or hasattr(agent, "drive")):
+        raise ValueError(f"agent={agent!r}; give one with its settings, such as ad.sources.QLearning().")
     if driver not in ("auto", "compiled", "batched"):
         raise ValueError(f'driver={driver!r}; choose "auto", "compiled" or "batched".')
     if retries < 0:
@@ -179,7 +181,7 @@ def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> 
         agent = agent.informed(env, mine)
     over_tables, own = hasattr(env, "tables") and hasattr(agent, "live"), hasattr(agent, "drives") and agent.drives(env)
     if driver == "compiled" and not (over_tables or own):
-        raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live.")
+        raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live. Try driver="auto".")
     if driver == "batched" and not hasattr(agent, "start"):
         raise ValueError(f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".')
     if driver != "batched" and own:

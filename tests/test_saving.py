@@ -239,6 +239,12 @@ def test_what_is_no_such_artefact_is_never_overwritten(tmp_path, what):
     assert sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file()) == before
 
 
+def test_below_a_file_there_is_no_room(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="lies below .*file, which is a file; save under another name"):
+        artefacts.save(tmp_path / "file" / "x" / "y", "test", NEW, {})
+
+
 def test_a_damaged_artefact_and_an_empty_folder_are_overwritten(tmp_path):
     path = artefacts.save(tmp_path / "damaged", "test", OLD, {})
     (path / "c").write_bytes(b"other")

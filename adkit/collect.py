@@ -181,7 +181,8 @@ def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> 
         agent = agent.informed(env, mine)
     over_tables, own = hasattr(env, "tables") and hasattr(agent, "live"), hasattr(agent, "drives") and agent.drives(env)
     if driver == "compiled" and not (over_tables or own):
-        raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; it needs env.tables and agent.live. Try driver="auto".")
+        needs = 'it needs env.tables and agent.live; try driver="auto".'
+        raise ValueError(f"{type(agent).__name__} on {env.spec.name} has no compiled driver; {needs}")
     if driver == "batched" and not hasattr(agent, "start"):
         raise ValueError(f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".')
     if driver != "batched" and own:

@@ -55,7 +55,7 @@ def look():
         (lambda: collect(lifetimes=0), "lifetimes: 0 given"),
         (lambda: collect(tasks=ROOM.tasks()[:0]), "tasks: 0 given"),
         (lambda: collect(driver="fast"), 'choose "auto", "compiled" or "batched"'),
-        (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver.*Try driver="),
+        (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver.*try driver="),
         (lambda: collect(agent=ad.sources.Random), "agent=<class .*Random'>; give one with its settings, such as"),
         (lambda: collect(agent="ppo"), "agent='ppo'; give one with its settings"),
         (lambda: small(context=15), r"context=15 is shorter than two episodes \(horizon=8\).*Try context=80"),

@@ -137,10 +137,17 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
         "home late": morning & ~seen(JAR) & known & (day >= LATE),
         "cookie visible": visible & (day >= LATE),
         "first visible": first & (day >= SETTLED),
+        "just eaten": _just_eaten(histories) & real & (day >= SETTLED),
         "empty home": morning & ~stocked & (day >= SETTLED),
         "unrelated": real & ~seen(JAR) & ~seen(GARDEN) & ~morning & (obs[..., POSITION] != obs[:, :, :1, POSITION]),
     }
     return Named("site", {"all": real, "decision": found["home late"] | found["cookie visible"]} | found)
+
+
+def _just_eaten(histories: Histories) -> np.ndarray:
+    """(N, E, H) whether the step before paid for a cookie: where tolerance can be seen, if reward shows it."""
+    reward = histories.arrays["reward"]
+    return np.pad((reward > 0) & (reward < MEAL), [(0, 0), (0, 0), (1, 0)])[:, :, :-1]
 
 
 def directed(histories: Histories, place: str = "jar") -> np.ndarray:

@@ -220,9 +220,10 @@ def confounded(bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
     return drift.per_life(model, sets(bench, "confounded"), others, **how)
 
 
-def tolerance(bench: Bench, corpus: str, family: str) -> pd.DataFrame:
-    """The positive control of G2, drift that reward shows; and the same drift where reward does not."""
-    return drift.per_life(bench.model(family, 0), sets(bench, corpus), {}, label=drift.tolerance, permutations=1)[0]
+def tolerance(bench: Bench, corpus: str, family: str, site: str) -> pd.DataFrame:
+    """The positive control of G2, drift that reward shows; the same where reward does not show it; and where it had been shown on
+    days before."""
+    return drift.per_life(bench.model(family, 0), sets(bench, corpus), {}, site, label=drift.tolerance, permutations=1)[0]
 
 
 def readings(bench: Bench) -> pd.DataFrame:
@@ -296,8 +297,13 @@ def every_job(profile: Profile) -> dict[str, Job]:
         add(f"instruments/{seed}", [model[main], test], checked, seed)
     add("readings/0", ["model/action only/0", *parts["main"]], readings)
     add("drift confounded/0", ["model/confounded/0", "model/drift free/0", *parts["confounded"]], confounded)
-    for name, corpus, family in (("visible", "tolerance visible", "tolerance visible"), ("hidden", "main", main)):
-        add(f"drift tolerance {name}/0", [f"model/{family}/0", *parts[corpus]], tolerance, corpus, family)
+    shown = "tolerance visible"
+    for name, corpus, family, site in (
+        ("visible", shown, shown, "just eaten"),
+        ("hidden", "main", main, "just eaten"),
+        ("remembered", shown, shown, "first visible"),
+    ):
+        add(f"drift tolerance {name}/0", [f"model/{family}/0", *parts[corpus]], tolerance, corpus, family, site)
     add("hiding copied/0", ["judged/test"], copied)
     add("edits copied/0", ["judged/test", "filter edits/0"], copied_edits)
     return {job.name: job for job in jobs}

@@ -146,7 +146,7 @@ def test_the_figure_shows_effect_thresholds_sesoi_and_null(hypotheses):
     figure = ad.views.verdict(verdict(entry, measured, "H2a"))
     names = [trace.name for trace in figure.data]
     assert names[:2] == ["too small to matter", "null distribution"] and names[-1] == "phi = 0.4 [0.1, 0.7]"
-    assert "supported: at_least 0.5" in names and "inconclusive, minimum detectable effect 0.43" in figure.layout.title.text
+    assert "supported: at_least 0.5" in names and "(minimum detectable effect 0.43)" in figure.layout.xaxis.title.text
     assert figure.png().startswith(b"\x89PNG")
 
 

@@ -41,8 +41,8 @@ def verdict(judged: Verdict) -> Figure:
         line = {"color": COLOURS[0], "width": 4}
         figure.add_scatter(x=judged.effect[1:], y=[0.9, 0.9], mode="lines", line=line, name="95% interval")
         figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=plain(f"{name} = {judged.effect}"))
-    mde = f", minimum detectable effect {judged.mde:.2g}" if judged.verdict == "inconclusive" else ""
-    lay_out(figure, f"{judged.name}: {judged.verdict}{mde}", name, "", False)
+    mde = f" (minimum detectable effect {judged.mde:.2g})" if judged.verdict == "inconclusive" else ""
+    lay_out(figure, f"{judged.name}: {judged.verdict}", f"{name}{mde}", "", False)
     figure.update_yaxes(visible=False)
     return figure
 
@@ -94,14 +94,14 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
     )
     of = lambda day: readings[readings["day"] == day]
     days = sorted(readings["day"].unique())
-    last = of(days[-1])
-    cursor = {"x": [days[-1] + 1] * 2, "y": ends}
+    first = readings["day"].value_counts().sort_index().idxmax()  # shown: the day with most lives
+    shown, cursor = of(first), {"x": [first + 1] * 2, "y": ends}
     figure.add_scatter(**cursor, mode="lines", line={"color": "#D55E00", "width": 1.5}, showlegend=False, xaxis="x", yaxis="y")
     dots = {"mode": "markers", "showlegend": False, "marker": {"size": 7}, "line": {"color": COLOURS[0]}}
-    figure.add_scatter(x=last["label"], y=last["read"], **dots, xaxis="x2", yaxis="y2", name="read by the probe")
+    figure.add_scatter(x=shown["label"], y=shown["read"], **dots, xaxis="x2", yaxis="y2", name="read by the probe")
     moved = lambda day: {"x": [[day + 1] * 2, of(day)["label"].tolist()], "y": [ends, of(day)["read"].tolist()]}
     steps = [{"method": "restyle", "args": [moved(day), [4, 5]], "label": str(day + 1)} for day in days]
-    slider = {"active": len(days) - 1, "steps": steps, "currentvalue": {"prefix": "day "}, "pad": {"t": 45}}
+    slider = {"active": days.index(first), "steps": steps, "currentvalue": {"prefix": "day "}, "pad": {"t": 45}}
     size = {"width": 860, "height": 430, "margin": {"l": 60, "r": 20, "t": 60, "b": 40}}
     figure.update_layout(title=plain(title), template="simple_white", sliders=[slider], **size)
     figure.update_xaxes(title="day", col=1)

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adkit import grid
+from adkit import checks, grid
 from adkit.belief import ParticleFilter
-from adkit.checks import Named, whole
-from adkit.checks import columns as needed
-from adkit.checks import creatures as check
 from adkit.collect import collect
 from adkit.envs import cookie_world
 from adkit.envs.cookie_world import EAT, GARDEN, GIFT, JAR, MEAL, POSITION, STOCK, VISIBLE
@@ -111,7 +108,7 @@ def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> Histori
 
 def balance(histories: Histories) -> np.ndarray:
     """(N, E, H) w_rel, the log of the cookie shard's strength over the food shard's: what drifts. Padding holds anything."""
-    a = check(histories, "w_cookie", "w_food").arrays
+    a = checks.creatures(histories, "w_cookie", "w_food").arrays
     return np.log(np.maximum(a["w_cookie"], 1e-3) / a["w_food"][:, None, None])
 
 
@@ -123,7 +120,7 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
 
     No morning counts as a sight of a cookie, nor one from which the jar is in view, in 12% of layouts, as a decision at home.
     """
-    obs = check(histories).arrays["obs"]
+    obs = checks.creatures(histories).arrays["obs"]
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
     seen = lambda column: (obs[..., column] > 0) & real
     morning = np.zeros_like(real)
@@ -141,7 +138,7 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
         "empty home": morning & ~stocked & (day >= SETTLED),
         "unrelated": real & ~seen(JAR) & ~seen(GARDEN) & ~morning & (obs[..., POSITION] != obs[:, :, :1, POSITION]),
     }
-    return Named("site", {"all": real, "decision": found["home late"] | found["cookie visible"]} | found)
+    return checks.Named("site", {"all": real, "decision": found["home late"] | found["cookie visible"]} | found)
 
 
 def _just_eaten(histories: Histories) -> np.ndarray:
@@ -154,7 +151,7 @@ def directed(histories: Histories, place: str = "jar") -> np.ndarray:
     """(N, E, H, 8) bool: actions that bring the jar, or another `place`, nearer, or eat at it."""
     if place not in ("home", "jar", "garden"):
         raise ValueError(f"place={place!r}; choose home, jar or garden.")
-    obs, size = check(histories).arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
+    obs, size = checks.creatures(histories).arrays["obs"], round(histories.spec.cardinality[POSITION] ** 0.5)
     cells = np.arange(size**2)
     to = np.array([[cookie_world.led(cell, action, size) for action in range(8)] for cell in cells])  # (cells, 8)
     xy = grid.cells(size)
@@ -175,7 +172,7 @@ def log_odds(p: np.ndarray) -> np.ndarray:
 
 def eaten(histories: Histories) -> np.ndarray:
     """(N, E, H) cookies eaten or given in all the life before each step's action."""
-    a = check(histories).arrays
+    a = checks.creatures(histories).arrays
     ate = ((a["reward"] > 0) & (a["reward"] < MEAL)).astype(int)
     before = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
     return before + a["obs"][:, :, 0, GIFT].astype(int).cumsum(1)[..., None]  # a gift is eaten before anything is done
@@ -183,14 +180,14 @@ def eaten(histories: Histories) -> np.ndarray:
 
 def exposure(histories: Histories) -> np.ndarray:
     """(N, E, H) the cell of day and cookies eaten so far within which lives are compared: ten days, and ever more cookies."""
-    day = np.arange(check(histories).n_episodes)[:, None] // 10
+    day = np.arange(checks.creatures(histories).n_episodes)[:, None] // 10
     return day * 1000 + np.sqrt(eaten(histories)).round().astype(int)
 
 
 def cookies_ahead(histories: Histories, days: int = 5) -> np.ndarray:
     """(N, E) float32: cookies eaten from each day on within so many days, fewer where the life ends, per day."""
-    whole("days", days)
-    eaten = ((check(histories).arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
+    checks.whole("days", days)
+    eaten = ((checks.creatures(histories).arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
     total = np.pad(eaten.cumsum(1), [(0, 0), (1, 0)])
     begin = np.arange(histories.n_episodes)
     end = np.minimum(begin + days, histories.n_episodes)
@@ -201,7 +198,7 @@ def table(histories: Histories, **columns: np.ndarray) -> pd.DataFrame:
     """One row per life: its number, orbit, type and regime, and the columns (N,)."""
     import pandas as pd
 
-    a = check(histories, "orbit", "type", "regime").arrays
+    a = checks.creatures(histories, "orbit", "type", "regime").arrays
     if wrong := {name: np.shape(values) for name, values in columns.items() if np.shape(values)[:1] not in ((), (len(histories),))}:
         raise ValueError(f"columns of shapes {wrong}; give a number for each of {len(histories)} lives.")
     who = {"history": np.arange(len(histories)), "orbit": a["orbit"], "type": np.array(TYPES)[a["type"]]}
@@ -227,7 +224,7 @@ def against(frame: pd.DataFrame, columns: list[str], statistic: Callable, null: 
 
 def _values(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
     made_by = "per_life in adkit.endpoints, with a column seed"
-    return needed(frame, "seed", "orbit", "history", *columns, made_by=made_by)[columns].to_numpy(float)
+    return checks.columns(frame, "seed", "orbit", "history", *columns, made_by=made_by)[columns].to_numpy(float)
 
 
 def _nests(frame: pd.DataFrame) -> list[np.ndarray]:

@@ -13,8 +13,8 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from adkit import creature, grid
-from adkit.cookies import check, sites
+from adkit import checks, creature, grid
+from adkit.cookies import sites
 from adkit.creature import COOKIE, FLOOR, FOOD, GAMMA
 from adkit.envs.cookie_world import CLOSED, COOKIES, EAT, GARDEN, HIDE, JAR, MEAL, POSITION, STAY, STOCKED, VISIBLE, led
 from adkit.histories import Histories
@@ -71,7 +71,7 @@ def decisions(histories: Histories, site: str = "decision") -> Decisions:
 
     By default in the morning and in sight of a cookie, where goals compete. "all" adds walking, four decisions of five.
     """
-    check(histories)
+    checks.creatures(histories)
     arrays, found = histories.arrays, sites(histories)
     where = found[site] & found["home late"][:, :, :1]
     where[:, :, 0] &= arrays["action"][:, :, 0] != HIDE

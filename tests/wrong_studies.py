@@ -22,7 +22,7 @@ from wrong_things import (
 )
 
 import adkit as ad
-from adkit import anatomy, cookies, edits, probing, study, views
+from adkit import anatomy, checks, cookies, edits, probing, study, views
 from adkit.endpoints import competence, compression, drift, erasure, hiding, instruments, steering
 
 look = lambda: views.EpisodeAttention(model(), lives()[0])
@@ -56,10 +56,10 @@ STUDIES = {
         lambda: cookies.judged("test", 10**6),
         lambda: cookies.judged("test", 0),
     ],
-    "cookies.check": [
-        lambda: cookies.check(lives()),
-        lambda: cookies.check(creatures(), "belief_rel"),
-        lambda: cookies.check(judged(), "w"),
+    "checks.creatures": [
+        lambda: checks.creatures(lives()),
+        lambda: checks.creatures(creatures(), "belief_rel"),
+        lambda: checks.creatures(judged(), "w"),
     ],
     "cookies.balance": [
         lambda: cookies.balance(lives()),

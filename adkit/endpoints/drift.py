@@ -14,7 +14,7 @@ import numpy as np
 from torch import Generator, nn
 
 from adkit import checks
-from adkit.cookies import balance, check, directed, eaten, exposure, interval, sites, table
+from adkit.cookies import balance, directed, eaten, exposure, interval, sites, table
 from adkit.envs.cookie_world import EAT, GIFT, HIDE, MEAL, STOCK, TOLERANCE, VISIBLE
 from adkit.histories import Histories
 from adkit.model import CausalTransformer
@@ -49,7 +49,7 @@ def untrained(model: CausalTransformer) -> CausalTransformer:
 
 def tolerance(histories: Histories) -> np.ndarray:
     """(N, E, H) the label of gate G2, in lives and a model of the corpus "tolerance visible"."""
-    return check(histories).arrays["obs"][..., TOLERANCE].astype(float)
+    return checks.creatures(histories).arrays["obs"][..., TOLERANCE].astype(float)
 
 
 def per_life(
@@ -120,7 +120,7 @@ def readings(model: CausalTransformer, lives: Mapping[str, Histories], site: str
     import pandas as pd
 
     checks.parts(lives, *PARTS)
-    lives = {name: histories[check(histories, *NEEDED).arrays["regime"] == DRIFT] for name, histories in lives.items()}
+    lives = {name: histories[checks.creatures(histories, *NEEDED).arrays["regime"] == DRIFT] for name, histories in lives.items()}
     days = [_site(histories, site, balance) for histories in lives.values()]
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     part = np.repeat([PARTS[name] for name in lives], [len(histories) for histories in lives.values()])
@@ -168,7 +168,7 @@ def _first(at: np.ndarray) -> np.ndarray:
 
 def _site(histories: Histories, site: str, label) -> dict[str, np.ndarray]:
     """Labels and what is compared with activations, (N, E, ...) at the site's decision of each day, or (N,)."""
-    a, at = check(histories, *NEEDED).arrays, _first(sites(histories)[site])
+    a, at = checks.creatures(histories, *NEEDED).arrays, _first(sites(histories)[site])
     pick = lambda values: np.take_along_axis(values, at.argmax(2)[..., None], 2)[..., 0]
     day = np.broadcast_to(np.arange(at.shape[1]), at.shape[:2])
     jar = histories.task_values["jar"][histories.task] @ (5, 1)

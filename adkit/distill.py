@@ -243,7 +243,7 @@ def frame(log: list[dict]) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """`accelerate launch -m adkit.distill HISTORIES MODEL`: train a new model in as many processes as were launched."""
+    """`accelerate launch --multi_gpu -m adkit.distill HISTORIES MODEL`: train a new model in as many processes as were launched."""
     parser = argparse.ArgumentParser(prog="adkit.distill", description="Train a transformer on saved histories, and save it.")
     parser.add_argument("histories", type=Path, help="the folder that Histories.save wrote; it is mapped, not read into memory")
     parser.add_argument("model", type=Path, help="the folder for the model")
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     log = distill(model, histories, **given)
     if not processes().number:
         model.save(out)
-        print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps", flush=True)
+        print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps; processes: {processes().count}", flush=True)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,12 @@ class Processes:
 
 
 def processes() -> Processes:
-    """This process and those that were launched with it."""
+    """This process and those that were launched with it; RuntimeError if they were asked for and not started."""
+    if "WORLD_SIZE" not in os.environ and {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ):
+        raise RuntimeError(
+            "`accelerate launch` was asked for several processes and started one: without GPUs it starts more only with "
+            "--multi_gpu, which serves CPUs too. Try accelerate launch --multi_gpu --num_processes 2 -m adkit.distill ..."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         state = extra("accelerate", "many", "training in several processes").PartialState(cpu=not torch.cuda.is_available())
         return Processes(state.device, state.process_index, state.num_processes)

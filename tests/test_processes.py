@@ -23,25 +23,38 @@ def lives(tmp_path_factory):
     return folder / "lives"
 
 
+def launched(how, *arguments):
+    launch = ["accelerate.commands.launch", how, "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "adkit.distill"]
+    command = [sys.executable, "-m", *launch, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
 def test_two_processes_train_the_model_of_one(lives, tmp_path, capsys):
     how = [*STEPS, "--precision", "float32"]
     main([str(lives), str(tmp_path / "alone"), *how, "--checkpoint", str(tmp_path / "c1")])
-    assert f"{tmp_path / 'alone'}: loss" in capsys.readouterr().out
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "adkit.distill", lives, tmp_path / "two", *how]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", *launch, "--checkpoint", tmp_path / "c2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert "after 12 steps; processes: 1\n" in capsys.readouterr().out
+    done = launched("--multi_gpu", lives, tmp_path / "two", *how, "--checkpoint", tmp_path / "c2")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("loss") == 1  # one of them speaks
+    assert "after 12 steps; processes: 2\n" in done.stdout
     logs = [ad.artefacts.load(tmp_path / name, "distillation checkpoint")[1]["log"] for name in ("c1", "c2")]
     assert len(logs[0]) == len(logs[1]) == 12
     for one, two in zip(*logs, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
     untrained = ad.CausalTransformer(ENV.spec, context=36, layers=2, heads=2, width=16, seed=3)
     models = [untrained, *(ad.CausalTransformer.load(tmp_path / name) for name in ("alone", "two"))]
-    begun, alone, two = (torch.cat([values.flatten() for values in model.state_dict().values()]) for model in models)
-    assert (two - alone).norm() < 0.02 * (alone - begun).norm()
+    for (name, begun), alone, two in zip(models[0].named_parameters(), *(model.parameters() for model in models[1:]), strict=True):
+        rounded = 0.2 if name.startswith("blocks") else 0.02  # Muon multiplies in bfloat16, which makes much of a last bit
+        assert (two - alone).norm() < rounded * (alone - begun).norm(), name
+
+
+def test_one_process_launched_for_two_does_not_train_as_if_there_were_two(lives, tmp_path):
+    done = launched("--cpu", lives, tmp_path / "one", *STEPS)
+    assert done.returncode
+    assert "asked for several processes and started one" in done.stderr
+    assert not (tmp_path / "one").exists()
 
 
 def test_alone_there_is_one_process(monkeypatch):

@@ -73,23 +73,25 @@ class QLearner:
         self.episode += first
         self.phase[first] = 0
         epsilon = _epsilon(self.config.epsilon, self.config.exploration_episodes, self.episode)
-        return _act_all(self.q, self.phase, self.spec.index(obs), epsilon, self.rng.keys, self.t)
+        return _act_all(*self._rows(obs), epsilon, self.rng.keys, self.t)
 
     def update(self, transition: Transition) -> None:
-        s, s_next = self.spec.index(transition.obs), self.spec.index(transition.next_obs)
+        q, s = self._rows(transition.obs)
+        self.phase = np.minimum(self.phase + (transition.reward > 0), self.config.phases - 1)
+        _, s_next = self._rows(transition.next_obs)
         lr, gamma = np.float32(self.config.lr), np.float32(self.config.gamma)
-        _learn_all(self.q, self.phase, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma)
+        _learn_all(q, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma)
         self.t += 1
+
+    def _rows(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tables of all phases under one another, and where among their rows each learner is."""
+        n, _, n_observations, n_actions = self.q.shape
+        return self.q.reshape(n, -1, n_actions), self.phase * n_observations + self.spec.index(obs)
 
 
 @njit(cache=True)
 def _epsilon(epsilon, exploration_episodes, episode):
     return epsilon * np.maximum(0.0, 1.0 - episode / exploration_episodes)
-
-
-@njit(cache=True)
-def _next_phase(phase, phases, reward):
-    return min(phase + (reward > 0), phases - 1)
 
 
 @njit(cache=True)
@@ -112,13 +114,12 @@ def _act(q, s, epsilon, key, t):
 
 
 @njit(cache=True)
-def _learn(q, s_tm1, a_tm1, r_t, terminated_t, later, s_t, lr, gamma):
-    """One step of values `q` towards the reward and the best of `later`, which are the same but where the phase changes."""
+def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
     target = r_t
     if not terminated_t:  # truncated still bootstraps
-        best = later[s_t, 0]
+        best = q[s_t, 0]
         for a in range(1, q.shape[1]):
-            best = max(best, later[s_t, a])
+            best = max(best, q[s_t, a])
         target += gamma * best
     q[s_tm1, a_tm1] += lr * (target - q[s_tm1, a_tm1])
 
@@ -127,21 +128,25 @@ def _learn(q, s_tm1, a_tm1, r_t, terminated_t, later, s_t, lr, gamma):
 def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsilon, exploration_episodes, trace):
     next_state, reward, terminated, cumulative, start, _, seen = tables
     states, actions, outcomes, every, episodes = trace
+    n_observations = np.uint64(q.shape[2])
+    last = np.uint64(q.shape[1] - 1) * n_observations  # where the rows of the last phase begin
     for n in range(begin, end):
-        row, key, env_key, q_n = np.uint64(task[n]), keys[n], env_keys[n], q[n]
+        row, key, env_key, q_n = np.uint64(task[n]), keys[n], env_keys[n], q[n].reshape(-1, q.shape[3])
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
             e = episode // every if episode % every == 0 else -1
             eps = _epsilon(epsilon, exploration_episodes, episode)
             s = start_state(start, row, env_key, t)
-            o, phase = seen[row, s], 0
+            phase = np.uint64(0)  # where its rows begin: a view of its own for each phase costs as much as a step
+            o = seen[row, s]
             for i in range(horizon):
-                a = _act(q_n[phase], o, eps, key, t)
+                a = _act(q_n, o, eps, key, t)
                 k = outcome(cumulative, row, s, a, env_key, t)
                 s_next, done = next_state[row, s, a, k], terminated[row, s, a, k]
-                o_next, before = seen[row, s_next], phase
-                phase = _next_phase(phase, len(q_n), reward[row, s, a, k])
-                _learn(q_n[before], o, a, reward[row, s, a, k], done, q_n[phase], o_next, lr, gamma)
+                if reward[row, s, a, k] > 0 and phase < last:
+                    phase += n_observations
+                o_next = phase + seen[row, s_next]
+                _learn(q_n, o, a, reward[row, s, a, k], done, o_next, lr, gamma)
                 if e >= 0:
                     states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
                     states[n, e, i + 1] = s_next
@@ -152,16 +157,14 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsil
 
 
 @njit(cache=True)
-def _act_all(q, phase, s, epsilon, keys, t):
+def _act_all(q, s, epsilon, keys, t):
     action = np.empty(len(s), np.uint8)
     for n in range(len(s)):
-        action[n] = _act(q[n, phase[n]], s[n], epsilon[n], keys[n], np.uint64(t))
+        action[n] = _act(q[n], s[n], epsilon[n], keys[n], np.uint64(t))
     return action
 
 
 @njit(cache=True)
-def _learn_all(q, phase, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
+def _learn_all(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
     for n in range(len(s_t)):
-        before = phase[n]
-        phase[n] = _next_phase(before, q.shape[1], r_t[n])
-        _learn(q[n, before], s_tm1[n], a_tm1[n], r_t[n], terminated_t[n], q[n, phase[n]], s_t[n], lr, gamma)
+        _learn(q[n], s_tm1[n], a_tm1[n], r_t[n], terminated_t[n], s_t[n], lr, gamma)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -46,7 +47,11 @@ def pool(two_cores, tmp_path):
     import distributed
 
     settings = {"threads_per_worker": 1, "dashboard_address": None, "local_directory": str(tmp_path)}
-    with distributed.LocalCluster(2, **settings) as cluster, distributed.Client(cluster) as client:
+    with (
+        mock.patch.dict(os.environ),  # where Dask leaves OMP_NUM_THREADS=1, for whatever is measured after this
+        distributed.LocalCluster(2, **settings) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         for worker, core in zip(client.nthreads(), CORES, strict=True):
             client.run(os.sched_setaffinity, 0, {core}, workers=[worker])  # before its thread is there, which inherits it
             assert client.submit(os.sched_getaffinity, 0, workers=[worker], pure=False).result() == {core}

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import same
+from conftest import same, scrambled
 from tests_worlds import OneFault
 
 import adkit as ad
 from adkit.distill import distill
+from adkit.model import CHUNK
 from adkit.tokens import NO_TARGET, tokenize, window_starts
 
 
@@ -70,8 +71,7 @@ def test_empty_slots_change_nothing():
     """An episode that ended early leaves slots that no token may see: what is written there has no effect."""
     env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8)
     life = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3)
-    model = ad.CausalTransformer(env.spec, context=32, layers=2, width=16)
-    torch.nn.init.normal_(model.head.weight)
+    model = scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, width=16))
     tokens = model.on_device(tokenize(env.spec, life.windows(np.arange(3), np.zeros(3, int), 4))[0])
     assert not tokens.valid.all()
     with torch.inference_mode():
@@ -184,8 +184,7 @@ def days():
 def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
     from adkit.distill import _actions, _losses
 
-    model = ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
-    torch.nn.init.normal_(model.head.weight, std=0.3)
+    model = scrambled(ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1))
     windows = days.windows(np.arange(12), np.zeros(12, int), 20)
     parts = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows), 12)]
     tokens, target = tokenize(days.spec, windows)
@@ -199,10 +198,11 @@ def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
     assert sum(opening) == pytest.approx(weighted.item(), abs=1e-5) and abs(sum(opening) - sum(parts)) > 1e-3
 
 
-def test_recording_packed_windows_changes_no_activation(days):
-    """With the pattern among the taps a window is run slot by slot; without, packed, and long ones 256 queries at a time."""
-    model = ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
-    torch.nn.init.normal_(model.head.weight, std=0.3)
+def test_recording_packed_windows_changes_no_activation(days, monkeypatch):
+    """With the pattern among the taps a window is run slot by slot; without, packed, and long ones so many queries at a time."""
+    monkeypatch.setattr("adkit.model.CHUNK", 64)
+    assert (days.length + 1).sum(1).min() > 64
+    model = scrambled(ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1))
     packed, whole = ad.record(model, days, "logits", "blocks.0.resid"), ad.record(model, days, "logits", "blocks.*.attn.pattern")
     real = np.arange(17) <= days.length[..., None]
     np.testing.assert_allclose(packed["logits"][real], whole["logits"][real], atol=1e-5)
@@ -210,6 +210,22 @@ def test_recording_packed_windows_changes_no_activation(days):
     put_back = {"blocks.0.resid": lambda x, cut: cut(packed["blocks.0.resid"]).to(x)}
     again = ad.record(model, days, "logits", changes=put_back).array
     np.testing.assert_array_equal(again[real], packed["logits"][real])
+
+
+def test_of_a_window_longer_than_a_chunk_no_token_sees_a_later_one():
+    env = ad.envs.DarkRoom(size=5, horizon=30)
+    lives = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=10)
+    model = scrambled(ad.CausalTransformer(env.spec, context=300, layers=2, heads=2, width=16))
+    tokens = model.on_device(tokenize(env.spec, lives.windows(np.arange(2), np.zeros(2, int), 10))[0])
+    assert tokens.valid is None and tokens.action.shape[1] > CHUNK
+    with torch.inference_mode():
+        before = model(tokens)
+        with ad.edit(model, {"*.pattern": lambda pattern: pattern}):  # whoever looks at patterns gets them whole
+            np.testing.assert_allclose(before, model(tokens), atol=1e-4)
+        for cut in (300, CHUNK, 40):
+            tokens.action[:, cut:] = (tokens.action[:, cut:] + 1) % 5
+            after = model(tokens)
+            assert torch.equal(before[:, :cut], after[:, :cut]) and not torch.equal(before[:, cut:], after[:, cut:]), cut
 
 
 def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path):

@@ -9,11 +9,15 @@ import copy
 
 import numpy as np
 
+from adkit import tables
 from adkit.collect import collect
 from adkit.envs.gym import SteppedGymnasium
 from adkit.histories import Histories
 from adkit.protocols import Agent, Env, Tasks
 from adkit.seeds import Rng
+
+WALKS = 256  # random ones, on which tables are compared with steps
+AS_COMPILED = "agents live compiled lifetimes over the tables: let adkit.tables.reset and step do both, or draw as they do."
 
 
 def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> None:
@@ -58,7 +62,7 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
         single = env.next_episode(type(state)(*(a[-1:] for a in state)), last, rng.at(time)[-1:])
         assert _same(tuple(a[-1:] for a in (*after, obs)), (*single[0], single[1])), "a row depended on the others of its batch."
     if hasattr(env, "tables"):
-        _check_tables(env, tasks[:16])
+        _check_tables(env, tasks[np.linspace(0, len(tasks) - 1, 16).astype(int)], steps, seed)
 
 
 def check_agent(agent: Agent, env: Env, episodes: int = 3, lifetimes: int = 3, seed: int = 0) -> None:
@@ -103,12 +107,27 @@ def _check_obs(env: Env, obs: np.ndarray, n: int) -> None:
         assert (obs >= 0).all() and (obs < np.array(spec.cardinality)).all(), f"observations leave {spec.cardinality}."
 
 
-def _check_tables(env: Env, tasks: Tasks) -> None:
-    tables = env.tables(tasks)
-    states = tables.seen.shape[1]
-    assert ((tables.next_state >= 0) & (tables.next_state < states)).all(), "tables lead outside the states they have."
-    assert np.allclose(tables.cumulative[..., -1], 1), "outcome probabilities do not sum to 1."
-    assert np.allclose(tables.start[:, -1], 1), "start probabilities do not sum to 1."
+def _check_tables(env: Env, tasks: Tasks, steps: int, seed: int) -> None:
+    table = env.tables(tasks)
+    states = table.seen.shape[1]
+    assert ((table.next_state >= 0) & (table.next_state < states)).all(), "tables lead outside the states they have."
+    assert np.allclose(table.cumulative[..., -1], 1), "outcome probabilities do not sum to 1."
+    assert np.allclose(table.start[:, -1], 1), "start probabilities do not sum to 1."
+    mine, rng = tasks[np.arange(WALKS) % len(tasks)], Rng.of(seed, "check tables", np.arange(WALKS))
+    (state, obs), (entry, told) = env.reset(mine, rng.at(0)), tables.reset(env, mine, rng.at(0))
+    assert np.array_equal(obs, told), f"reset and tables disagree on where an episode starts; {AS_COMPILED}"
+    for time in range(min(steps, env.spec.horizon)):
+        action = rng.at(time).integers(env.spec.n_actions, 15)
+        state, step = env.step(state, mine, action, rng.at(time))
+        entry, told = tables.step(env, entry, mine, action, rng.at(time))
+        for name, answer, entered in zip(step._fields, step, told, strict=True):
+            assert np.array_equal(answer, entered), f"step and tables disagree on {name}; {AS_COMPILED}"
+        going = ~(step.terminated | step.truncated)
+        if not going.any():
+            break
+        if not going.all():
+            state, entry = (type(s)(*(values[going] for values in s)) for s in (state, entry))
+            mine, rng = mine[going], rng[going]
 
 
 def _same(a, b) -> bool:
@@ -118,4 +137,5 @@ def _same(a, b) -> bool:
 
 
 def _equal(a: Histories, b: Histories) -> bool:
-    return all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
+    kinds = lambda h: {name: values.dtype for name, values in h.arrays.items()}
+    return kinds(a) == kinds(b) and all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import scrambled
 
 import adkit as ad
 from adkit import cookies
 from adkit.endpoints import competence, hiding, instruments
-from adkit.envs.cookie_world import HIDE, STOCK
+from adkit.envs.cookie_world import DX, DY, EAT, HIDE, POSITION, STOCK, VISIBLE
 from adkit.sources.shards import TYPES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
@@ -71,15 +72,17 @@ def test_sites_are_what_they_are_called(lives):
     assert (where["first visible"].sum(2) <= 1).all() and not where["first visible"][:, :, 0].any()
     assert (obs[where["empty home"]][:, STOCK] == 1).all()
     assert not (where["unrelated"] & where["decision"]).any()
+    assert obs[where["cookie visible"]][:, VISIBLE].all() and not [name for name, here in where.items() if not here.any()]
 
 
 def test_going_for_the_jar_brings_it_nearer(lives):
-    jar = cookies.directed(lives)
-    moves = jar[..., :4].sum(-1)
-    at_jar = jar[..., 5]
-    real = cookies.sites(lives)["all"]
-    assert (moves[at_jar & real] == 0).all() and np.isin(moves[~at_jar & real], (1, 2)).all()
-    assert not jar[..., [4, 6, 7]].any()
+    jar, real = cookies.directed(lives), cookies.sites(lives)["all"]
+    xy = np.stack(np.divmod(lives.arrays["obs"][..., POSITION].astype(int), 5), -1)
+    far = lambda xy: np.abs(xy - lives.task_values["jar"][lives.task][:, None, None]).sum(-1)
+    for move, by in enumerate(zip(DX, DY, strict=True)):
+        np.testing.assert_array_equal(jar[real, move], (far((xy + by).clip(0, 4)) < far(xy))[real])
+    np.testing.assert_array_equal(jar[real, EAT], (far(xy) == 0)[real])
+    assert jar[real, EAT].any() and not jar[..., [4, 6, 7]].any()
 
 
 def test_cookies_ahead_count_what_will_be_eaten(lives):
@@ -156,9 +159,16 @@ def test_the_source_is_calibrated_and_an_overconfident_model_is_not(lives, edits
     assert sharp["calibration_slope"].high < 0.9 and sharp["ece"].estimate > 0.03
 
 
-def test_half_a_change_is_half_a_ratio(effects):
-    halved = effects.assign(**{name: effects[name] / 2 for name in ad.edits.LOGS})
-    assert competence.change_ratio(seeded(competence.compared(halved, effects)), "cue").estimate == pytest.approx(0.5)
+def test_half_an_effect_is_half_a_ratio(lives, effects, edits):
+    halved = effects.assign(**{name: effects[name] / 2 for name in ("effect", *ad.edits.LOGS)})
+    half = seeded(competence.compared(halved, effects))
+    assert competence.change_ratio(half, "cue").estimate == pytest.approx(0.5)
+    assert competence.effect_ratio(half, "stock", "S").estimate == pytest.approx(0.5)
+    foretold = seeded(hiding.per_life(lives, lives.arrays["belief_pi"]))
+    found, beside = hiding.measured(foretold, half, edits), hiding.measured(foretold, edits, half)
+    assert (found["stock_ratio"].estimate, found["lapse_ratio"].estimate) == pytest.approx((0.5, 0.5))
+    assert beside["over_primitive_twin"].low > 0 > found["over_primitive_twin"].high
+    assert beside["over_primitive_twin"].estimate == pytest.approx(beside["stock_effect"].estimate / 2)
 
 
 def test_returns_that_rise_are_an_improvement(lives):
@@ -189,9 +199,12 @@ def test_hiding_is_judged_by_who_hides(lives, edits):
 
 
 def test_the_instruments_pass_their_gate(lives):
-    model = ad.CausalTransformer(lives.spec, context=24 * 16, layers=2, heads=2, width=16)
-    found = instruments.checked(model, lives[:6], tap="blocks.0.resid")
+    model, some = scrambled(ad.CausalTransformer(lives.spec, context=24 * 16, layers=2, heads=2, width=16)), lives[:6]
+    found = instruments.checked(model, some, tap="blocks.0.resid")
     assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
+    read = ad.record(model, some, "blocks.0.resid", "logits")
+    another = {"blocks.0.resid": lambda x, cut: cut(np.roll(read["blocks.0.resid"], 1, 0)).to(x)}  # what a patch can do
+    assert np.abs(ad.record(model, some, "logits", changes=another).array - read["logits"]).max() > 0.1
     assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
     assert (instruments.false_positives(40) <= 0.05).mean() < 0.2
 

@@ -65,6 +65,7 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     (0.5 * (torch.as_tensor(g) - q).square()).mean().backward()
     norm = torch.nn.utils.clip_grad_norm_([leaf], clip)
     assert (norm > clip) == (clip < 1)
+    np.testing.assert_allclose(learner.m[0] / 0.1, leaf.grad, atol=1e-4 * float(leaf.grad.abs().max()))  # Adam's step has no size
     torch.optim.Adam([leaf], lr=0.01, eps=1e-6).step()
     np.testing.assert_allclose(learner.weights[0], leaf.detach(), atol=2e-5)
 

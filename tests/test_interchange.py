@@ -16,7 +16,7 @@ import pytest
 from conftest import same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_untrusted import CASES, mutated, no_longer_than, resealed, text_of
+from test_untrusted import CASES, mutated, no_longer_than, no_more_than, resealed, text_of
 
 import adkit as ad
 from adkit import interchange
@@ -124,10 +124,19 @@ def test_what_fails_half_way_leaves_nothing(datasets, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         bandit().to_minari(ID)
     assert not [path for path in datasets.rglob("*") if path.is_file()]
-    monkeypatch.setattr(interchange, "_rows", broken)
-    with pytest.raises(AttributeError):
+    rows, written = interchange._rows, []
+
+    def full(*given):
+        if written:
+            raise OSError("No space left on device")
+        written.append(1)
+        return rows(*given)
+
+    monkeypatch.setattr(interchange, "_rows", full)
+    monkeypatch.setattr(interchange, "ROWS", 1)  # the first lifetime is in the file by then
+    with pytest.raises(OSError, match=r"x.parquet was not written \(No space"):
         bandit().to_parquet(datasets / "x.parquet")
-    assert not [path for path in datasets.rglob("*") if path.is_file()]
+    assert written and not [path for path in datasets.rglob("*") if path.is_file()]
 
 
 MADE = """
@@ -338,7 +347,7 @@ def test_nothing_is_run_that_a_dataset_names(datasets):
 def test_no_memory_is_taken_for_sizes_that_a_dataset_has_not(asked, datasets, monkeypatch):
     folder = bandit().to_minari(ID) / "adkit"
     resealed(folder, lambda manifest: manifest["about"]["spec"].update(asked))
-    with pytest.raises(ArtefactError, match="bytes are not 10 lifetimes of 1 episodes of up to"):
+    with no_more_than(2**26), pytest.raises(ArtefactError, match="bytes are not 10 lifetimes of 1 episodes of up to"):
         ad.Histories.from_minari(ID)
 
 

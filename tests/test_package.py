@@ -106,14 +106,17 @@ def test_draws_are_uniform_and_addresses_are_independent():
 
 
 def test_the_bootstrap_covers_the_truth_and_respects_tasks():
-    """100 worlds of 12 tasks x 20 lifetimes with shared task effects: the interval holds the mean about 95 times."""
+    """100 worlds of 12 tasks x 20 lifetimes with shared task effects: the interval holds the mean about 95 times, and is no wider
+    than 12 tasks make it."""
     rng = np.random.default_rng(0)
-    covered = 0
+    covered, widths = 0, []
     for _ in range(100):
         values = rng.normal(size=(12, 1)) + 0.2 * rng.normal(size=(12, 20))
         interval = ad.stats.bootstrap(values, draws=200)
         covered += interval.low <= 0 <= interval.high
-    assert 85 <= covered <= 100
+        widths.append((interval.high - interval.low, 2 * 1.96 * values.mean(1).std() / np.sqrt(12)))
+    width, known = np.mean(widths, axis=0)
+    assert covered >= 85 and width == pytest.approx(known, rel=0.2)
 
 
 def test_curves_are_summarised_as_defined():

@@ -148,6 +148,18 @@ def test_the_tap_is_chosen_on_validation_and_the_null_is_the_highest_of_all():
     np.testing.assert_allclose(probe.null, np.max(alone, axis=0))
 
 
+def test_how_well_held_out_groups_are_read_chooses_nothing():
+    """One tap holds the label where it is fitted and chosen, the other where it is fitted and scored."""
+    _, label = planted()
+    rng, holdout = np.random.default_rng(4), np.repeat(["train", "val", "test"], N // 3)
+    holds = lambda where: (where[:, None] * label)[..., None] * rng.normal(size=D) + 0.1 * walks(rng, N, E, D)
+    values = {"chosen": holds(holdout != "test")[:, :, None], "scored": holds(holdout != "val")[:, :, None]}
+    recording = ad.taps.Recording(values, np.arange(N), np.zeros(E, int))
+    probe = fit(recording, label[:, :, None], holdout=holdout, untrained=recording, permutations=0)
+    assert probe.tap == "chosen" and probe.taps["chosen"] < 0.3 < 0.7 < probe.taps["scored"]
+    assert probe.controls["untrained"] == probe.score == probe.taps["chosen"]
+
+
 def test_only_chosen_tokens_are_read_and_groups_are_never_split():
     stream, label = planted()
     where = np.random.default_rng(0).random((N, E)) < 0.3

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import scrambled
+from sklearn.linear_model import Ridge
 from test_verdicts import NOTEBOOKS
 
 import adkit as ad
 from adkit import cookies
 from adkit.endpoints import drift, erasure, steering
 from adkit.probing import load_hypotheses, verdict
+from adkit.probing.probes import PENALTIES
 from adkit.stats import draws_of, exchange_p
 from adkit.taps import record
 
@@ -199,38 +201,45 @@ def creature(lives):
     return model, lives | {"test": replace(lives["test"], arrays=lives["test"].arrays | own)}
 
 
-def chosen(model, lives, direction):
-    """Erase one direction, as w and as the control concept too."""
+def chosen(model, lives, direction, beside):
+    """Erase one direction as w and another one as the control concept; in all layers, the one here and the other one later."""
     choice = erasure.choose(model, lives)
     eraser = choice.erasers["w"]
-    deviation = np.sqrt(direction @ (eraser.axes * eraser.variance) @ eraser.axes.T @ direction)
-    one = replace(eraser, directions=deviation * direction[:, None], readers=direction[None] / deviation)
-    return replace(choice, erasers={"w": one, "control": one, "cue": choice.erasers["cue"]}, everywhere={choice.tap: one})
+
+    def of(direction):
+        deviation = np.sqrt(direction @ (eraser.axes * eraser.variance) @ eraser.axes.T @ direction)
+        return replace(eraser, directions=deviation * direction[:, None], readers=direction[None] / deviation)
+
+    erasers = {"w": of(direction), "control": of(beside), "cue": choice.erasers["cue"]}
+    return replace(choice, erasers=erasers, everywhere={choice.tap: erasers["w"], "blocks.1.resid": erasers["control"]})
 
 
 def test_erasing_what_is_read_costs_and_erasing_what_is_not_read_costs_nothing(creature, monkeypatch):
     monkeypatch.setattr(erasure, "CONTROL_DRAWS", 3)
     model, lives = creature
     head = model.head.weight.detach().double().numpy()
-    used = head[1] - head[0]
-    found = {}
-    for name, direction in {"used": used / np.linalg.norm(used), "unused": np.eye(WIDTH)[15]}.items():
-        frame, draws = erasure.per_life(model, lives, chosen(model, lives, direction), n=24, random=3)
-        found[name] = erasure.measured(seeds(frame), seeds(draws))
-        cost = (frame["nats: erased"] - frame["nats: clean"]).sum() / frame["n"].sum()
-        assert cost > 0.02 if name == "used" else 0 <= cost < 0.004
+    used, unused, found, everywhere = (head[1] - head[0]) / np.linalg.norm(head[1] - head[0]), np.eye(WIDTH)[15], [], []
+    for w, control in ((used, unused), (unused, used)):
+        frame, draws = erasure.per_life(model, lives, chosen(model, lives, w, control), n=24, random=3)
+        found.append(erasure.measured(seeds(frame), seeds(draws)))
+        cost = {row: (frame[f"nats: {row}"] - frame["nats: clean"]).sum() / frame["n"].sum() for row in ("erased", "control")}
+        of_used, of_unused = (cost["erased"], cost["control"])[:: 1 if w is used else -1]
+        assert of_used > 0.02 and 0 <= of_unused < 0.004
         assert set(frame["regime"]) <= {"D0", "D2", "D5"} and (frame["regime"] == "D2").sum() == 12
-        np.testing.assert_allclose(frame["nats: all layers"], frame["nats: erased"], rtol=1e-5)
+        everywhere.append(frame["nats: all layers"] - frame["nats: clean"])
+        assert everywhere[-1].sum() / frame["n"].sum() > 0.02
         np.testing.assert_allclose(frame["nats: prior"], frame["n"] * np.log(8), rtol=1e-5)
-    for measured in found.values():  # the control concept is the same direction, with the same random erasures
-        np.testing.assert_allclose(measured["delta"], 0, atol=1e-9)
+    np.testing.assert_allclose(*everywhere, atol=1e-4)  # both directions, in either order
+    np.testing.assert_allclose(found[0]["delta"].estimate, -found[1]["delta"].estimate)  # beside the same random erasures
+    assert found[0]["delta"].estimate != 0
+    for measured in found:
         np.testing.assert_allclose(measured["full_patch_share"], 1, atol=1e-5)  # what is patched is all that is read later
 
 
 def test_a_frozen_coordinate_is_the_lifes_mean_and_all_else_is_left(creature):
     model, lives = creature
     some, direction = lives["test"][:4], np.eye(WIDTH)[3]
-    eraser = chosen(model, lives, direction).erasers["w"]
+    eraser = chosen(model, lives, direction, direction).erasers["w"]
     at = erasure._tokens(cookies.sites(some)["cookie visible"])
     before = record(model, some, "blocks.0.resid").array
     frozen = record(model, some, "blocks.0.resid", changes={"blocks.0.resid": erasure._frozen(eraser, at, before)}).array
@@ -253,6 +262,22 @@ def test_the_tap_and_the_control_are_chosen_by_validation_r2_alone(creature):
     one = ad.CausalTransformer(lives["test"].spec, context=16 * DAYS, layers=1, heads=2, width=WIDTH)
     with pytest.raises(ValueError, match="has one block; .*Two blocks are needed"):
         erasure.choose(one, lives)
+
+
+def test_of_several_taps_the_one_is_chosen_that_ridges_read_best_on_validation_lives(lives):
+    model = scrambled(ad.CausalTransformer(lives["test"].spec, context=16 * DAYS, layers=4, heads=2, width=WIDTH))
+    sets, by_hand = {"probe train": lives["probe train"][:30], "probe val": lives["probe val"][:15]}, {}
+    at = [cookies.sites(histories)["cookie visible"] for histories in sets.values()]
+    y = [cookies.balance(histories)[here] for histories, here in zip(sets.values(), at, strict=True)]
+    for tap in ("blocks.0.resid", "blocks.1.resid", "blocks.2.resid"):
+        x = [record(model, h, tap).array[:, :, :-1][here].astype(float) for h, here in zip(sets.values(), at, strict=True)]
+        train, val = ((values - x[0].mean(0)) / x[0].std(0) for values in x)
+        ridges = [Ridge(alpha=l2 * len(train)).fit(train, y[0]) for l2 in PENALTIES]
+        missed = min(np.square(y[1] - ridge.predict(val)).sum() for ridge in ridges)
+        by_hand[f"r2 of w: {tap}"] = 1 - missed / np.square(y[1] - y[0].mean()).sum()
+    choice = erasure.choose(model, sets)
+    assert {name: r2 for name, r2 in choice.r2.items() if "of w" in name} == pytest.approx(by_hand, rel=1e-3, abs=1e-4)
+    assert f"r2 of w: {choice.tap}" == max(by_hand, key=by_hand.get)
 
 
 def sums_of_losses():

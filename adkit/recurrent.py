@@ -39,6 +39,10 @@ class RecurrentPolicy(nn.Module):
             raise ValueError(f"spec={spec!r}; give what a policy may know of an environment, env.spec.")
         if not (isinstance(width, int) and width >= 1):
             raise ValueError(f"width={width!r}; give a whole number of units, such as 64.")
+        if spec.view not in (None, "pose"):
+            raise ValueError(
+                f'view={spec.view!r}: this policy has no eye, and reads poses as they are; give a world of view="pose".'
+            )
         self.spec, self.config = spec, {"width": width, "seed": seed}
         cardinality = spec.shown
         tokens = *cardinality, spec.n_actions + 1, 2  # the action before the first is one of its own
@@ -81,7 +85,7 @@ class RecurrentPolicy(nn.Module):
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this policy reads and acts as `spec` wants; any horizon will do."""
-        for name in ("n_actions", "cardinality", "shape", "seen"):
+        for name in ("n_actions", "cardinality", "shape", "view", "seen"):
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise ValueError(

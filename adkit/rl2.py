@@ -219,12 +219,20 @@ class _Lives:
             self.tasks = self.family[self.row]
             last = np.where(over, spec.n_actions, action), np.where(over, np.float32(0), step.reward)
             state = state * torch.as_tensor(~over)[:, None]
-        if done.any():
-            world, fresh = self.env.reset(self.tasks, self.env_rng.at(self.t))
-            self.world = type(world)(*(_choose(done, new, old) for new, old in zip(world, self.world, strict=True)))
-            obs = _choose(done, fresh, obs)
+        for opens, (world, fresh) in self._opened(done, over):
+            self.world = type(world)(*(_choose(opens, new, old) for new, old in zip(world, self.world, strict=True)))
+            obs = _choose(opens, fresh, obs)
         self.seen, self.state = Seen(obs, *last, done), state
         return logits, value, torch.as_tensor(action.astype(np.int64)), torch.as_tensor(step.reward), torch.as_tensor(over)
+
+    def _opened(self, done: np.ndarray, over: np.ndarray) -> list[tuple[np.ndarray, tuple]]:
+        """Rows in which an episode opens, with the world's answer: its first of a lifetime, or, where that goes on, its next."""
+        draws, goes_on = self.env_rng.at(self.t), hasattr(self.env, "next_episode")
+        anew = over if goes_on else done
+        opened = [(anew, self.env.reset(self.tasks, draws))] if anew.any() else []
+        if goes_on and (done & ~over).any():
+            opened.append((done & ~over, self.env.next_episode(self.world, self.tasks, draws)))
+        return opened
 
     def returns(self) -> dict[str, float]:
         """Mean return of the first and of the last episodes that ended since this was asked."""

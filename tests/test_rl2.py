@@ -1,15 +1,18 @@
 """RL2: the cell and the advantages by hand, the contract, saving, and learning a task that only memory across episodes solves."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
-from tests_worlds import Line, OneFault
+from tests_worlds import Line, LineState, OneFault
 
 import adkit as ad
 from adkit import recurrent, rl2
 from adkit.recurrent import Seen
 from adkit.testing import check_agent
 
+POOL = ad.envs.Watermaze(view="pose", n_tasks=3)
 QUICK = dict(steps=60_000, lifetimes=64, episodes_per_lifetime=4, unroll=8, lr=1e-2, gamma=0.9)
 
 
@@ -74,6 +77,26 @@ CHANGED = dict(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Onward(Line):
+    """What outlasts an episode: from the second on, one begins far out."""
+
+    def next_episode(self, state, given, rng):
+        x = np.full(len(given), 0.9)
+        return LineState(x, np.zeros(len(x), int)), self._see(x)
+
+
+def test_what_outlasts_an_episode_ends_with_the_lifetime():
+    env = Onward()
+    model, lives = a_policy(env.spec), rl2._Lives(env, env.tasks(), 12, 3, 7, 0)
+    for _ in range(45):
+        *_, over = lives.step(model)
+        opens, x = lives.seen.first, lives.world.x
+        assert (np.abs(x[over]) <= 0.2).all() and (x[opens & ~over.numpy()] == 0.9).all()
+        np.testing.assert_array_equal(lives.seen.obs, env._see(x))
+    assert lives.episode.tolist() == [(n + 4) % 3 for n in range(7)]
+
+
 def test_training_is_reproducible_and_every_argument_changes_something():
     env = ad.envs.DarkRoom(2, 4)
 
@@ -104,6 +127,12 @@ def test_a_policy_is_saved_and_comes_back_and_damage_is_caught(tmp_path):
     [
         (lambda room, model: ad.RL2(model, memory="week"), "memory='week'; choose"),
         (lambda room, model: ad.RecurrentPolicy(room.spec, width=0), "width=0; give a whole number"),
+        (lambda room, model: ad.RecurrentPolicy(ad.envs.Watermaze().spec), r'view=\(24, 32\): .* give a world of view="pose"'),
+        (lambda room, model: ad.RecurrentPolicy(ad.envs.Watermaze(view="nothing").spec), "view='nothing': this policy has no eye"),
+        (
+            lambda room, model: ad.RecurrentPolicy(POOL.spec).check_spec(ad.envs.Watermaze(view="nothing").spec),
+            "Watermaze with view=pose, and this is Watermaze with view=nothing",
+        ),
         (lambda room, model: ad.train_rl2(model, room, room.tasks(), steps=0), "steps: 0 given"),
         (lambda room, model: ad.train_rl2(model, room, room.tasks()[:0]), "tasks: 0 given"),
         (lambda room, model: ad.train_rl2(model, room, room.tasks(), lr=-1), "lr=-1; a step size"),

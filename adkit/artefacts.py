@@ -36,9 +36,9 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     """Write arrays (as .npy) and bytes to the folder `path`, whole or not at all.
 
     The same content onto itself is a no-op; other content raises FileExistsError unless `overwrite`, and so does a process that
-    saved there meanwhile: the first to finish is kept whole. What is no artefact of this kind is never overwritten. A crash, a
-    full disk (OSError) or a folder that may not be written leaves the old content untouched. `about` must be JSON, NumPy's
-    numbers included; it comes back from `load`.
+    saved there meanwhile: the first to finish is kept whole. What is no artefact of this kind is never overwritten; an empty folder
+    is nothing, and a link is followed. A crash, a full disk (OSError) or a folder that may not be written leaves the old content
+    untouched. `about` must be JSON, NumPy's numbers included; it comes back from `load`.
     """
     blobs = {_checked(name): npy.stored(name, value) if isinstance(value, np.ndarray) else value for name, value in files.items()}
     manifest = _made(kind, about, {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()})
@@ -52,8 +52,8 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     return _place(Path(path), kind, fill, overwrite, manifest)
 
 
-def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, overwrite=False, **whole) -> Path:
-    """As `save`, of arrays that come in parts, one below the other: only one part is in memory at a time.
+def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, **whole) -> Path:
+    """As `save` without `overwrite`, of arrays that come in parts, one below the other: only one part is in memory at a time.
 
     All parts have the same names, dtypes and shapes but for their first axis; `whole` are arrays that come in one piece.
     """
@@ -78,7 +78,7 @@ def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]]
             (folder / f"{_checked(name)}.npy").write_bytes(npy.stored(name, values))
         return _made(kind, about, {file.name: _weighed(file) for file in sorted(folder.iterdir())})
 
-    return _place(Path(path), kind, fill, overwrite)
+    return _place(Path(path), kind, fill, overwrite=False)
 
 
 def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool, manifest: dict | None = None) -> Path:
@@ -86,15 +86,16 @@ def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool,
 
     If the manifest is known before, the same content is seen without writing it.
     """
-    size = 0
+    asked, size = path, 0
     try:
+        path = places.real(path)
         if file := next((above for above in path.parents if above.is_file()), None):
             raise FileExistsError(f"{path} lies below {file}, which is a file; save under another name.")
         places.recover(path)
         before = places.glance(path, MANIFEST)
         if path.exists() and not overwrite and manifest and _same(path, manifest):
-            return path
-        if path.exists() and not overwrite:
+            return asked
+        if not (overwrite or places.vacant(path)):
             raise FileExistsError(f"{path} already holds something else; save under another name or pass overwrite=True.")
         if path.exists() and not _replaceable(path, kind):
             raise FileExistsError(f"{path} holds no {kind}, and only that is overwritten; save under another name or remove it.")
@@ -125,7 +126,7 @@ def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool,
             error.errno,
             f"{path} was not saved ({error.strerror}), what was there is untouched; {needs}. Make room, or save elsewhere",
         ) from error
-    return path
+    return asked
 
 
 def _replaceable(path: Path, kind: str) -> bool:

@@ -19,7 +19,7 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
     if checkpoint is None:
         return []
     places.recover(Path(checkpoint))
-    if not Path(checkpoint).exists():
+    if places.vacant(Path(checkpoint)):
         return []
     files, about = artefacts.load(checkpoint, "distillation checkpoint")
     settings = artefacts.as_json(settings)
@@ -61,6 +61,8 @@ def _state(optimizer: torch.optim.Optimizer, blob: bytes) -> dict[int, dict[str,
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     wanted = {}
     for i, parameter in enumerate(parameters):
+        if not parameter.requires_grad:  # left alone, as an eye that was taught before
+            continue
         shapes = {"momentum_buffer": parameter}
         if isinstance(optimizer, torch.optim.AdamW):
             shapes = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}

@@ -68,14 +68,16 @@ def distill(
     are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
     interrupted call with the same arguments goes on to the same weights. `precision` is "float32", "bfloat16", or
     "auto": bfloat16 where the processor multiplies it natively. One GPU is used when there is one; under `accelerate launch` or
-    `notebook_launcher`, all processes train one model together, on the same batches as one process would.
+    `notebook_launcher`, all processes train one model together, on the same batches as one process would. A notebook's own model
+    stays as it was, since processes share no memory: save it in the function that is launched, where `processes().number` is 0.
 
     `opening` is how much an episode's first action counts, beside 1 for each of the others: more where much is decided there.
 
     `foretell` names a label of each episode (N, E), which a model with `outcomes` learns to foretell, standardised, from the
     episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
     """
-    _check(model, histories, steps, batch, lr, val)
+    counts = {"steps": steps, "batch": batch, "short_episodes": short_episodes, "checkpoint_every": checkpoint_every}
+    _check(model, histories, counts, lr, val)
     if not 0 < decay <= 1:
         raise ValueError(f"decay={decay}; the learning rate falls over a share of the steps, above 0 and up to 1.")
     if not 0 < opening < math.inf:
@@ -130,9 +132,9 @@ def distill(
     return frame(log)
 
 
-def _check(model: CausalTransformer, histories: Histories, steps: int, batch: int, lr: float, val) -> None:
+def _check(model: CausalTransformer, histories: Histories, counts: dict[str, int], lr: float, val) -> None:
     model.check_spec(histories.spec)
-    for name, value in (("steps", steps), ("batch", batch), ("lifetimes in histories", len(histories))):
+    for name, value in (counts | {"lifetimes in histories": len(histories)}).items():
         if value < 1:
             raise ValueError(f"{name}: {value} given; distillation needs at least 1.")
     if histories.n_episodes < model.window:

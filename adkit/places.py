@@ -27,6 +27,16 @@ def beside(path: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent))
 
 
+def vacant(path: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def real(path: Path) -> Path:
+    """Where a link leads, which is what is exchanged; else the path itself."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def exchange(new: Path, path: Path) -> None:
     """Put `new` in the place of `path`, or leave all as it was."""
     retired = _retired(path)
@@ -43,6 +53,7 @@ def exchange(new: Path, path: Path) -> None:
 
 def recover(path: Path) -> None:
     """Put back the old folder if a crash came between retiring it and putting the new one in its place."""
+    path = real(path)
     if _orphaned(path):
         with alone(path.parent):  # waits for a process that is between the two
             put_back(path)

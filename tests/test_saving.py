@@ -253,6 +253,27 @@ def test_a_damaged_artefact_and_an_empty_folder_are_overwritten(tmp_path):
         assert holds(artefacts.save(tmp_path / name, "test", NEW, {}, overwrite=True), NEW)
 
 
+def test_an_empty_folder_is_nothing_and_no_leave_is_needed(tmp_path):
+    (tmp_path / "it").mkdir()
+    assert holds(artefacts.save(tmp_path / "it", "test", NEW, {}), NEW)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="already holds something else"):
+        artefacts.save(tmp_path / "full", "test", NEW, {})
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path):
+    disk, link = tmp_path / "disk" / "it", tmp_path / "here" / "link"
+    link.parent.mkdir()
+    link.symlink_to(disk)  # to nothing, at first
+    for files in (OLD, NEW, OLD):
+        assert artefacts.save(link, "test", files, {}, overwrite=True) == link
+        assert holds(link, files) and holds(disk, files) and link.is_symlink()
+    assert os.listdir(disk.parent) == ["it"] and os.listdir(link.parent) == ["link"]
+    disk.rename(disk.parent / ".it.old")  # what a crash leaves
+    assert holds(link, OLD)
+
+
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
     path = artefacts.save(tmp_path / "x", "test", {}, {"seed": np.int64(3), "lr": np.float32(0.5), "shape": (1, np.bool_(True))})
     assert artefacts.load(path, "test")[1] == {"seed": 3, "lr": 0.5, "shape": [1, True]}

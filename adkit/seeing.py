@@ -32,6 +32,8 @@ def pretrain_encoder(
 ) -> pd.DataFrame:
     """Teach the encoder, from pictures and actions alone, to say where a picture was taken; `distill` then leaves that alone.
 
+    That it does is not saved: the eye of a model that was saved and loaded is trained with all else.
+
     Contrastive prediction (van den Oord et al. 2018) in a space where every action is an affine map, z' = A_a z + b_a: from z of
     one picture and the next `ahead` actions, tell the pictures that follow from all others in the batch, by squared distance.
     Position and direction are such a space: away from the wall, turning and walking are affine in (x, y, cos h, sin h). No pose is
@@ -134,10 +136,10 @@ def distill_encoder(
     poses, optimizer = histories.arrays["obs"][real], torch.optim.AdamW(mine.parameters(), lr=lr, weight_decay=0.0)
     log, draws, dtype = [], Rng.of(seed, "encoder", np.arange(batch)), auto_dtype("auto", student.device)
     for step in tqdm(range(steps), desc="distill_encoder", disable=None, mininterval=0.5):
-        obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))]).to(student.device)
+        obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))])
         with torch.no_grad():
-            wanted = theirs(obs, torch.float32)
-        loss = F.mse_loss(mine(obs, dtype).float(), wanted) / wanted.var(0).mean()
+            wanted = theirs(obs.to(teacher.device), torch.float32).to(student.device)
+        loss = F.mse_loss(mine(obs.to(student.device), dtype).float(), wanted) / wanted.var(0).mean()
         optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
         loss.backward()
         optimizer.step()

@@ -84,6 +84,13 @@ def test_what_cannot_be_learned_from_is_refused(walks, view, changes, says):
         ad.pretrain_encoder(make(view), walks, **changes)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("where", [("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")])
+def test_a_teacher_may_be_on_another_device(walks, where):
+    student, teacher = make((12, 16)).to(where[0]), make("pose", 1).to(where[1])
+    assert np.isfinite(ad.distill_encoder(student, teacher, walks, steps=2, batch=8).error).all()
+
+
 def test_the_students_encoder_learns_what_the_teachers_says():
     env = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
     lives = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=3)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import replace
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -73,11 +74,13 @@ def collect(
     live = partial(_live, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
         return _finite(replace(whole, arrays=live(agent, task, number)))
+    if isinstance(executor, ProcessPoolExecutor) and hasattr(agent, "fingerprint"):
+        agent.fingerprint()  # says so if its model is being edited
     part = getattr(agent, "part", lambda rows: agent)  # an agent that holds something for each lifetime
-    n_shards = _shards(whole, executor)
+    n_shards = _shards(whole, agent, executor)
     made = lambda shards: spread(executor, live, [(part(rows), task[rows], number[rows]) for rows in shards], retries, "lifetimes")
     if out is not None:
-        return _kept(Path(out), whole, _call(whole, agent, episodes, every), n_shards, made)
+        return _kept(Path(out), whole, _call(whole, env, agent, episodes, every), n_shards, made)
     shards, arrays = np.array_split(np.arange(len(task)), n_shards), {}
     for i, lived in made(shards):
         for name, values in lived.items():
@@ -87,13 +90,11 @@ def collect(
     return _finite(replace(whole, arrays=arrays))
 
 
-def _shards(whole: Histories, executor: Executor | None) -> int:
+def _shards(whole: Histories, agent: Agent, executor: Executor | None) -> int:
     """How many: enough for every worker to have several, and none that is large."""
-    lifetimes, spec = len(whole.task), whole.spec
-    size = (
-        lifetimes * whole.n_episodes * spec.horizon * (np.prod(spec.obs_shape, dtype=int) * np.dtype(spec.obs_dtype).itemsize + 7)
-    )
-    return min(lifetimes, max(4 * workers(executor), -(-size // SHARD)))
+    labels = agent.labels(whole.spec) if hasattr(agent, "labels") else None
+    one = sum(values.nbytes for values in whole.spec.empty(1, whole.n_episodes, labels).values())
+    return min(len(whole.task), max(4 * workers(executor), -(-len(whole.task) * one // SHARD)))
 
 
 def _finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
@@ -148,7 +149,7 @@ def _kept(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
 def _done(path: Path, call: str) -> Histories | None:
     """What this call has put at `path` before; FileExistsError if something else is there."""
     places.recover(path)
-    if not path.exists():
+    if places.vacant(path):
         return None
     done = Histories.load(path, mapped=True)
     if done.about.get("call") != call:
@@ -157,18 +158,28 @@ def _done(path: Path, call: str) -> Histories | None:
     return done
 
 
-def _call(whole: Histories, agent: Agent, episodes: int, every: int) -> str:
+def _call(whole: Histories, env: Env, agent: Agent, episodes: int, every: int) -> str:
     """What tells this call's lifetimes from those of another: a hash of all that they depend on, whatever the process."""
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # of arrays, every number
+        about = whole.about | {"env": repr(env), "agent": repr(agent)}
     for name in ("env", "agent"):
-        if " at 0x" in whole.about[name]:
+        if " at 0x" in about[name]:
             raise ValueError(
-                f"out= keeps what this call lived under a description of it, and {name} {whole.about[name]!r} does not say what it "
-                "is made of; give its class a __repr__ that does (a dataclass has one)."
+                f"out= keeps what this call lived under a description of it, and {name} {about[name][:1000]!r} does not say what "
+                "it is made of; give its class a __repr__ that does (a dataclass has one)."
+            )
+    torch = sys.modules.get("torch")  # whoever holds a network has imported it
+    if torch and is_dataclass(agent) and not hasattr(agent, "fingerprint"):
+        held = [field.name for field in fields(agent) if isinstance(getattr(agent, field.name), torch.nn.Module | torch.Tensor)]
+        if held:
+            raise ValueError(
+                f"out= keeps what this call lived under a description of it, which leaves out the weights in {', '.join(held)} of "
+                f"{type(agent).__name__}; give it a method fingerprint(), a hash of them: see protocols.FrozenAgent."
             )
     columns = {name: values.tolist() for name, values in whole.task_values.columns.items()}
     told = [repr(whole.spec), columns, whole.task_values.ids.tolist(), whole.task.tolist(), episodes, every]
     weights = agent.fingerprint() if hasattr(agent, "fingerprint") else ""
-    return hashlib.sha256(json.dumps([told, whole.about, weights]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([told, about, weights]).encode()).hexdigest()
 
 
 def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> dict[str, np.ndarray]:

@@ -103,7 +103,14 @@ class EnvSpec:
         arrays = {"obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype)}
         arrays |= {name: np.zeros(axes["step"], dtype) for name, dtype in per_step.items()}
         arrays |= {"final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype)}
-        return arrays | {name: np.zeros((*axes[per], *shape), dtype) for name, (per, dtype, *shape) in (labels or {}).items()}
+        for name, (per, dtype, *shape) in (labels or {}).items():
+            if per not in axes or (shape and per != "step"):
+                raise ValueError(
+                    f'label {name!r} is per {per!r} and of shape {tuple(shape)}; only one per "step" has a shape, and others are '
+                    'numbers per "lifetime" or "episode".'
+                )
+            arrays[name] = np.zeros((*axes[per], *shape), dtype)
+        return arrays
 
     @property
     def n_observations(self) -> int:
@@ -207,8 +214,8 @@ class LabellingAgent(Agent, Protocol):
     """An agent whose learners leave labels: named arrays that ride along in `Histories` and that no model reads."""
 
     def labels(self, spec: EnvSpec) -> Mapping[str, tuple]:
-        """Each label's ("lifetime", "episode" or "step", dtype, *shape). Its learners have a method `labels()`, asked after every
-        `act`: by name, (N, *shape) of what was true when they acted."""
+        """Each label's ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape). Its learners have a method `labels()`,
+        asked after every `act`: by name, (N,), or (N, *shape) per step, of what was true when they acted."""
 
 
 class FrozenAgent(Agent, Protocol):

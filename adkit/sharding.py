@@ -10,6 +10,10 @@ from tqdm.auto import tqdm
 
 WORKERS, AHEAD = 4, 2  # where an executor does not say how many workers it has; shards in flight for each
 OURS = (ValueError, TypeError, NotImplementedError)  # would come again
+IMPORTS = (
+    "Workers that are spawned import what they are sent: if they die at once, put classes of a notebook's own into a file, and "
+    'what a script does below `if __name__ == "__main__":`. Else they were killed, most often because memory ran out.'
+)
 
 
 def workers(executor: Executor | None) -> int:
@@ -49,6 +53,8 @@ def spread(
                     broken |= isinstance(error, BrokenExecutor)
                     tried[i] += 1
                     if isinstance(error, OURS) or tried[i] > retries:
+                        if isinstance(error, BrokenExecutor):
+                            error.add_note(IMPORTS)
                         raise error
                     logging.getLogger("adkit").warning("%s: shard %d failed (%r); trying it again.", label, i, error)
                     waiting.append(i)

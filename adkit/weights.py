@@ -26,7 +26,10 @@ def pack(tensors: dict[str, torch.Tensor]) -> bytes:
 def fingerprint(network: nn.Module, *arrays: np.ndarray) -> str:
     """A hash of the weights, and of arrays beside them; ValueError while `edit` changes what the network does with them."""
     if edited := sorted(name for name, part in network.named_modules() if part._forward_hooks):
-        raise ValueError(f"the model is being edited at {', '.join(edited)}, which no file would tell; collect without out=.")
+        raise ValueError(
+            f"the model is being edited at {', '.join(edited)}, which no file and no other process would be told; collect without "
+            "out=, and with no executor but threads."
+        )
     digest = hashlib.sha256()
     for values in network.state_dict().values():
         digest.update(values.cpu().contiguous().view(torch.uint8).numpy())

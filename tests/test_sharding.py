@@ -2,7 +2,7 @@
 
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_other_weights_are_another_agent(tmp_path):
         live(ad.InContext(models[1]), out=tmp_path / "lives")
     with (
         ad.edit(models[0], {"blocks.0.resid": lambda resid: 0 * resid}),
-        pytest.raises(ValueError, match=r"being edited at blocks\.0\.resid, which no file would tell; collect without out="),
+        pytest.raises(ValueError, match=r"being edited at blocks\.0\.resid, which no file .* told; collect without out="),
     ):
         live(ad.InContext(models[0]), out=tmp_path / "ablated")
     policies = [RecurrentPolicy(ENV.spec, width=8, seed=0) for _ in range(2)]
@@ -98,6 +98,66 @@ def test_who_does_not_say_what_it_is_made_of_keeps_nothing(tmp_path):
     with pytest.raises(ValueError, match="agent .*Nameless object at 0x.* does not say what it is made of; give its class"):
         live(Nameless(), out=tmp_path / "lives")
     assert same(live(Nameless()), live())
+
+
+@dataclass(frozen=True)
+class Table(ad.sources.Random):
+    """A source that holds numbers."""
+
+    numbers: np.ndarray | torch.nn.Module = None
+
+
+def test_every_number_of_a_description_tells_agents_apart(tmp_path):
+    numbers = np.zeros(2000)
+    for i, change in enumerate((1.0, 1e-12)):
+        other = numbers.copy()
+        other[1000] += change
+        live(Table(numbers), out=tmp_path / str(i))
+        live(Table(numbers.copy()), out=tmp_path / str(i))
+        with pytest.raises(FileExistsError, match="already holds other histories"):
+            live(Table(other), out=tmp_path / str(i))
+
+
+def test_weights_without_a_fingerprint_keep_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"leaves out the weights in numbers of Table; give it a method fingerprint\(\)"):
+        live(Table(torch.nn.Linear(2, 2)), out=tmp_path / "lives")
+    assert not list(tmp_path.iterdir()) and len(live(Table(torch.nn.Linear(2, 2)))) == 36
+
+
+def test_an_edit_is_not_sent_to_another_process():
+    model = ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8)
+    with ad.edit(model, {"blocks.0.resid": lambda resid: 0 * resid}):
+        with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(ValueError, match="no other process .* no executor but threads"):
+            live(ad.InContext(model), executor=pool)
+        with ThreadPoolExecutor(1) as pool:
+            assert same(live(ad.InContext(model)), live(ad.InContext(model), executor=pool))
+
+
+@dataclass(frozen=True)
+class Labelled(ad.sources.Random):
+    """A source whose lifetimes carry a label of any kind."""
+
+    label: tuple = ("step", np.float32)
+
+    def labels(self, spec):
+        return {"told": self.label}
+
+
+def test_labels_count_for_the_size_of_a_shard_and_only_a_steps_has_a_shape(tmp_path, monkeypatch):
+    module = __import__("sys").modules["adkit.collect"]
+    monkeypatch.setattr(module, "SHARD", 2**10)
+    cut = lambda agent: module._shards(ad.Histories(ENV.spec, TASKS, np.arange(200), {}, np.arange(5), {}), agent, None)
+    assert cut(Labelled()) < cut(Labelled(label=("step", np.float32, 7)))
+    for per in ("lifetime", "episode", "day"):
+        with pytest.raises(
+            ValueError, match=rf"label 'told' is per '{per}' and of shape \(7,\); only one per \"step\" has a shape"
+        ):
+            live(Labelled(label=(per, np.float32, 7)))
+
+
+def test_an_empty_folder_is_nothing_yet(tmp_path):
+    (tmp_path / "lives").mkdir()
+    assert same(live(out=tmp_path / "lives"), live()) and sorted(file.name for file in tmp_path.iterdir()) == ["lives"]
 
 
 def test_any_whole_number_is_a_seed(tmp_path):
@@ -203,6 +263,9 @@ def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
         live(Mortal(file=str(tmp_path / "gone"), how="again"), executor=pool)
     with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="the disk was away"):
         live(Mortal(file=str(tmp_path / "other"), how="fail"), executor=pool, retries=0)
+    with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(BrokenExecutor) as lost:
+        live(Mortal(file=str(tmp_path / "killed")), executor=pool, retries=0)
+    assert "put classes of a notebook's own into a file" in lost.value.__notes__[0]
     with pytest.raises(ValueError, match="retries=-1; give 0 or more"):
         live(retries=-1)
 

@@ -75,7 +75,7 @@ def per_life(
     """
     import pandas as pd
 
-    checks.parts(lives, *PARTS)
+    lives = dict(zip(PARTS, checks.parts(lives, *PARTS), strict=True))  # the test lives last
     days = [_site(histories, site, label) for histories in lives.values()]
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     days |= {name: _quadratic(days[name]) for name in ("B1", "B3")}
@@ -119,8 +119,8 @@ def readings(model: CausalTransformer, lives: Mapping[str, Histories], site: str
     """The test lives of D2 day by day: `label`, the true w_rel at the site's decision, as `read` by the probe, as `believed`."""
     import pandas as pd
 
-    checks.parts(lives, *PARTS)
-    lives = {name: histories[checks.creatures(histories, *NEEDED).arrays["regime"] == DRIFT] for name, histories in lives.items()}
+    parts = zip(PARTS, checks.parts(lives, *PARTS), strict=True)  # the test lives last
+    lives = {name: histories[checks.creatures(histories, *NEEDED).arrays["regime"] == DRIFT] for name, histories in parts}
     days = [_site(histories, site, balance) for histories in lives.values()]
     days = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
     part = np.repeat([PARTS[name] for name in lives], [len(histories) for histories in lives.values()])

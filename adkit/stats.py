@@ -150,7 +150,8 @@ def drawn(
     times = resamples(len(values), levels, draws, seed, crossed).astype(float)
     samples = statistic((times / times.sum(1, keepdims=True)) @ values)
     if np.shape(samples) != (draws,):
-        raise ValueError(f"values are (n, {values.shape[1]}) and have no statistic; say what to make of {values.shape[1]} means.")
+        means = f"{values.shape[1]} means" if values.ndim == 2 else "a mean"
+        raise ValueError(f"the statistic makes {np.shape(samples)} of {draws} draws; say what to make of {means}, draw by draw.")
     return samples
 
 
@@ -178,7 +179,8 @@ def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, pow
         raise ValueError(f"{interval!r} is no interval; give Interval(estimate, low, high), such as stats.bootstrap(values).")
     if not (0 < alpha < 1 and 0 < power < 1):
         raise ValueError(f"alpha={alpha}, power={power}; both lie between 0 and 1. Try alpha=0.05, power=0.8.")
-    error = (interval.high - interval.low) / (2 * norm.ppf((1 + level) / 2))
+    _, low, high = interval
+    error = (high - low) / (2 * norm.ppf((1 + level) / 2))
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
 
 

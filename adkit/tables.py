@@ -174,9 +174,20 @@ class TabularState(NamedTuple):
     time: np.ndarray
 
 
-@lru_cache(maxsize=8)
 def of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
-    """Tables of the distinct tasks among `tasks`, and the row (N,) of each."""
+    """Tables of the distinct tasks among `tasks`, and the row (N,) of each; kept for the next who asks."""
+    try:
+        hash(env)
+    except TypeError as error:
+        name = type(env).__name__
+        raise ValueError(
+            f"{name} has tables, and they are kept by a hash of it ({error}); make it a frozen dataclass, with tuples for arrays."
+        ) from None
+    return _of_rows(env, tasks)
+
+
+@lru_cache(maxsize=8)
+def _of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
     unique, row = tasks.unique()
     return env.tables(unique), row
 

@@ -78,7 +78,7 @@ def test_what_is_detectable_is_detected_four_times_in_five():
     values = rng.normal(size=(2000, 100))
     error = values.std(1) / 10
     mde = stats.detectable(Interval(0.0, -0.196, 0.196))
-    assert mde == pytest.approx(0.28, abs=0.001)
+    assert mde == pytest.approx(0.28, abs=0.001) and mde == stats.detectable((0.0, -0.196, 0.196))
     assert (np.abs(values.mean(1) + mde) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.03)
 
 
@@ -105,6 +105,7 @@ def test_five_seeds_have_a_t_interval():
     [
         (lambda: stats.resamples(3, [np.zeros(2)]), r"levels of shapes \[\(2,\)\] for 3 units"),
         (lambda: stats.hierarchical(np.zeros((3, 2))), "say what to make of 2 means"),
+        (lambda: stats.hierarchical(np.ones(4), statistic=np.mean), r"makes \(\) of 2000 draws; say what to make of a mean"),
         (lambda: stats.hierarchical(np.array([1.0, np.nan])), "not finite"),
         (lambda: stats.over_seeds([1.0]), "at least 2 seeds"),
         (lambda: stats.equivalent(np.zeros(3), 1.0, groups=np.zeros(2)), r"3 values and groups of shape \(2,\)"),

@@ -1,5 +1,7 @@
 """Environments: hand-computed tables, known optima, Gymnasium's own checker, and adkit's."""
 
+from dataclasses import dataclass
+
 import gymnasium
 import numpy as np
 import pytest
@@ -148,6 +150,16 @@ def test_the_registered_room_is_the_same_room():
     env.reset(seed=0)
     rewards = [env.step(2)[1] for _ in range(3)]
     assert rewards == [1.0, 0.0, 0.0]
+
+
+def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():
+    @dataclass(frozen=True)
+    class Painted(ad.envs.DarkRoom):
+        colours: np.ndarray = None
+
+    env = Painted(4, 6, colours=np.zeros(16))
+    with pytest.raises(ValueError, match=r"Painted has tables.*\(unhashable type: 'numpy.ndarray'\); make it a frozen dataclass"):
+        ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=2)
 
 
 def test_gymnasium_tables_and_stepping_agree():

@@ -41,9 +41,10 @@ class Run:
     setting: str
     seed: int
     live: Callable[[int], Iterator[tuple[str, np.ndarray]]]
-    """Yields (curve, returns (task, lifetime, episode))."""
+    """Yields (curve, returns (task, lifetime, episode)), and what is to be kept: (name, model or histories)."""
     about: str
-    """Every setting, as text: a change of it makes the run a new one."""
+    """Its recipe's settings, as text: a change of them makes the run a new one. Of what its function itself says, such as RL2's
+    steps or a second recipe that it compares with, nothing is in it: after a change there, remove its rows from runs.csv."""
 
     @property
     def key(self) -> str:
@@ -89,12 +90,11 @@ def live(recipe, tasks, agent, episodes: int, seed: int, lifetimes: int = 1) -> 
     return ad.collect(recipe.env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=10_000 + seed).returns
 
 
-def ship(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episodes: int = 20) -> None:
-    """Keep the first seed's model and a few of its rollouts in data/, for whoever has no time to train one."""
+def shipped(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episodes: int = 20):
+    """The first seed's model and a few of its rollouts, for whoever has no time to train one."""
     if seed == 0:
-        model.save(OUT.parent / world / "ad", overwrite=True)
-        rollouts = ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1)
-        rollouts.save(OUT.parent / world / "rollouts", overwrite=True)
+        yield f"{world}/ad", model
+        yield f"{world}/rollouts", ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1)
 
 
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
@@ -103,7 +103,7 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     dear = seed == 0 and name != "watermaze, pose teacher"  # what costs much and is no claim of ours is run once
     test, model, *expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4) if dear else None)
     if name in SHIPPED:
-        ship(SHIPPED[name], model, recipe.env, test, seed)
+        yield from shipped(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
     yield "distilled", run(ad.InContext(model))
     yield "amnesiac", run(ad.InContext(model, memory="episode"))
@@ -126,7 +126,7 @@ def bandit(seed: int):
     """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere. Returns add up."""
     recipe = ad.RECIPES["bandit"]
     test, model, expert = distilled(recipe, seed, expert=50)
-    ship("bandit", model, recipe.env, test, seed, episodes=100)
+    yield from shipped("bandit", model, recipe.env, test, seed, episodes=100)
     rl2 = practised(recipe, seed, steps=4_000_000, episodes_per_lifetime=100)
     for bias in ("odd", "even", "uniform"):
         env = replace(recipe.env, bias=bias, seed=77 + seed)  # other bandits than those of training
@@ -280,14 +280,17 @@ def every_run() -> list[Run]:
 # ---- running them ----
 
 
-def work(experiment: str, setting: str, seed: int) -> tuple[pd.DataFrame, dict]:
-    """One run, in a process of its own: its curves, and what it cost and came to."""
+def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataFrame, dict]:
+    """One run, in a process of its own: its curves, and what it cost and came to. What is to be kept is saved below `data`."""
     import torch
 
     torch.set_num_threads(1)
     (run,) = (run for run in every_run() if (run.experiment, run.setting, run.seed) == (experiment, setting, seed))
     wall, cpu, curves, lived = time.perf_counter(), time.process_time(), [], {}
     for curve, returns in run.live(seed):
+        if hasattr(returns, "save"):
+            returns.save(data / curve, overwrite=True)
+            continue
         lived[curve] = returns
         points = POINTS[returns.shape[2] >= POINTS]
         by_task = returns.mean(1)  # (task, episode)
@@ -342,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more than this many")
     parser.add_argument("--at-once", type=int, default=2, help="processes; 2")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=OUT, help="for tables; models that ship go beside it: data/paper_figures")
     given = parser.parse_args(arguments)
     known = _read(given.out / "runs.csv")
     done = set(known["key"]) if len(known) else set()
@@ -359,7 +362,8 @@ def main(arguments: list[str] | None = None) -> int:
         alike = {}
         for run in left:
             alike.setdefault(run.same, []).append(run)
-        futures = {pool.submit(work, runs[0].experiment, runs[0].setting, runs[0].seed): runs for runs in alike.values()}
+        ask = lambda run: pool.submit(work, run.experiment, run.setting, run.seed, given.out.resolve().parent)
+        futures = {ask(runs[0]): runs for runs in alike.values()}
         for i, future in enumerate(as_completed(futures)):
             (run, *_), minutes = futures[future], (time.perf_counter() - began) / 60
             if error := future.exception():

@@ -1,4 +1,4 @@
-"""The runs behind notebooks 05 to 08: lives of creatures, models of them, and what the hypotheses measure.
+"""The runs behind notebooks 06 to 08: lives of creatures, models of them, and what the hypotheses measure.
 
 python notebooks/shards.py standard         what is missing, two jobs at a time: three seeds, at most 2.5 hours on two cores
 python notebooks/shards.py full             five seeds, all twins at full length
@@ -18,8 +18,9 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
 MODEL = {"layers": 3, "heads": 2, "width": 128}
 TRAINING = {"batch": 32, "first": 1.0, "short": 0.5, "short_episodes": 20, "decay": 1.0, "opening": 4.0}
-TOKENS = 737  # of a life of 60 days, on average
 CONTEXT = cookies.DAYS * 16
 
 
@@ -357,27 +357,32 @@ def settle(profile: str, folder: Path) -> None:
 
 
 def run(profile: str, folder: Path, at_once: int = 2) -> int:
-    """What is missing, `at_once` jobs at a time, each as soon as what it needs is there. How many failed."""
-    jobs, began, failed, running = every_job(PROFILES[profile]), time.perf_counter(), set(), {}
+    """What is missing, `at_once` jobs at a time, each as soon as what it needs is there. How many failed.
+
+    A job whose process is killed, most often because memory ran out, is tried once more.
+    """
+    jobs, began, failed, running, killed = every_job(PROFILES[profile]), time.perf_counter(), set(), {}, Counter()
     waiting = {name for name in jobs if not place(folder, name).exists()}
     total = len(waiting)
     print(f"{profile}: {len(jobs)} jobs, {len(jobs) - total} of them done.", flush=True)
-    with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        while waiting or running:
-            for name in [n for n in jobs if n in waiting and all(place(folder, need).exists() for need in jobs[n].needs)]:
-                if len(running) < at_once:
-                    waiting.remove(name)
-                    running[pool.submit(make, profile, folder, name)] = name
-            if not running:
-                print(f"{len(waiting)} jobs wait for what failed: {', '.join(sorted(waiting))}", flush=True)
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, minutes = running.pop(future), (time.perf_counter() - began) / 60
-                error = future.exception()
-                if error:
-                    failed.add(name)
-                cost = f"FAILED: {error!r}" if error else f"{future.result():.0f} CPU s"
-                print(f"{total - len(waiting) - len(running):3}/{total} {minutes:6.1f} min | {name} | {cost}", flush=True)
+    while waiting or running:
+        for name in [n for n in jobs if n in waiting and all(place(folder, need).exists() for need in jobs[n].needs)]:
+            if len(running) < at_once:
+                waiting.remove(name)
+                pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))  # if it is killed, no other job goes with it
+                running[pool.submit(make, profile, folder, name)] = name, pool
+        if not running:
+            print(f"{len(waiting)} jobs wait for what failed: {', '.join(sorted(waiting))}", flush=True)
+            break
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            (name, pool), minutes = running.pop(future), (time.perf_counter() - began) / 60
+            pool.shutdown()
+            error = future.exception()
+            killed[name] += isinstance(error, BrokenExecutor)
+            if error:
+                (waiting if isinstance(error, BrokenExecutor) and killed[name] < 2 else failed).add(name)
+            cost = f"FAILED: {error!r}" if error else f"{future.result():.0f} CPU s"
+            print(f"{total - len(waiting) - len(running):3}/{total} {minutes:6.1f} min | {name} | {cost}", flush=True)
     return len(failed) + len(waiting)
 
 

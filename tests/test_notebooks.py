@@ -1,6 +1,7 @@
 """The notebooks: short cells, committed with their pictures, and executed in the quick profile."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_every_notebook_runs_in_the_quick_profile_within_a_gigabyte(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert all(path.stem in done.stdout for path in NOTEBOOKS)
+
+
+def test_the_environment_names_the_profile_and_a_notebook_without_it_is_not_begun():
+    run = lambda profile, *names: subprocess.run(
+        [sys.executable, FOLDER / "run.py", *names],
+        capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"ADKIT_PROFILE": profile},
+    )  # fmt: skip
+    assert "00_start_here has no profile 'standard'; name those that have" in run("standard").stderr
+    assert "argument --profile: invalid choice: 'ful'" in run("ful", "00").stderr
 
 
 def test_a_notebook_is_held_to_one_core_and_fails_above_the_memory_limit(tmp_path):

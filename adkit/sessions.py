@@ -87,7 +87,7 @@ class Sessions:
         return part
 
     def exchanged(self, stratum, rng: np.random.Generator) -> np.ndarray:
-        """(N,) the session whose labels each lifetime gets: another one's of its stratum and its part of the split."""
+        """(N,) the session whose labels each lifetime gets: drawn among those of its stratum and its part of the split."""
         alike = np.zeros((len(self.curve), 4), int)
         for p in range(3):
             alike[self.session[self.history[self.part == p]], p] = 1

@@ -104,18 +104,20 @@ LAUNCHED = """
 import socket, sys
 from accelerate import notebook_launcher
 
-def train(lives):
+def train(lives, out=None):
     import adkit as ad
     from adkit.processes import processes
     model = ad.CausalTransformer(ad.envs.DarkRoom(size=4, horizon=6).spec, context=36, layers=1, heads=2, width=8)
     log = ad.distill(model, ad.Histories.load(lives, mapped=True), steps=3, batch=6, precision="float32")
     print("LOSS", processes().number, processes().count, log.loss.iloc[-1], flush=True)
+    if out and not processes().number:
+        model.save(out)
 
 if __name__ == "__main__":
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    notebook_launcher(train, args=(sys.argv[1],), num_processes=2, use_port=port)
+    notebook_launcher(train, args=(sys.argv[1], sys.argv[2]), num_processes=2, use_port=port)
     train(sys.argv[1])
 """
 
@@ -124,7 +126,7 @@ def test_the_launcher_of_notebooks_trains_the_model_of_one_process(lives, tmp_pa
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED)
     environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
-    command = [sys.executable, script, lives]
+    command = [sys.executable, script, lives, tmp_path / "model"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment | {"OMP_NUM_THREADS": "1"}, check=False
     )
@@ -133,3 +135,8 @@ def test_the_launcher_of_notebooks_trains_the_model_of_one_process(lives, tmp_pa
     assert sorted((int(n), int(count)) for n, count, _ in said) == [(0, 1), (0, 2), (1, 2)]
     losses = [float(loss) for *_, loss in said]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)
+    untrained, model = (
+        ad.CausalTransformer(ENV.spec, context=36, layers=1, heads=2, width=8),
+        ad.CausalTransformer.load(tmp_path / "model"),
+    )
+    assert not any(torch.equal(a, b) for a, b in zip(untrained.blocks.parameters(), model.blocks.parameters(), strict=True))

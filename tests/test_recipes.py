@@ -117,6 +117,9 @@ def test_every_run_of_the_paper_figures_has_a_name_of_its_own():
     assert len(keys) == len(set(keys)) > 40
 
 
+PLAYED = {"bandit": (8, 80), "hard": (8, 20), "key_to_door": (4, 6), "watermaze": (4, 5)}  # tasks, episodes
+
+
 @pytest.mark.parametrize("world", sorted(path.parent.name for path in figures.OUT.parent.glob("*/ad")))
 def test_what_is_shipped_loads_and_plays_as_its_rollouts_say(world):
     folder = figures.OUT.parent / world
@@ -126,3 +129,8 @@ def test_what_is_shipped_loads_and_plays_as_its_rollouts_say(world):
         return
     rollouts = ad.Histories.load(folder / "rollouts")
     assert rollouts.spec == model.spec and rollouts.returns[:, :, -5:].mean() > rollouts.returns[:, :, :2].mean()
+    recipe = ad.RECIPES[{folder: name for name, folder in figures.SHIPPED.items()}.get(world, world)]
+    tasks, episodes = PLAYED[world]
+    play = lambda agent: ad.collect(recipe.env, rollouts.task_values[:tasks], agent, episodes=episodes, seed=2).returns
+    late = lambda memory: play(ad.InContext(model, memory=memory))[:, :, -episodes // 3 :].mean()
+    assert late("lifetime") > late("episode") + 0.15, "it has learned nothing of learning"

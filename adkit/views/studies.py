@@ -112,10 +112,17 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
 
 
 def verdicts(judged: Mapping[str, Verdict]) -> Styler:
-    """The table of `adkit.probing.verdict_table`, a colour for each of the four words."""
+    """What of `adkit.probing.verdict_table` fits a page, a colour for each of the four words; the whole has the reasons, too."""
     from adkit.probing import verdict_table
 
-    numbers = dict.fromkeys(("effect", "low", "high", "sesoi", "detectable"), "{:.3g}")
+    table = verdict_table(judged)
+    interval = [f"{row.measure}\n{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in table.itertuples()]
+    shown = table[["verdict", "null, 95%", "sesoi", "detectable", "controls"]].copy()
+    shown.insert(1, "effect, 95%", interval)
+    shown.insert(2, "supported if", table.threshold.str.replace(", ", "\n"))
+    shown["null, 95%"] = shown["null, 95%"].str.replace(" to ", "\nto ")
     paint = lambda word: f"background-color: {WORDS[word]}; color: white"
-    table = verdict_table(judged).style.map(paint, subset=["verdict"]).set_table_attributes('class="mathjax_ignore"')
-    return table.format(numbers, na_rep="", escape="html").format_index(escape="html")  # names may come from a file
+    style = shown.assign(verdict=(table.verdict + "\n" + table.grade).str.strip()).style
+    style.apply(lambda _: table.verdict.map(paint), subset=["verdict"]).set_table_attributes('class="mathjax_ignore"')
+    style.set_properties(**{"white-space": "pre", "text-align": "left"})
+    return style.format(dict.fromkeys(("sesoi", "detectable"), "{:.3g}"), na_rep="", escape="html").format_index(escape="html")

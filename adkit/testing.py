@@ -89,8 +89,8 @@ def check_histories(histories: Histories) -> None:
     beyond = np.arange(histories.spec.horizon) >= histories.length[..., None]
     for name in ("obs", "action", "reward", "terminated", "truncated"):
         assert not histories.arrays[name][beyond].any(), f"{name} is not empty beyond the end of an episode."
-    ends = (histories.arrays["terminated"] | histories.arrays["truncated"]).sum(2)
-    assert (ends == 1).all(), "an episode must end exactly once."
+    ends = histories.arrays["terminated"].sum(2) + histories.arrays["truncated"].sum(2)
+    assert (ends == 1).all(), "an episode must end exactly once, terminated or truncated."
 
 
 def _has(given: object, protocol: str, *names: str) -> None:

@@ -11,7 +11,6 @@ import random
 import signal
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,7 +84,6 @@ def shards(folder: Path) -> None:
 
     jobs = {f"part/{i}": shards.Job(f"part/{i}", (f"part/{i - 1}",) if i else (), table(i)) for i in range(8)}
     shards.every_job, shards.multiprocessing = lambda profile: jobs, FORKING
-    shards.ProcessPoolExecutor = lambda n, context, **_: ProcessPoolExecutor(n, context)  # forked ones do more than one job
     assert shards.run("smoke", folder / "work", 1) == 0
 
 

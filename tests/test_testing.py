@@ -110,6 +110,8 @@ def test_histories_that_break_the_contract_are_found_out():
         emptied[name][1, 1, 3:] = 0
     with pytest.raises(AssertionError, match="truncated is not empty beyond the end of an episode"):
         check_histories(replace(life, arrays=emptied))
+    with pytest.raises(AssertionError, match="must end exactly once, terminated or truncated"):
+        check_histories(replace(life, arrays=life.arrays | {"terminated": life.arrays["truncated"]}))
 
 
 def test_histories_that_hold_more_or_of_another_kind_are_not_the_same():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import same
-from tests_worlds import Line, OneFault
+from probe_worlds import Line, OneFault
 
 import adkit as ad
 from adkit import perceptron

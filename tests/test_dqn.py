@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from tests_worlds import Line, OneFault
+from probe_worlds import Line, OneFault
 
 import adkit as ad
 from adkit import perceptron, pixels

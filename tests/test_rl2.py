@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from tests_worlds import Line, LineState, OneFault
+from probe_worlds import Line, LineState, OneFault
 
 import adkit as ad
 from adkit import recurrent, rl2

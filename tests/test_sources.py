@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import same
-from tests_worlds import OneFault
+from probe_worlds import OneFault
 
 import adkit as ad
 from adkit.testing import check_agent

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import same, scrambled
-from tests_worlds import OneFault
+from probe_worlds import OneFault
 
 import adkit as ad
 from adkit.distill import distill

@@ -62,7 +62,7 @@ def sparse(folder: Path, gigabytes: float) -> Path:
         entries = {file.name: artefacts._weighed(file) for file in sorted(place.iterdir())}
         return artefacts._made("histories", {"spec": asdict(spec)}, entries)
 
-    return artefacts._place(folder / "sparse", fill, False)
+    return artefacts._place(folder / "sparse", "histories", fill, overwrite=False)
 
 
 def drawn(path: Path, how: str) -> tuple[float, float, float]:

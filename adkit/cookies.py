@@ -143,8 +143,13 @@ def sites(histories: Histories) -> dict[str, np.ndarray]:
 
 def _just_eaten(histories: Histories) -> np.ndarray:
     """(N, E, H) whether the step before paid for a cookie: where tolerance can be seen, if reward shows it."""
+    return np.pad(_eats(histories), [(0, 0), (0, 0), (1, 0)])[:, :, :-1]
+
+
+def _eats(histories: Histories) -> np.ndarray:
+    """(N, E, H) whether a step pays for a cookie."""
     reward = histories.arrays["reward"]
-    return np.pad((reward > 0) & (reward < MEAL), [(0, 0), (0, 0), (1, 0)])[:, :, :-1]
+    return (reward > 0) & (reward < MEAL)
 
 
 def directed(histories: Histories, place: str = "jar") -> np.ndarray:
@@ -173,7 +178,7 @@ def log_odds(p: np.ndarray) -> np.ndarray:
 def eaten(histories: Histories) -> np.ndarray:
     """(N, E, H) cookies eaten or given in all the life before each step's action."""
     a = checks.creatures(histories).arrays
-    ate = ((a["reward"] > 0) & (a["reward"] < MEAL)).astype(int)
+    ate = _eats(histories).astype(int)
     before = ate.reshape(len(ate), -1).cumsum(1).reshape(ate.shape) - ate
     return before + a["obs"][:, :, 0, GIFT].astype(int).cumsum(1)[..., None]  # a gift is eaten before anything is done
 
@@ -187,7 +192,7 @@ def exposure(histories: Histories) -> np.ndarray:
 def cookies_ahead(histories: Histories, days: int = 5) -> np.ndarray:
     """(N, E) float32: cookies eaten from each day on within so many days, fewer where the life ends, per day."""
     checks.whole("days", days)
-    eaten = ((checks.creatures(histories).arrays["reward"] > 0) & (histories.arrays["reward"] < MEAL)).sum(2)
+    eaten = _eats(checks.creatures(histories)).sum(2)
     total = np.pad(eaten.cumsum(1), [(0, 0), (1, 0)])
     begin = np.arange(histories.n_episodes)
     end = np.minimum(begin + days, histories.n_episodes)

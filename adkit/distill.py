@@ -22,7 +22,7 @@ from adkit.model import CausalTransformer
 from adkit.processes import processes
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
-from adkit.tokens import alike, outcomes, pad, sample_windows, tokenize
+from adkit.tokens import ahead, alike, outcomes, pad, sample_windows, tokenize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,12 +98,17 @@ def distill(
     team.agree(len(log), checkpoint)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
 
-    for step in tqdm(range(len(log), steps), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5):
+    def draw(step: int) -> dict[str, np.ndarray]:
         brief = step < short * steps and short_episodes < model.window
         episodes = short_episodes if brief else model.window
         rows = batch * model.window // episodes
         rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
-        windows = sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
+        return sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
+
+    left = range(len(log), steps)
+    drawn = tqdm(ahead(draw, left), initial=len(log), total=steps, desc="distill", disable=None, mininterval=0.5)
+    for step, windows in zip(left, drawn, strict=True):
+        rows = len(windows["action"])
         count, mine = _actions(windows, opening), team.share(rows)
         windows = {name: values[mine] for name, values in windows.items()}
         total = torch.zeros((), device=team.device)
@@ -263,9 +268,10 @@ def main(arguments: list[str] | None = None) -> None:
     made_with = {name: given.pop(name) for name in ("context", "layers", "heads", "width") if name in given}
     model = CausalTransformer(histories.spec, **made_with, seed=given.get("seed", 0))
     log = distill(model, histories, **given)
-    if not processes().number:
+    team = processes()
+    if not team.number:
         model.save(out)
-        print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps; processes: {processes().count}", flush=True)
+        print(f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps; processes: {team.count}", flush=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def _compiled_read() -> Callable:
 
     pread = types.ExternalFunction("pread", types.intp(types.intc, types.intp, types.uintp, types.int64))
 
-    @njit
+    @njit(nogil=True)
     def read(file, at, out):
         done, place, size = 0, out.ctypes.data, out.shape[1]
         for i in range(len(out)):

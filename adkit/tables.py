@@ -177,13 +177,14 @@ class TabularState(NamedTuple):
 def of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
     """Tables of the distinct tasks among `tasks`, and the row (N,) of each; kept for the next who asks."""
     try:
-        hash(env)
+        return _of_rows(env, tasks)
     except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
         name = type(env).__name__
         raise ValueError(
             f"{name} has tables, and they are kept by a hash of it ({error}); make it a frozen dataclass, with tuples for arrays."
         ) from None
-    return _of_rows(env, tasks)
 
 
 @lru_cache(maxsize=8)

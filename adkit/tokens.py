@@ -8,7 +8,9 @@ token that has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,3 +143,15 @@ def sample_windows(
     lifetime = (u[0] * len(histories)).astype(int)
     anywhere = (u[1] * (histories.n_episodes - episodes + 1)).astype(int)
     return histories.windows(lifetime, np.where(u[2] < first, 0, anywhere), episodes, labels)
+
+
+def ahead(work: Callable, items: Iterable, threads: int = 2) -> Iterator:
+    """`work(item)` of each item, in order: while one result is used, threads are at the next, which may wait for a disk."""
+    with ThreadPoolExecutor(threads, "ahead") as pool:
+        waiting = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

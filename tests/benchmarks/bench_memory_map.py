@@ -1,5 +1,7 @@
 """Histories larger than memory: windows drawn from a map on disk, against the same windows drawn from memory.
 
+Both as training draws them, ahead and in two threads, since the reads of a map are waited for outside Python's lock.
+
 `python tests/benchmarks/bench_memory_map.py 20` does it once with a sparse artefact of 20 GB.
 """
 
@@ -17,7 +19,7 @@ from measure import PEAK_MB, compare, fresh, rate, say
 import adkit as ad
 from adkit import artefacts, npy
 from adkit.seeds import Rng
-from adkit.tokens import sample_windows
+from adkit.tokens import ahead, sample_windows
 
 ENV = ad.envs.DarkRoom()
 EPISODES, WINDOW, BATCH = 200, 20, 64
@@ -26,17 +28,17 @@ DRAW = """
 import json, sys, time
 import adkit as ad
 from adkit.seeds import Rng
-from adkit.tokens import sample_windows
+from adkit.tokens import ahead, sample_windows
 began = time.perf_counter()
 histories = ad.Histories.load(sys.argv[1], mapped=sys.argv[2] == "mapped")
 loaded = time.perf_counter() - began
 import numpy as np
-def draw(steps):
-    for step in range(steps):
-        sample_windows(histories, int(sys.argv[3]), int(sys.argv[4]), 0.5, Rng.of(0, "draw", np.arange(int(sys.argv[4]))).at(step))
-draw(20)
+def draw(step):
+    rng = Rng.of(0, "draw", np.arange(int(sys.argv[4]))).at(step)
+    return sample_windows(histories, int(sys.argv[3]), int(sys.argv[4]), 0.5, rng)
+for _ in ahead(draw, range(20)): pass
 began = time.perf_counter()
-draw(1000)
+for _ in ahead(draw, range(20, 1020)): pass
 print(json.dumps([1000 / (time.perf_counter() - began), loaded, peak_mb()]))
 """
 
@@ -76,9 +78,8 @@ def test_windows_from_a_map(tmp_path):
 
     def draw(histories) -> float:
         def work(steps: int = 50) -> int:
-            for step in range(steps):
-                sample_windows(histories, WINDOW, BATCH, 0.5, Rng.of(0, "draw", np.arange(BATCH)).at(step))
-            return steps
+            window = lambda step: sample_windows(histories, WINDOW, BATCH, 0.5, Rng.of(0, "draw", np.arange(BATCH)).at(step))
+            return sum(1 for _ in ahead(window, range(steps)))
 
         return rate(work)
 

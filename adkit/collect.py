@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from adkit import artefacts, places
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, Learner, Tasks, Transition
+from adkit.protocols import Agent, Env, EnvSpec, Learner, Tasks, Transition
 from adkit.seeds import Rng
 from adkit.sharding import spread, workers
 from adkit.tables import of_rows, trace, unroll
@@ -92,9 +92,13 @@ def collect(
 
 def _shards(whole: Histories, agent: Agent, executor: Executor | None) -> int:
     """How many: enough for every worker to have several, and none that is large."""
-    labels = agent.labels(whole.spec) if hasattr(agent, "labels") else None
-    one = sum(values.nbytes for values in whole.spec.empty(1, whole.n_episodes, labels).values())
+    one = sum(values.nbytes for values in _empty(whole.spec, agent, 1, whole.n_episodes).values())
     return min(len(whole.task), max(4 * workers(executor), -(-len(whole.task) * one // SHARD)))
+
+
+def _empty(spec: EnvSpec, agent: Agent, n: int, episodes: int) -> dict[str, np.ndarray]:
+    """The arrays of n lifetimes to fill, with the agent's labels if it has any."""
+    return spec.empty(n, episodes, agent.labels(spec) if hasattr(agent, "labels") else None)
 
 
 def _finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
@@ -198,7 +202,7 @@ def _live(env, tasks, agent, task, number, *, episodes, seed, every, driver) -> 
         raise ValueError(f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".')
     if driver != "batched" and own:
         return agent.drive(env, mine, rng, env_rng, episodes, every)
-    arrays = env.spec.empty(len(mine), -(-episodes // every), agent.labels(env.spec) if hasattr(agent, "labels") else None)
+    arrays = _empty(env.spec, agent, len(mine), -(-episodes // every))
     if driver != "batched" and over_tables:
         table, row = of_rows(env, mine)
         lived = trace(table, len(mine), env.spec.horizon, episodes, every)

@@ -5,16 +5,13 @@ Needs Stable-Baselines3, which adkit itself does not: pip install -e '.[rl]'.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
-from measure import compare, note, say
+from measure import compare, note, one_core, say
 
 import adkit as ad
 
@@ -68,19 +65,6 @@ def itself(seed: int, goal: tuple[int, int]) -> tuple[sb3.A2C, Room]:
     """Stable-Baselines3 as it comes."""
     room = Room(goal)
     return sb3.A2C("MlpPolicy", room, seed=seed, device="cpu"), room
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Everything on one core: `collect` would use them all."""
-    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    os.sched_setaffinity(0, {max(cores)})
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        torch.set_num_threads(threads)
 
 
 def per_cpu_second(work) -> float:

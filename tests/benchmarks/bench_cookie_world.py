@@ -6,8 +6,7 @@ import sys
 import time
 
 import numpy as np
-import pytest
-from measure import compare, note, rate
+from measure import compare, note, one_core, rate
 
 import adkit as ad
 
@@ -51,17 +50,8 @@ def test_belief():
     note("belief, 400 creatures of 60 days, 1,000 particles", [(time.process_time() - began) * 4], " s of a core", less=True)
 
 
-@pytest.fixture
-def one_core():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_training(one_core, monkeypatch):
+@one_core()
+def test_training(monkeypatch):
     """Tokens per second of one core, 3 layers x 128, 60 days; beside all windows padded alike and attention in one piece."""
     from adkit import model as transformer
     from adkit.tokens import pack

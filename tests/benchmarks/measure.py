@@ -8,7 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -160,6 +161,21 @@ def short(number: float) -> str:
 def say(line: str) -> None:
     """A line of its own, whatever dots pytest has printed before."""
     print(f"\n{line}", end="", flush=True)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Everything on one core, where `collect` and torch would use them all."""
+    import torch
+
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
 
 
 def fresh(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[float, str]:

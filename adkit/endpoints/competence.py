@@ -33,7 +33,7 @@ COMPARED = "competence.compared, with a column seed"
 
 def predictions(model: CausalTransformer, histories: Histories) -> np.ndarray:
     """(N, E, H, 8) float32: the model's action probabilities, each with the whole life up to it in view."""
-    logits = record(model, histories, "logits").array[:, :, :-1]
+    logits = record(model, histories, "logits", batch=4).array[:, :, :-1]
     return torch.as_tensor(logits).softmax(-1).numpy()
 
 

@@ -52,7 +52,7 @@ class AttentionMasses:
         return np.divide(mass, uniform, out=np.full(mass.shape, np.nan), where=uniform > 0)
 
 
-def attention_masses(model: CausalTransformer, histories: Histories, keep: int | None = None, batch: int = 16) -> AttentionMasses:
+def attention_masses(model: CausalTransformer, histories: Histories, keep: int | None = None, batch: int = 8) -> AttentionMasses:
     """Measure, for every decision of N lifetimes and every head, how much attention falls on each kind of past.
 
     Every decision is seen in the window it was taken in; `keep` is as in `InContext`. `batch` lifetimes are held in

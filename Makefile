@@ -19,7 +19,7 @@ TORCH_BUILD := $(TORCH)+$(notdir $(TORCH_INDEX:/=))
 export GOMP_SPINCOUNT ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab figures shards test bench
+.PHONY: help setup demo lab figures study test bench
 help:  ## list these commands
 	@echo "adkit: a workbench for in-context reinforcement learning and value drift"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +38,8 @@ lab: $(READY)  ## open the notebooks in JupyterLab, on this machine only
 figures: $(READY)  ## run what is missing of the paper's figures; stop it at any time, it goes on from there
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/figures.py $(ARGS)
 
-shards: $(READY)  ## run what is missing of the study of creatures: make shards ARGS=standard
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/shards.py $(ARGS)
+study: $(READY)  ## run what is missing of the CookieWorld study: make study ARGS=standard
+	@OMP_NUM_THREADS=1 PYTHONPATH=notebooks $(VENV)/bin/python -m study.run $(ARGS)
 
 test: $(READY)  ## run all tests
 	@echo "Running the tests."

@@ -1,10 +1,8 @@
 """adkit: a workbench for in-context reinforcement learning and value drift. Public names, loaded when first used."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 
-from adkit.envs.gym import register as _register
+from adkit.envs.gymnasium import register as _register
 
 __version__ = "0.1.0"
 
@@ -17,31 +15,26 @@ _WHERE = {
     "find": "artefacts",
     "optimal_returns": "tables",
     "Histories": "histories",
-    "collect": "collect",
-    "record": "taps",
-    "edit": "taps",
-    "ParticleFilter": "belief",
-    "CausalTransformer": "model",
-    "distill": "distill",
-    "distill_recurrent": "recurrent",
-    "distill_encoder": "seeing",
-    "pretrain_encoder": "seeing",
-    "InContext": "incontext",
+    "collect": "rollout",
+    "record": "models.taps",
+    "edit": "models.taps",
+    "ParticleFilter": "cookieworld.observer",
+    "CausalTransformer": "models.transformer",
+    "distill": "models.distill",
+    "distill_recurrent": "models.recurrent",
+    "distill_encoder": "models.pretraining",
+    "pretrain_encoder": "models.pretraining",
+    "InContext": "models.in_context",
     "RECIPES": "recipes",
-    "RecurrentPolicy": "recurrent",
-    "RL2": "rl2",
-    "train_rl2": "rl2",
+    "RecurrentPolicy": "models.recurrent",
+    "RL2": "models.rl2",
+    "train_rl2": "models.rl2",
     "setup_notebook": "notebook",
 }
 _MODULES = (
-    "anatomy",
-    "artefacts",
-    "cookies",
-    "display",
-    "edits",
-    "endpoints",
+    "cookieworld",
     "envs",
-    "pixels",
+    "models",
     "probing",
     "protocols",
     "recipes",
@@ -49,24 +42,11 @@ _MODULES = (
     "sources",
     "stats",
     "tables",
-    "taps",
     "testing",
-    "tokens",
     "views",
 )
 
 __all__ = [*_WHERE, *_MODULES]
-
-
-class _Package(ModuleType):
-    """`ad.collect` and `ad.distill` are the functions, also after their modules of the same name were imported."""
-
-    def __setattr__(self, name, value):
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name):

@@ -32,7 +32,9 @@ class ArtefactError(ValueError):
         super().__init__(text)
 
 
-def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], about: dict, overwrite=False) -> Path:
+def save(
+    path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], about: dict, overwrite=False
+) -> Path:
     """Write arrays (as .npy) and bytes to the folder `path`, whole or not at all.
 
     The same content onto itself is a no-op; other content raises FileExistsError unless `overwrite`, and so does a process that
@@ -40,8 +42,15 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     is nothing, and a link is followed. A crash, a full disk (OSError) or a folder that may not be written leaves the old content
     untouched. `about` must be JSON, NumPy's numbers included; it comes back from `load`.
     """
-    blobs = {_checked(name): npy.stored(name, value) if isinstance(value, np.ndarray) else value for name, value in files.items()}
-    manifest = _made(kind, about, {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()})
+    blobs = {
+        _checked(name): npy.stored(name, value) if isinstance(value, np.ndarray) else value
+        for name, value in files.items()
+    }
+    manifest = _made(
+        kind,
+        about,
+        {name: {"bytes": len(blob), "sha256": _sha256(blob)} for name, blob in blobs.items()},
+    )
 
     def fill(folder: Path) -> dict:
         for name, blob in blobs.items():
@@ -52,7 +61,9 @@ def save(path: str | Path, kind: str, files: dict[str, np.ndarray | bytes], abou
     return _place(Path(path), kind, fill, overwrite, manifest)
 
 
-def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, **whole) -> Path:
+def assemble(
+    path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, **whole
+) -> Path:
     """As `save` without `overwrite`, of arrays that come in parts, one below the other: only one part is in memory at a time.
 
     All parts have the same names, dtypes and shapes but for their first axis; `whole` are arrays that come in one piece.
@@ -70,9 +81,15 @@ def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]]
                 shapes[name] = n + len(values), dtype, rest
                 with open(folder / f"{_checked(name)}.npy", "r+b" if n else "wb") as file:
                     file.seek(0, os.SEEK_END)
-                    file.write(np.ascontiguousarray(values) if n else npy.head(values.dtype, values.shape) + values.tobytes())
+                    file.write(
+                        np.ascontiguousarray(values)
+                        if n
+                        else npy.head(values.dtype, values.shape) + values.tobytes()
+                    )
         for name, (n, dtype, rest) in shapes.items():
-            with open(folder / f"{name}.npy", "r+b") as file:  # the header leaves room for the number of rows to grow
+            with open(
+                folder / f"{name}.npy", "r+b"
+            ) as file:  # the header leaves room for the number of rows to grow
                 file.write(npy.head(dtype, (n, *rest)))
         for name, values in whole.items():
             (folder / f"{_checked(name)}.npy").write_bytes(npy.stored(name, values))
@@ -81,7 +98,13 @@ def assemble(path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]]
     return _place(Path(path), kind, fill, overwrite=False)
 
 
-def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool, manifest: dict | None = None) -> Path:
+def _place(
+    path: Path,
+    kind: str,
+    fill: Callable[[Path], dict],
+    overwrite: bool,
+    manifest: dict | None = None,
+) -> Path:
     """Let `fill` write files into a folder beside `path` and name their manifest, and put it there, whole or not at all.
 
     If the manifest is known before, the same content is seen without writing it.
@@ -90,15 +113,21 @@ def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool,
     try:
         path = places.real(path)
         if file := next((above for above in path.parents if above.is_file()), None):
-            raise FileExistsError(f"{path} lies below {file}, which is a file; save under another name.")
+            raise FileExistsError(
+                f"{path} lies below {file}, which is a file; save under another name."
+            )
         places.recover(path)
         before = places.glance(path, MANIFEST)
         if path.exists() and not overwrite and manifest and _same(path, manifest):
             return asked
         if not (overwrite or places.vacant(path)):
-            raise FileExistsError(f"{path} already holds something else; save under another name or pass overwrite=True.")
+            raise FileExistsError(
+                f"{path} already holds something else; save under another name or pass overwrite=True."
+            )
         if path.exists() and not _replaceable(path, kind):
-            raise FileExistsError(f"{path} holds no {kind}, and only that is overwritten; save under another name or remove it.")
+            raise FileExistsError(
+                f"{path} holds no {kind}, and only that is overwritten; save under another name or remove it."
+            )
         size = sum(entry["bytes"] for entry in manifest["files"].values()) if manifest else 0
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = places.beside(path)
@@ -121,7 +150,11 @@ def _place(path: Path, kind: str, fill: Callable[[Path], dict], overwrite: bool,
     except FileExistsError:
         raise
     except OSError as error:
-        needs = f"it needs {size:,} bytes in a folder that may be written" if size else "its folder must be one that may be written"
+        needs = (
+            f"it needs {size:,} bytes in a folder that may be written"
+            if size
+            else "its folder must be one that may be written"
+        )
         raise OSError(
             error.errno,
             f"{path} was not saved ({error.strerror}), what was there is untouched; {needs}. Make room, or save elsewhere",
@@ -141,8 +174,21 @@ def _replaceable(path: Path, kind: str) -> bool:
 
 def _made(kind: str, about: dict, entries: dict) -> dict:
     """The manifest of such files, as it will be read."""
-    made_with = {"python": platform.python_version(), **{p: metadata.version(p) for p in ("adkit", "numpy")}}
-    return seal(as_json({"format": FORMAT, "kind": kind, "about": about, "files": entries, "made_with": made_with}))
+    made_with = {
+        "python": platform.python_version(),
+        **{p: metadata.version(p) for p in ("adkit", "numpy")},
+    }
+    return seal(
+        as_json(
+            {
+                "format": FORMAT,
+                "kind": kind,
+                "about": about,
+                "files": entries,
+                "made_with": made_with,
+            }
+        )
+    )
 
 
 def as_json(content: dict) -> dict:
@@ -153,12 +199,16 @@ def as_json(content: dict) -> dict:
 def _number(value):
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} of type {type(value).__name__} is no JSON and cannot be saved; give numbers, text, lists or dicts.")
+    raise TypeError(
+        f"{value!r} of type {type(value).__name__} is no JSON and cannot be saved; give numbers, text, lists or dicts."
+    )
 
 
 def _checked(name: str) -> str:
     if not _plain(name):
-        raise ValueError(f"{name!r} cannot be a file's name here: it must be printable, without any of / \\ : and no dot first.")
+        raise ValueError(
+            f"{name!r} cannot be a file's name here: it must be printable, without any of / \\ : and no dot first."
+        )
     return name
 
 
@@ -169,10 +219,15 @@ def _sync(file: Path) -> None:
 
 def _weighed(file: Path) -> dict:
     with open(file, "rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        return {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.file_digest(opened, "sha256").hexdigest(),
+        }
 
 
-def load(path: str | Path, kind: str, mapped: bool = False) -> tuple[dict[str, np.ndarray | bytes], dict]:
+def load(
+    path: str | Path, kind: str, mapped: bool = False
+) -> tuple[dict[str, np.ndarray | bytes], dict]:
     """Read and verify a folder that `save` wrote: ({file name: array or bytes}, about). Runs nothing that is in it.
 
     `mapped` arrays stay on disk, read-only, and may be larger than memory; all of them is read once, to verify it.
@@ -183,9 +238,13 @@ def load(path: str | Path, kind: str, mapped: bool = False) -> tuple[dict[str, n
         try:
             return _load(path, kind, mapped)
         except (ArtefactError, FileNotFoundError):
-            if places.glance(path, MANIFEST) == seen:  # else another process has put new content there while this one read
+            if (
+                places.glance(path, MANIFEST) == seen
+            ):  # else another process has put new content there while this one read
                 raise
-    raise ArtefactError(f"{path} changes all the time; load it when the process that saves it has finished.")
+    raise ArtefactError(
+        f"{path} changes all the time; load it when the process that saves it has finished."
+    )
 
 
 def _load(path: Path, kind: str, mapped: bool) -> tuple[dict[str, np.ndarray | bytes], dict]:
@@ -195,7 +254,9 @@ def _load(path: Path, kind: str, mapped: bool) -> tuple[dict[str, np.ndarray | b
         array = name.endswith(".npy")
         blob, digest = _read(path, name, entry["bytes"], mapped and array)
         if digest != entry["sha256"]:
-            raise ArtefactError(f"{path}: {name} does not match its sha256; it was changed or damaged.")
+            raise ArtefactError(
+                f"{path}: {name} does not match its sha256; it was changed or damaged."
+            )
         try:
             files[name] = npy.array(blob) if array else bytes(blob)
         except ValueError as error:
@@ -215,7 +276,9 @@ def find(name: str) -> Path:
         places.recover(folder / name)
         if (folder / name / MANIFEST).is_file():
             return folder / name
-    raise FileNotFoundError(f"no artefact {name!r} under {root}/runs or {root}/data; run the notebook that makes it.")
+    raise FileNotFoundError(
+        f"no artefact {name!r} under {root}/runs or {root}/data; run the notebook that makes it."
+    )
 
 
 def seal(manifest: dict) -> dict:
@@ -238,14 +301,24 @@ def _manifest(path: Path, kind: str) -> dict:
         if not isinstance(manifest["about"], dict):
             raise TypeError("about is no object")
         for name, entry in manifest["files"].items():
-            if not (isinstance(entry["sha256"], str) and type(entry["bytes"]) is int and entry["bytes"] >= 0):
+            if not (
+                isinstance(entry["sha256"], str)
+                and type(entry["bytes"]) is int
+                and entry["bytes"] >= 0
+            ):
                 raise TypeError(f"files: {name} has no size and hash")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtefactError(f"{path}/{MANIFEST} cannot be read ({str(error)[:200]!r}); it was changed or damaged.") from None
+        raise ArtefactError(
+            f"{path}/{MANIFEST} cannot be read ({str(error)[:200]!r}); it was changed or damaged."
+        ) from None
     if found != (FORMAT, kind):
-        raise ArtefactError(f"{path} holds {found[1]!r} in format {found[0]}; wanted {kind!r} in format {FORMAT}.")
+        raise ArtefactError(
+            f"{path} holds {found[1]!r} in format {found[0]}; wanted {kind!r} in format {FORMAT}."
+        )
     if manifest.get("sha256", sealed) != sealed:  # those made before there was a seal have none
-        raise ArtefactError(f"{path}/{MANIFEST} does not match its own sha256; it was changed or damaged.")
+        raise ArtefactError(
+            f"{path}/{MANIFEST} does not match its own sha256; it was changed or damaged."
+        )
     return manifest
 
 
@@ -259,35 +332,54 @@ def _same(path: Path, manifest: dict) -> bool:
 
 def _plain(name: str) -> bool:
     """Whether this names a file in its folder, on any machine, and no other place."""
-    return name.isprintable() and not re.search(r"^\.|[/\\:]|^$", name) and len(name.encode()) <= 200 and name != MANIFEST
+    return (
+        name.isprintable()
+        and not re.search(r"^\.|[/\\:]|^$", name)
+        and len(name.encode()) <= 200
+        and name != MANIFEST
+    )
 
 
-def _read(path: Path, name: str, size: int | None = None, mapped: bool = False) -> tuple[bytearray | npy.Disk, str]:
+def _read(
+    path: Path, name: str, size: int | None = None, mapped: bool = False
+) -> tuple[bytearray | npy.Disk, str]:
     """The bytes of a regular file in the folder `path`, `size` of them, if given, left on disk if `mapped`; and their sha256."""
     if name != MANIFEST and not _plain(name):
-        raise ArtefactError(f"{path}: the manifest names {name!r}, which is not a plain file of this folder.")
+        raise ArtefactError(
+            f"{path}: the manifest names {name!r}, which is not a plain file of this folder."
+        )
     # a link is not followed, and a pipe not waited for
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         source = open(path / name, "rb", opener=lambda place, _: os.open(place, flags))  # noqa: SIM115 - closed below
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: {name} is missing; the folder is incomplete, make or download it again.") from None
+        raise ArtefactError(
+            f"{path}: {name} is missing; the folder is incomplete, make or download it again."
+        ) from None
     except OSError as error:
-        raise ArtefactError(f"{path}: {name} is not a plain file of this folder, or not readable ({error.strerror}).") from None
+        raise ArtefactError(
+            f"{path}: {name} is not a plain file of this folder, or not readable ({error.strerror})."
+        ) from None
     with source:
         found = os.fstat(source.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ArtefactError(f"{path}: {name} is not a plain file of this folder.")
         if size is None and found.st_size > MANIFEST_AT_MOST:
-            raise ArtefactError(f"{path}: {name} has {found.st_size:,} bytes; no manifest has more than {MANIFEST_AT_MOST:,}.")
+            raise ArtefactError(
+                f"{path}: {name} has {found.st_size:,} bytes; no manifest has more than {MANIFEST_AT_MOST:,}."
+            )
         if size not in (None, found.st_size):
-            raise ArtefactError(f"{path}: {name} has {found.st_size} bytes, its manifest says {size}: truncated.")
+            raise ArtefactError(
+                f"{path}: {name} has {found.st_size} bytes, its manifest says {size}: truncated."
+            )
         if mapped and found.st_size:
             return npy.Disk.of(source)
         try:
             blob = bytearray(found.st_size)
         except MemoryError:
-            raise ArtefactError(f"{path}: {name} has {found.st_size:,} bytes, more than there is memory.") from None
+            raise ArtefactError(
+                f"{path}: {name} has {found.st_size:,} bytes, more than there is memory."
+            ) from None
         if source.readinto(blob) != len(blob):
             raise ArtefactError(f"{path}: {name} was cut short while it was read.")
     return blob, _sha256(blob)

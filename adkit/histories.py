@@ -49,7 +49,11 @@ class Histories:
         if name not in arrays:
             raise AttributeError(f"histories have no {name!r}; the arrays are {', '.join(arrays)}.")
         values = arrays[name]
-        return values if name == "final_obs" or values.ndim < 3 else values.reshape(len(values), -1, *values.shape[3:])
+        return (
+            values
+            if name == "final_obs" or values.ndim < 3
+            else values.reshape(len(values), -1, *values.shape[3:])
+        )
 
     def __len__(self) -> int:
         return len(self.task)
@@ -72,7 +76,10 @@ class Histories:
     @property
     def first(self) -> np.ndarray:
         """(N, T) bool: this transition opens an episode."""
-        return np.broadcast_to(np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0, self.action.shape)
+        return np.broadcast_to(
+            np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0,
+            self.action.shape,
+        )
 
     @property
     def episode_returns(self) -> np.ndarray:
@@ -84,7 +91,9 @@ class Histories:
         """(task, lifetime, episode) float32: summed reward."""
         counts = np.bincount(self.task, minlength=len(self.task_values))
         if len(set(counts.tolist())) != 1 or (np.diff(self.task) < 0).any():
-            raise ValueError(f"tasks have {counts.min()} to {counts.max()} lifetimes here; use .episode_returns (N, E) instead.")
+            raise ValueError(
+                f"tasks have {counts.min()} to {counts.max()} lifetimes here; use .episode_returns (N, E) instead."
+            )
         return self.episode_returns.reshape(len(self.task_values), -1, self.n_episodes)
 
     def to_frame(self) -> pd.DataFrame:
@@ -92,7 +101,12 @@ class Histories:
         import pandas as pd
 
         n, e = np.indices((len(self), self.n_episodes)).reshape(2, -1)
-        numbers = {"lifetime": n, "episode": self.episode[e], "return": self.episode_returns.ravel(), "length": self.length.ravel()}
+        numbers = {
+            "lifetime": n,
+            "episode": self.episode[e],
+            "return": self.episode_returns.ravel(),
+            "length": self.length.ravel(),
+        }
         table = self.tasks.iloc[self.task[n]].reset_index()
         return pd.concat([table, pd.DataFrame(numbers)], axis=1)
 
@@ -113,10 +127,14 @@ class Histories:
     def subsample(self, k: int) -> Histories:
         """Every k-th episode: the same learning, k times faster (paper, Appendix I)."""
         if not 1 <= k <= self.n_episodes:
-            raise ValueError(f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}.")
+            raise ValueError(
+                f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}."
+            )
         return self.episodes[::k]
 
-    def windows(self, lifetime: np.ndarray, start: np.ndarray, episodes: int, labels: bool = False) -> dict[str, np.ndarray]:
+    def windows(
+        self, lifetime: np.ndarray, start: np.ndarray, episodes: int, labels: bool = False
+    ) -> dict[str, np.ndarray]:
         """Training windows: per-step arrays (B, W, H, ...), W whole consecutive episodes of one lifetime each.
 
         `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two lifetimes. Labels, which no
@@ -125,12 +143,19 @@ class Histories:
         lifetime, start = np.asarray(lifetime), np.asarray(start)
         if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
             at = f"from {start.min()} to {start.max()}"
-            raise ValueError(f"windows of {episodes} episodes {at} on leave the {self.n_episodes} there are; count from 0.")
+            raise ValueError(
+                f"windows of {episodes} episodes {at} on leave the {self.n_episodes} there are; count from 0."
+            )
         if (lifetime < 0).any() or (lifetime >= len(self)).any():
-            raise ValueError(f"lifetimes {lifetime.min()} to {lifetime.max()}; these histories have 0 to {len(self) - 1}.")
+            raise ValueError(
+                f"lifetimes {lifetime.min()} to {lifetime.max()}; these histories have 0 to {len(self) - 1}."
+            )
         names = self.arrays if labels else WITHOUT_LABELS
         whole = {name: self.arrays[name] for name in names}
-        return {n: v[lifetime] if v.ndim == 1 else blocks(v, lifetime, start, episodes) for n, v in whole.items()}
+        return {
+            n: v[lifetime] if v.ndim == 1 else blocks(v, lifetime, start, episodes)
+            for n, v in whole.items()
+        }
 
     @property
     def labels(self) -> list[str]:
@@ -150,19 +175,30 @@ class Histories:
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
                 both = f"{first.n_episodes} episodes of {first.spec.name} and {part.n_episodes} of {part.spec.name}"
-                raise ValueError(f"{both}: histories to concatenate must share their spec and their episodes' numbers.")
+                raise ValueError(
+                    f"{both}: histories to concatenate must share their spec and their episodes' numbers."
+                )
             if set(part.arrays) != set(first.arrays):
                 missing = sorted(set(part.arrays) ^ set(first.arrays))
-                raise ValueError(f"histories to concatenate must have the same labels; some have no {', '.join(missing)}.")
+                raise ValueError(
+                    f"histories to concatenate must have the same labels; some have no {', '.join(missing)}."
+                )
         every = Tasks(
-            {name: np.concatenate([p.task_values[name] for p in parts]) for name in first.task_values.columns},
+            {
+                name: np.concatenate([p.task_values[name] for p in parts])
+                for name in first.task_values.columns
+            },
             np.concatenate([p.task_values.ids for p in parts]),
         )
         unique, row = every.unique()
         offsets = np.cumsum([0] + [len(p.task_values) for p in parts])
-        task = np.concatenate([row[p.task + offset] for p, offset in zip(parts, offsets, strict=False)])
+        task = np.concatenate(
+            [row[p.task + offset] for p, offset in zip(parts, offsets, strict=False)]
+        )
         order = np.argsort(task, kind="stable")
-        arrays = {name: np.concatenate([p.arrays[name] for p in parts])[order] for name in first.arrays}
+        arrays = {
+            name: np.concatenate([p.arrays[name] for p in parts])[order] for name in first.arrays
+        }
         return Histories(first.spec, unique, task[order], arrays, first.episode, first.about)
 
     # ---- keeping ----
@@ -171,18 +207,30 @@ class Histories:
         """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
         self.check()
         files = {f"{name}.npy": values for name, values in (self.arrays | self._whose()).items()}
-        return artefacts.save(path, "histories", files, {"spec": asdict(self.spec), **self.about}, overwrite)
+        return artefacts.save(
+            path, "histories", files, {"spec": asdict(self.spec), **self.about}, overwrite
+        )
 
     @staticmethod
     def assemble(path: str | Path, parts: Iterable[Histories], whole: Histories) -> Path:
         """As `save`, from parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
         checked = (part.arrays for part in parts if part.check() is None)
-        return artefacts.assemble(path, "histories", checked, {"spec": asdict(whole.spec), **whole.about}, **whole._whose())
+        return artefacts.assemble(
+            path,
+            "histories",
+            checked,
+            {"spec": asdict(whole.spec), **whole.about},
+            **whole._whose(),
+        )
 
     def _whose(self) -> dict[str, np.ndarray]:
         """Which lifetimes and episodes these are."""
         tasks = {f"tasks.{name}": values for name, values in self.task_values.columns.items()}
-        return {"task": self.task, "episode": self.episode, "task_ids": self.task_values.ids} | tasks
+        return {
+            "task": self.task,
+            "episode": self.episode,
+            "task_ids": self.task_values.ids,
+        } | tasks
 
     @staticmethod
     def load(path: str | Path, mapped: bool = False) -> Histories:
@@ -191,14 +239,24 @@ class Histories:
         try:
             spec = EnvSpec(**about.pop("spec"))
             arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
-            if extra := [name for name, value in files.items() if not isinstance(value, np.ndarray)]:
+            if extra := [
+                name for name, value in files.items() if not isinstance(value, np.ndarray)
+            ]:
                 raise ValueError(f"{extra[0]!r} is no array")
-            columns = {name.removeprefix("tasks."): arrays.pop(name) for name in list(arrays) if name.startswith("tasks.")}
+            columns = {
+                name.removeprefix("tasks."): arrays.pop(name)
+                for name in list(arrays)
+                if name.startswith("tasks.")
+            }
             tasks = Tasks(columns, _numbers("task_ids", arrays.pop("task_ids")))
-            histories = Histories(spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about)
+            histories = Histories(
+                spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about
+            )
             histories.check()
         except (KeyError, TypeError, ValueError) as error:
-            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}") from None
+            raise artefacts.ArtefactError(
+                f"{path} does not hold complete histories: {error}"
+            ) from None
         return histories
 
     def to_minari(self, id: str, folder: str | Path | None = None) -> Path:
@@ -221,7 +279,9 @@ class Histories:
         try:
             histories.check()
         except ValueError as error:
-            raise artefacts.ArtefactError(f"{path} does not hold complete histories: {error}.") from error
+            raise artefacts.ArtefactError(
+                f"{path} does not hold complete histories: {error}."
+            ) from error
         return histories
 
     def to_parquet(self, path: str | Path) -> Path:
@@ -240,8 +300,15 @@ class Histories:
         for name in ("task", "episode"):
             _numbers(name, getattr(self, name))
         n, e, h = len(self.task), self.n_episodes, self.spec.horizon
-        want = {"obs": ((n, e, h, *self.spec.obs_shape), self.spec.obs_dtype), "action": ((n, e, h), np.uint8)}
-        want |= {"reward": ((n, e, h), np.float32), "terminated": ((n, e, h), bool), "truncated": ((n, e, h), bool)}
+        want = {
+            "obs": ((n, e, h, *self.spec.obs_shape), self.spec.obs_dtype),
+            "action": ((n, e, h), np.uint8),
+        }
+        want |= {
+            "reward": ((n, e, h), np.float32),
+            "terminated": ((n, e, h), bool),
+            "truncated": ((n, e, h), bool),
+        }
         want |= {"final_obs": ((n, e, *self.spec.obs_shape), self.spec.obs_dtype)}
         for name, (shape, dtype) in want.items():
             found = self.arrays.get(name)
@@ -258,16 +325,28 @@ class Histories:
                 )
         if not all(np.isfinite(piece).all() for piece in pieces(self.arrays["reward"])):
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
-        numbers = {"actions": (self.arrays["action"], self.spec.n_actions), "task numbers": (self.task, len(self.task_values))}
+        numbers = {
+            "actions": (self.arrays["action"], self.spec.n_actions),
+            "task numbers": (self.task, len(self.task_values)),
+        }
         for i, most in enumerate(self.spec.cardinality or ()):
-            numbers |= {f"{name}[..., {i}]": (self.arrays[name][..., i], most) for name in ("obs", "final_obs")}
+            numbers |= {
+                f"{name}[..., {i}]": (self.arrays[name][..., i], most)
+                for name in ("obs", "final_obs")
+            }
         for name, (values, most) in numbers.items():
             for piece in pieces(values):
                 if piece.size and (piece.min() < 0 or piece.max() >= most):
-                    raise ValueError(f"{name} are {piece.min()} to {piece.max()}: out of range, which is 0 to {most - 1}.")
-        ends = zip(*(pieces(self.arrays[name]) for name in ("terminated", "truncated")), strict=True)
+                    raise ValueError(
+                        f"{name} are {piece.min()} to {piece.max()}: out of range, which is 0 to {most - 1}."
+                    )
+        ends = zip(
+            *(pieces(self.arrays[name]) for name in ("terminated", "truncated")), strict=True
+        )
         if not all((terminated | truncated).any(2).all() for terminated, truncated in ends):
-            raise ValueError("some episodes never end: every episode must be terminated or truncated.")
+            raise ValueError(
+                "some episodes never end: every episode must be terminated or truncated."
+            )
 
     # ---- showing ----
 
@@ -284,13 +363,16 @@ class Histories:
         }
 
     def __repr__(self) -> str:
-        return "Histories\n" + "\n".join(f"  {name:18} {text}" for name, text in self._summary().items())
+        return "Histories\n" + "\n".join(
+            f"  {name:18} {text}" for name, text in self._summary().items()
+        )
 
     def _repr_html_(self) -> str:
         from html import escape
 
         rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in self._summary().items()
+            f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>"
+            for name, text in self._summary().items()
         )
         return f"<table><caption>Histories</caption>{rows}</table>"
 
@@ -307,7 +389,10 @@ class EpisodeIndex:
         if not len(kept):
             raise ValueError(f"episodes[{episodes}] keeps none; there are 0 to {h.n_episodes - 1}.")
         index = episodes if isinstance(episodes, slice) else kept  # a slice stays a view
-        arrays = {name: values if values.ndim == 1 else values[:, index] for name, values in h.arrays.items()}
+        arrays = {
+            name: values if values.ndim == 1 else values[:, index]
+            for name, values in h.arrays.items()
+        }
         return replace(h, arrays=arrays, episode=h.episode[kept])
 
     def __len__(self) -> int:
@@ -316,5 +401,7 @@ class EpisodeIndex:
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind != "i":
-        raise ValueError(f"{name!r} is {values.dtype} {values.shape}; it must be a row of integers.")
+        raise ValueError(
+            f"{name!r} is {values.dtype} {values.shape}; it must be a row of integers."
+        )
     return values

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adkit import artefacts, places
-from adkit.envs.gym import spaces_of
-from adkit.lazy import extra
+from adkit._lazy import extra
+from adkit.envs.gymnasium import spaces_of
 from adkit.npy import let_go
 from adkit.protocols import EnvSpec, Tasks
 
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from adkit.histories import Histories
 
 KIND = "histories in Minari"
-NAMES = {"action": "actions", "reward": "rewards", "terminated": "terminations", "truncated": "truncations"}  # ours: Minari's
+NAMES = {
+    "action": "actions",
+    "reward": "rewards",
+    "terminated": "terminations",
+    "truncated": "truncations",
+}  # ours: Minari's
 STORED = {"obs": "observations"} | NAMES
 TRANSITIONS = ("obs", "final_obs", *NAMES)
 ROWS = 1_000_000  # transitions that are in memory at once, if a lifetime is not longer
@@ -43,16 +48,39 @@ def to_minari(histories: Histories, id: str, folder: str | Path | None) -> Path:
     """What `Histories.to_minari` does."""
     minari, path = _minari(), _place(id, folder)
     tasks, (observed, acted) = histories.task_values, spaces_of(histories.spec)
-    files = {"task.npy": histories.task, "episode.npy": histories.episode, "task_ids.npy": tasks.ids}
+    files = {
+        "task.npy": histories.task,
+        "episode.npy": histories.episode,
+        "task_ids.npy": tasks.ids,
+    }
     files |= {f"tasks.{name}.npy": values for name, values in tasks.columns.items()}
-    files |= {f"label.{name}.npy": values for name, values in histories.arrays.items() if name not in TRANSITIONS}
+    files |= {
+        f"label.{name}.npy": values
+        for name, values in histories.arrays.items()
+        if name not in TRANSITIONS
+    }
     with _whole(path) as temporary:
-        _reserve(temporary.parent, _size(histories) + sum(values.nbytes for values in files.values()))
-        artefacts.save(temporary / "adkit", KIND, files, {"spec": asdict(histories.spec), **histories.about})
-        storage = minari.dataset.minari_storage.MinariStorage.new(temporary / "data", observed, acted, data_format="hdf5")
-        about = {"dataset_id": id, "minari_version": minari.__version__, "algorithm_name": str(histories.about.get("agent", ""))}
-        storage.update_metadata(about | {"description": f"Learning histories in {histories.spec.name}, written by adkit."})
-        storage.update_episodes(_buffers(minari.data_collector.EpisodeBuffer, histories, observed.dtype))
+        _reserve(
+            temporary.parent, _size(histories) + sum(values.nbytes for values in files.values())
+        )
+        artefacts.save(
+            temporary / "adkit", KIND, files, {"spec": asdict(histories.spec), **histories.about}
+        )
+        storage = minari.dataset.minari_storage.MinariStorage.new(
+            temporary / "data", observed, acted, data_format="hdf5"
+        )
+        about = {
+            "dataset_id": id,
+            "minari_version": minari.__version__,
+            "algorithm_name": str(histories.about.get("agent", "")),
+        }
+        storage.update_metadata(
+            about
+            | {"description": f"Learning histories in {histories.spec.name}, written by adkit."}
+        )
+        storage.update_episodes(
+            _buffers(minari.data_collector.EpisodeBuffer, histories, observed.dtype)
+        )
         storage.update_episode_metadata(_origins(histories))
     return path
 
@@ -62,9 +90,15 @@ def _buffers(buffer: type, histories: Histories, obs_dtype: np.dtype) -> Iterato
     for _, arrays in _parts(histories):
         for (n, e), length in np.ndenumerate(arrays["length"]):
             steps = np.s_[n, e, :length]
-            obs = np.concatenate([arrays["obs"][steps], arrays["final_obs"][n, e][None]]).astype(obs_dtype)
+            obs = np.concatenate([arrays["obs"][steps], arrays["final_obs"][n, e][None]]).astype(
+                obs_dtype
+            )
             values = {theirs: arrays[ours][steps] for ours, theirs in NAMES.items()}
-            yield buffer(observations=obs, infos={}, **values | {"actions": values["actions"].astype(np.int64)})
+            yield buffer(
+                observations=obs,
+                infos={},
+                **values | {"actions": values["actions"].astype(np.int64)},
+            )
 
 
 def _parts(histories: Histories) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -88,7 +122,9 @@ def _origins(histories: Histories) -> Iterator[dict]:
 
 def _size(histories: Histories) -> int:
     """Bytes that the histories will take in HDF5, at most; up to half of a chunk may be empty."""
-    numbers = (math.prod(histories.spec.obs_shape) + 2) * sum(int(arrays["length"].sum()) for _, arrays in _parts(histories))
+    numbers = (math.prod(histories.spec.obs_shape) + 2) * sum(
+        int(arrays["length"].sum()) for _, arrays in _parts(histories)
+    )
     episode = EPISODE + sum(values[:1].nbytes for values in histories.task_values.columns.values())
     return 2 * 8 * numbers + episode * (1 + len(histories) * histories.n_episodes)
 
@@ -102,24 +138,42 @@ def _reserve(folder: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
 
 
-def from_minari(id: str, folder: str | Path | None) -> tuple[Path, EnvSpec, Tasks, np.ndarray, dict, np.ndarray, dict]:
+def from_minari(
+    id: str, folder: str | Path | None
+) -> tuple[Path, EnvSpec, Tasks, np.ndarray, dict, np.ndarray, dict]:
     """The dataset's folder, and what `Histories` are made of: spec, tasks, task, arrays, episode, about."""
     path = _place(id, folder)
     if not (path / "data").is_dir():
-        raise FileNotFoundError(f"{path} holds no Minari dataset; write one with histories.to_minari({id!r}).")
+        raise FileNotFoundError(
+            f"{path} holds no Minari dataset; write one with histories.to_minari({id!r})."
+        )
     if not (path / "adkit").is_dir():
-        raise artefacts.ArtefactError(f"{path} says nothing of lifetimes and tasks: it was not written by histories.to_minari.")
+        raise artefacts.ArtefactError(
+            f"{path} says nothing of lifetimes and tasks: it was not written by histories.to_minari."
+        )
     files, about = artefacts.load(path / "adkit", KIND)
     try:
         spec = EnvSpec(**about.pop("spec"))
         task, episode, ids = (files.pop(f"{name}.npy") for name in ("task", "episode", "task_ids"))
-        kept = lambda prefix: {k[len(prefix) : -len(".npy")]: v for k, v in files.items() if k.startswith(prefix)}
+        kept = lambda prefix: {
+            k[len(prefix) : -len(".npy")]: v for k, v in files.items() if k.startswith(prefix)
+        }
         if odd := [name for name, values in files.items() if not isinstance(values, np.ndarray)]:
             raise ValueError(f"{odd[0]!r} is no array")
         arrays = _read(path / "data" / "main_data.hdf5", spec, len(task), len(episode))
         return path, spec, Tasks(kept("tasks."), ids), task, arrays | kept("label."), episode, about
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, MemoryError, OverflowError) as error:
-        raise artefacts.ArtefactError(f"{path} does not hold the histories it should: {error}.") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise artefacts.ArtefactError(
+            f"{path} does not hold the histories it should: {error}."
+        ) from error
 
 
 def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str, np.ndarray]:
@@ -132,17 +186,28 @@ def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str,
     size = left = path.stat().st_size
     per_step = math.prod(spec.obs_shape) * spec.obs_dtype.itemsize + 7
     if not path.is_file() or lifetimes * episodes * spec.horizon * per_step > AT_MOST * size:
-        raise ValueError(f"{size:,} bytes are not {lifetimes} lifetimes of {episodes} episodes of up to {spec.horizon} steps")
+        raise ValueError(
+            f"{size:,} bytes are not {lifetimes} lifetimes of {episodes} episodes of up to {spec.horizon} steps"
+        )
     with h5py.File(path) as file:
         if len(file) != lifetimes * episodes:
             raise ValueError(f"{len(file)} episodes are not {lifetimes} lifetimes of {episodes}")
         arrays = spec.empty(lifetimes, episodes)
         for i, at in enumerate(np.ndindex(lifetimes, episodes)):
             found = {ours: _stored(file, f"episode_{i}", theirs) for ours, theirs in STORED.items()}
-            length, left = len(found["reward"]), left - sum(values.nbytes for values in found.values())
+            length, left = (
+                len(found["reward"]),
+                left - sum(values.nbytes for values in found.values()),
+            )
             shapes = dict.fromkeys(NAMES, (length,)) | {"obs": (length + 1, *spec.obs_shape)}
-            if {name: values.shape for name, values in found.items()} != shapes or length > spec.horizon or left < 0:
-                raise ValueError(f"episode {i} has {length} steps, it says, and other arrays do not, or the file is too small")
+            if (
+                {name: values.shape for name, values in found.items()} != shapes
+                or length > spec.horizon
+                or left < 0
+            ):
+                raise ValueError(
+                    f"episode {i} has {length} steps, it says, and other arrays do not, or the file is too small"
+                )
             obs, steps = _exactly(found.pop("obs")[()], spec.obs_dtype), (*at, np.s_[:length])
             arrays["obs"][steps], arrays["final_obs"][at] = obs[:-1], obs[-1]
             for name, values in found.items():
@@ -155,13 +220,18 @@ def _stored(place: Any, *names: str) -> Any:
     import h5py
 
     for name in names:
-        if not isinstance(place, h5py.Group) or place.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        if (
+            not isinstance(place, h5py.Group)
+            or place.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD
+        ):
             raise ValueError(f"{'/'.join(names)} is kept elsewhere")
         place = place[name]
     if not isinstance(place, h5py.Dataset) or place.dtype.kind not in "biuf":
         raise ValueError(f"{'/'.join(names)} holds no numbers")
     if place.is_virtual or place.external or place.id.get_create_plist().get_nfilters():
-        raise ValueError(f"{'/'.join(names)} is compressed, or kept elsewhere; to_minari writes plain numbers")
+        raise ValueError(
+            f"{'/'.join(names)} is compressed, or kept elsewhere; to_minari writes plain numbers"
+        )
     return place
 
 
@@ -186,19 +256,30 @@ def _place(id: str, folder: str | Path | None) -> Path:
     try:
         minari.dataset.minari_dataset.parse_dataset_id(id)
     except (ValueError, TypeError):
-        raise ValueError(f"id={id!r}; Minari's datasets are called namespace/name-v0, such as dark-room/q-learning-v0.") from None
-    return Path(folder, id) if folder is not None else minari.storage.datasets_root_dir.get_dataset_path(id)
+        raise ValueError(
+            f"id={id!r}; Minari's datasets are called namespace/name-v0, such as dark-room/q-learning-v0."
+        ) from None
+    return (
+        Path(folder, id)
+        if folder is not None
+        else minari.storage.datasets_root_dir.get_dataset_path(id)
+    )
 
 
 def to_parquet(histories: Histories, path: str | Path) -> Path:
     """What `Histories.to_parquet` does."""
-    pa, parquet = (extra(name, "interchange", "to_parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    pa, parquet = (
+        extra(name, "interchange", "to_parquet") for name in ("pyarrow", "pyarrow.parquet")
+    )
     path, writer = Path(path), None
     about = json.dumps({"spec": asdict(histories.spec), "about": histories.about}, allow_nan=False)
     with _whole(path) as temporary:
         try:
             for start, arrays in _parts(histories):
-                columns = {name: _column(pa, values) for name, values in _rows(histories, start, arrays).items()}
+                columns = {
+                    name: _column(pa, values)
+                    for name, values in _rows(histories, start, arrays).items()
+                }
                 table = pa.table(columns).replace_schema_metadata({"adkit": about})
                 writer = writer or parquet.ParquetWriter(temporary, table.schema)
                 writer.write_table(table)
@@ -212,18 +293,31 @@ def _rows(histories: Histories, start: int, arrays: dict[str, np.ndarray]) -> di
     """The columns of the transitions of some lifetimes, number `start` the first."""
     length, tasks = arrays["length"], histories.task_values
     n, e, t = np.nonzero(np.arange(histories.spec.horizon) < length[..., None])
-    after = np.concatenate([arrays["obs"][:, :, 1:], np.zeros_like(arrays["obs"][:, :, :1])], axis=2)
+    after = np.concatenate(
+        [arrays["obs"][:, :, 1:], np.zeros_like(arrays["obs"][:, :, :1])], axis=2
+    )
     after[(*np.indices(length.shape), length - 1)] = arrays["final_obs"]
     task = histories.task[start + n]
-    columns = {"task": tasks.ids[task], **{f"task_{name}": values[task] for name, values in tasks.columns.items()}}
+    columns = {
+        "task": tasks.ids[task],
+        **{f"task_{name}": values[task] for name, values in tasks.columns.items()},
+    }
     columns |= {"lifetime": n + start, "episode": histories.episode[e], "step": t}
-    return columns | {name: arrays[name][n, e, t] for name in ("obs", *NAMES)} | {"next_obs": after[n, e, t]}
+    return (
+        columns
+        | {name: arrays[name][n, e, t] for name in ("obs", *NAMES)}
+        | {"next_obs": after[n, e, t]}
+    )
 
 
 def _column(pa: Any, values: np.ndarray) -> Any:
     """Numbers as they are, vectors as lists of fixed length."""
     flat = pa.array(values.reshape(-1))
-    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    return (
+        flat
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    )
 
 
 @contextmanager
@@ -235,7 +329,9 @@ def _whole(path: Path) -> Iterator[Path]:
     """
     try:
         if os.path.lexists(path):
-            raise FileExistsError(f"{path} is there already; write under another name, or delete it first.")
+            raise FileExistsError(
+                f"{path} is there already; write under another name, or delete it first."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = places.beside(path)
         try:
@@ -264,6 +360,8 @@ def _put(new: Path, path: Path) -> None:
             raise FileExistsError
         os.link(new, path)
     except FileExistsError:
-        raise FileExistsError(f"{path} was written by another process meanwhile; that one was kept.") from None
+        raise FileExistsError(
+            f"{path} was written by another process meanwhile; that one was kept."
+        ) from None
     except OSError:  # a folder, or a file system without links
         os.rename(new, path)

@@ -20,11 +20,15 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
     import plotly.io
 
     if not 0 < need_mb < math.inf:
-        raise ValueError(f"need_mb={need_mb}; give the megabytes that the notebook needs, such as 1000.")
+        raise ValueError(
+            f"need_mb={need_mb}; give the megabytes that the notebook needs, such as 1000."
+        )
     if cores := _granted("CPU_LIMIT", "cores above 0, such as 1 or 2.5"):
         import torch
 
-        torch.set_num_threads(max(1, int(cores)))  # threads beyond what is granted only make the server pause all of them
+        torch.set_num_threads(
+            max(1, int(cores))
+        )  # threads beyond what is granted only make the server pause all of them
     memory = _granted("MEM_LIMIT", "bytes above 0, such as 2147483648")
     if memory and memory < need_mb * 1e6:
         warnings.warn(
@@ -32,8 +36,15 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
             "shut down the other kernels, or start a larger server.",
             stacklevel=2,
         )
-    Thread(target=lambda: [import_module(f"matplotlib.{name}") for name in ("figure", "backends.backend_agg")], daemon=True).start()
-    plotly.io.renderers.default = "plotly_mimetype"  # figures live in JupyterLab, and small in the file
+    Thread(
+        target=lambda: [
+            import_module(f"matplotlib.{name}") for name in ("figure", "backends.backend_agg")
+        ],
+        daemon=True,
+    ).start()
+    plotly.io.renderers.default = (
+        "plotly_mimetype"  # figures live in JupyterLab, and small in the file
+    )
 
 
 def _granted(name: str, what: str) -> float | None:
@@ -46,5 +57,7 @@ def _granted(name: str, what: str) -> float | None:
     except ValueError:
         amount = math.nan
     if not 0 < amount < math.inf:
-        raise ValueError(f"{name}={given!r} in the environment should be a number of {what}. Correct it, or unset it for no limit.")
+        raise ValueError(
+            f"{name}={given!r} in the environment should be a number of {what}. Correct it, or unset it for no limit."
+        )
     return amount

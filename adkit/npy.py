@@ -36,7 +36,9 @@ def array(blob: bytearray | mmap.mmap) -> np.ndarray:
         if not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(blob) - head.end():
             raise ValueError(f"{len(blob) - head.end():,} bytes follow")
         values = np.ndarray(shape, dtype, blob, head.end(), order="F" if fortran == "True" else "C")
-        if dtype.kind == "b" and any(part.max(initial=0) > 1 for part in pieces(values.ravel("K").view(np.uint8))):
+        if dtype.kind == "b" and any(
+            part.max(initial=0) > 1 for part in pieces(values.ravel("K").view(np.uint8))
+        ):
             raise ValueError("a bool is neither 0 nor 1")
         if dtype.kind == "U":
             "".join(values.ravel().tolist()).encode()
@@ -58,7 +60,9 @@ def head(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     """What a .npy file of it begins with: as long, whatever the number of rows."""
     buffer = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(dtype.newbyteorder("<"))
-    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return buffer.getvalue()
 
 
@@ -87,7 +91,11 @@ def blocks(array: np.ndarray, row: np.ndarray, start: np.ndarray, count: int) ->
     if disk is None or not array.flags.c_contiguous or not hasattr(os, "pread"):
         return array[row[:, None], start[:, None] + np.arange(count)]
     out = np.empty((len(row), count, *array.shape[2:]), array.dtype)
-    at = array.__array_interface__["data"][0] - disk.address + (row.astype(np.int64) * array.shape[1] + start) * array.strides[1]
+    at = (
+        array.__array_interface__["data"][0]
+        - disk.address
+        + (row.astype(np.int64) * array.shape[1] + start) * array.strides[1]
+    )
     _read_blocks(disk.file, at, out.reshape(len(out), -1).view(np.uint8))
     return out
 
@@ -101,7 +109,9 @@ def _read_blocks(file: int, at: np.ndarray, out: np.ndarray) -> None:
 def _compiled_read() -> Callable:
     from numba import njit, types
 
-    pread = types.ExternalFunction("pread", types.intp(types.intc, types.intp, types.uintp, types.int64))
+    pread = types.ExternalFunction(
+        "pread", types.intp(types.intc, types.intp, types.uintp, types.int64)
+    )
 
     @njit(nogil=True)
     def read(file, at, out):

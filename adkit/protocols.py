@@ -49,9 +49,13 @@ class EnvSpec:
         if not isinstance(self.name, str):
             raise ValueError(f"name={self.name!r}: a family of environments is named by text.")
         if not 1 <= self.horizon < 2**31:
-            raise ValueError(f"horizon={self.horizon}: an episode needs at least one step, and ends. Try horizon=20.")
+            raise ValueError(
+                f"horizon={self.horizon}: an episode needs at least one step, and ends. Try horizon=20."
+            )
         if not 2 <= self.n_actions <= 256:
-            raise ValueError(f"n_actions={self.n_actions}: adkit stores actions as uint8, so 2 to 256 are allowed.")
+            raise ValueError(
+                f"n_actions={self.n_actions}: adkit stores actions as uint8, so 2 to 256 are allowed."
+            )
         if (self.cardinality is None) == (self.shape is None):
             raise ValueError(
                 f"cardinality={self.cardinality}, shape={self.shape}: give exactly one of them - cardinality=(9, 9) "
@@ -62,19 +66,29 @@ class EnvSpec:
                 sizes = tuple(_whole(name, n) for n in sizes)
                 object.__setattr__(self, name, sizes)
                 if not sizes or min(sizes) < 1:
-                    raise ValueError(f"{name}={sizes}: every entry must be at least 1, and there must be one.")
+                    raise ValueError(
+                        f"{name}={sizes}: every entry must be at least 1, and there must be one."
+                    )
                 if len(sizes) > 1024 or max(sizes) > 2**31:
-                    raise ValueError(f"{name} has {len(sizes)} entries up to {max(sizes)}: 1,024 entries up to 2^31 are allowed.")
+                    raise ValueError(
+                        f"{name} has {len(sizes)} entries up to {max(sizes)}: 1,024 entries up to 2^31 are allowed."
+                    )
         if self.view is not None:
             if self.shape != (3,):
-                raise ValueError(f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed.")
+                raise ValueError(
+                    f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed."
+                )
             if self.view not in ("pose", "nothing"):
                 if isinstance(self.view, str) or np.shape(self.view) != (2,):
-                    raise ValueError(f'view={self.view!r}; give (height, width), "pose" or "nothing".')
+                    raise ValueError(
+                        f'view={self.view!r}; give (height, width), "pose" or "nothing".'
+                    )
                 object.__setattr__(self, "view", tuple(_whole("view", n) for n in self.view))
         if self.seen is not None:
             object.__setattr__(self, "seen", _whole("seen", self.seen))
-        if self.seen is not None and not (self.cardinality and 1 <= self.seen <= len(self.cardinality)):
+        if self.seen is not None and not (
+            self.cardinality and 1 <= self.seen <= len(self.cardinality)
+        ):
             raise ValueError(
                 f"seen={self.seen}, cardinality={self.cardinality}: of discrete coordinates the first 1 to all can be seen."
             )
@@ -96,10 +110,17 @@ class EnvSpec:
             return np.dtype(np.float32)
         return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
 
-    def empty(self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None) -> dict[str, np.ndarray]:
+    def empty(
+        self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None
+    ) -> dict[str, np.ndarray]:
         """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `LabellingAgent` gives them."""
         axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
-        per_step = {"action": np.uint8, "reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
+        per_step = {
+            "action": np.uint8,
+            "reward": np.float32,
+            "terminated": np.bool_,
+            "truncated": np.bool_,
+        }
         arrays = {"obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype)}
         arrays |= {name: np.zeros(axes["step"], dtype) for name, dtype in per_step.items()}
         arrays |= {"final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype)}
@@ -116,7 +137,9 @@ class EnvSpec:
     def n_observations(self) -> int:
         """Number of distinct observations; an error says so when they are not discrete."""
         if self.cardinality is None:
-            raise ValueError(f"{self.name} has real-valued observations; a tabular learner needs discrete ones.")
+            raise ValueError(
+                f"{self.name} has real-valued observations; a tabular learner needs discrete ones."
+            )
         return int(np.prod(self.cardinality))
 
     def index(self, obs: np.ndarray) -> np.ndarray:
@@ -197,7 +220,9 @@ class Agent(Protocol):
 class TabularAgent(Agent, Protocol):
     """An agent that can also live whole lifetimes over tables, compiled; bit for bit what its learner does."""
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Fill `trace`, lifetime n living on the tables' row task[n]."""
 
 
@@ -241,5 +266,7 @@ class DrivingAgent(Protocol):
     def drives(self, env: Env) -> bool:
         """Whether it does so in this environment."""
 
-    def drive(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int) -> dict[str, np.ndarray]:
+    def drive(
+        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int
+    ) -> dict[str, np.ndarray]:
         """The arrays of `Histories` for N lifetimes and labels, as `EnvSpec.empty(N, -(-episodes // every))` makes them, filled."""

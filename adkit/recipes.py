@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from adkit.checks import Named
-from adkit.collect import collect
-from adkit.distill import distill
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
 from adkit.histories import Histories
-from adkit.model import CausalTransformer
+from adkit.models.distill import distill
+from adkit.models.pretraining import distill_encoder, pretrain_encoder
+from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Agent, Env, Tasks
-from adkit.seeing import distill_encoder, pretrain_encoder
+from adkit.rollout import collect
 from adkit.sources import UCB, GoalSearch, PoseQLearning, PosteriorSampling, QLearning
 
 if TYPE_CHECKING:
@@ -75,12 +75,23 @@ class Recipe:
         sides = self.env.tasks().split(self.share, seed, by=self.held_out)
         rng = np.random.default_rng((seed, 1))
         most = self.train_tasks, self.test_tasks
-        return tuple(side[np.sort(rng.permutation(len(side))[:n])] for side, n in zip(sides, most, strict=True))
+        return tuple(
+            side[np.sort(rng.permutation(len(side))[:n])]
+            for side, n in zip(sides, most, strict=True)
+        )
 
     def histories(self, tasks: Tasks, seed: int) -> Histories:
         """The sources' learning histories on these tasks."""
         parts = [
-            collect(self.env, tasks, source, episodes=self.episodes, lifetimes=n, every=self.every, seed=seed + 1000 * i)
+            collect(
+                self.env,
+                tasks,
+                source,
+                episodes=self.episodes,
+                lifetimes=n,
+                every=self.every,
+                seed=seed + 1000 * i,
+            )
             for i, (source, n) in enumerate(self.sources.items())
         ]
         return parts[0] if len(parts) == 1 else Histories.concatenate(parts)
@@ -102,7 +113,9 @@ class Recipe:
 
 
 PS, FAST = PosteriorSampling(), PosteriorSampling(greed=10.0)
-SLOW = PosteriorSampling(greed=10.0, forgetting=0.7)  # so that windows full of failures are seen, and how to go on from them
+SLOW = PosteriorSampling(
+    greed=10.0, forgetting=0.7
+)  # so that windows full of failures are seen, and how to go on from them
 
 RECIPES = Named("recipe", {
     "dark room": Recipe(DarkRoom(), {PS: 64}, episodes=20, training={"steps": 250}),
@@ -145,5 +158,8 @@ RECIPES["key to door, held-out cells"] = replace(
 )
 RECIPES["watermaze, pose teacher"] = replace(RECIPES["watermaze"], eye="pose teacher")
 RECIPES["watermaze, q-learning"] = replace(
-    RECIPES["watermaze"], sources={PoseQLearning(exploration_episodes=100): 1}, episodes=200, every=5
+    RECIPES["watermaze"],
+    sources={PoseQLearning(exploration_episodes=100): 1},
+    episodes=200,
+    every=5,
 )

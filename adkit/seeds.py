@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import register_jitable
 
-GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the stride between neighbouring addresses
+GAMMA = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2**64 / golden ratio: the stride between neighbouring addresses
 M1, M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 DRAWS_PER_STEP = np.uint64(16)
@@ -41,7 +43,9 @@ def key(seed: int, *address: str | int | np.ndarray) -> np.ndarray:
     z = mix(np.atleast_1d(np.uint64(seed)) + GAMMA)
     for part in address:
         if not isinstance(part, str) and np.asarray(part).dtype.kind not in "iub":
-            raise ValueError(f"{part!r} in an address; it is made of text and whole numbers, such as task ids.")
+            raise ValueError(
+                f"{part!r} in an address; it is made of text and whole numbers, such as task ids."
+            )
         if isinstance(part, str):
             part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
         z = mix((z ^ mix(np.atleast_1d(part).astype(np.uint64))) + GAMMA)
@@ -72,14 +76,22 @@ class Rng:
     def at(self, step: int | np.ndarray) -> Rng:
         """The same streams at another step of the lifetime."""
         whole = isinstance(step, int) or np.asarray(step).dtype.kind in "iu"
-        if not whole or np.min(step, initial=0) < 0 or (len(self) > 1 and np.shape(step) not in ((), (1,), self.keys.shape)):
-            raise ValueError(f"step={step!r}; give a whole number from 0, or one for each of {len(self)} lifetimes.")
+        if (
+            not whole
+            or np.min(step, initial=0) < 0
+            or (len(self) > 1 and np.shape(step) not in ((), (1,), self.keys.shape))
+        ):
+            raise ValueError(
+                f"step={step!r}; give a whole number from 0, or one for each of {len(self)} lifetimes."
+            )
         return Rng(self.keys, step)
 
     def uniform(self, draw: int = 0) -> np.ndarray:
         """(N,) floats in [0, 1): draw number `draw` (0-15) of this step."""
         if not (0 <= draw < DRAWS_PER_STEP and draw == int(draw)):
-            raise ValueError(f"draw={draw}; a step has draws 0 to 15. Those of another step: rng.at(step).")
+            raise ValueError(
+                f"draw={draw}; a step has draws 0 to 15. Those of another step: rng.at(step)."
+            )
         return uniform(self.keys, np.atleast_1d(self.step).astype(np.uint64), np.uint64(draw))
 
     def integers(self, n: int | np.ndarray, draw: int = 0) -> np.ndarray:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 
 from tqdm.auto import tqdm
 
-WORKERS, AHEAD = 4, 2  # where an executor does not say how many workers it has; shards in flight for each
+WORKERS, AHEAD = (
+    4,
+    2,
+)  # where an executor does not say how many workers it has; shards in flight for each
 OURS = (ValueError, TypeError, NotImplementedError)  # would come again
 IMPORTS = (
     "Workers that are spawned import what they are sent: if they die at once, put classes of a notebook's own into a file, and "
@@ -33,7 +44,9 @@ def spread(
     breaks for good raises its own error, and whatever was yielded is kept by whoever took it.
     """
     if executor is None:
-        for i, job in enumerate(tqdm(jobs, desc=label, disable=None if len(jobs) > 1 else True, mininterval=0.5)):
+        for i, job in enumerate(
+            tqdm(jobs, desc=label, disable=None if len(jobs) > 1 else True, mininterval=0.5)
+        ):
             yield i, work(*job)
         return
     tried, waiting, running, spare = [0] * len(jobs), list(range(len(jobs)))[::-1], {}, None
@@ -56,7 +69,9 @@ def spread(
                         if isinstance(error, BrokenExecutor):
                             error.add_note(IMPORTS)
                         raise error
-                    logging.getLogger("adkit").warning("%s: shard %d failed (%r); trying it again.", label, i, error)
+                    logging.getLogger("adkit").warning(
+                        "%s: shard %d failed (%r); trying it again.", label, i, error
+                    )
                     waiting.append(i)
                 if broken and isinstance(executor, ProcessPoolExecutor):
                     waiting += running.values()
@@ -92,5 +107,9 @@ def _error(future: Future) -> BaseException | None:
 
 def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
     """A new pool such as this was before it broke."""
-    how = {"initializer": pool._initializer, "initargs": pool._initargs, "max_tasks_per_child": pool._max_tasks_per_child}
+    how = {
+        "initializer": pool._initializer,
+        "initargs": pool._initargs,
+        "max_tasks_per_child": pool._max_tasks_per_child,
+    }
     return ProcessPoolExecutor(pool._max_workers, pool._mp_context, **how)

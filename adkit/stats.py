@@ -34,12 +34,18 @@ class Interval(NamedTuple):
 
 
 def bootstrap(
-    values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, level: float = 0.95, draws: int = 1000, seed: int = 0
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Hierarchical percentile bootstrap of `statistic` over (task, lifetime, ...): tasks, then lifetimes within tasks."""
     values = np.asarray(values, float)
     if values.ndim < 2 or 0 in values.shape:
-        raise ValueError(f"values of shape {values.shape}; give (task, lifetime, ...), with at least one of each.")
+        raise ValueError(
+            f"values of shape {values.shape}; give (task, lifetime, ...), with at least one of each."
+        )
     _check_level(level)
     _check_draws(draws)
     rng = np.random.default_rng(seed)
@@ -50,7 +56,9 @@ def bootstrap(
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"level={level}; an interval holds a share between 0 and 1 of the draws. Try level=0.95.")
+        raise ValueError(
+            f"level={level}; an interval holds a share between 0 and 1 of the draws. Try level=0.95."
+        )
 
 
 def _check_draws(draws: int) -> None:
@@ -62,23 +70,33 @@ def _check_returns(returns: np.ndarray) -> None:
     shape = getattr(returns, "shape", None)
     if shape is None or len(shape) != 3 or 0 in shape:
         given = type(returns).__name__ if shape is None else f"array of shape {shape}"
-        raise ValueError(f"{given} given for returns; give (task, lifetime, episode), such as histories.returns.")
+        raise ValueError(
+            f"{given} given for returns; give (task, lifetime, episode), such as histories.returns."
+        )
 
 
 def _check_per_task(name: str, values: np.ndarray | float, returns: np.ndarray) -> None:
     tasks = len(returns)
     if np.shape(values) not in ((), (tasks,)) or not np.isfinite(values).all():
-        raise ValueError(f"{name} of shape {np.shape(values)} or not finite; give a number, or one for each of {tasks} tasks.")
+        raise ValueError(
+            f"{name} of shape {np.shape(values)} or not finite; give a number, or one for each of {tasks} tasks."
+        )
 
 
 def _resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One bootstrap sample of (task, lifetime, ...): tasks with replacement, then lifetimes within each."""
     tasks, lifetimes = values.shape[:2]
-    return values[rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))]
+    return values[
+        rng.integers(tasks, size=(tasks, 1)), rng.integers(lifetimes, size=(tasks, lifetimes))
+    ]
 
 
 def resamples(
-    n: int, levels: Sequence[np.ndarray] = (), draws: int = 2000, seed: int = 0, crossed: np.ndarray | None = None
+    n: int,
+    levels: Sequence[np.ndarray] = (),
+    draws: int = 2000,
+    seed: int = 0,
+    crossed: np.ndarray | None = None,
 ) -> np.ndarray:
     """(draws, n) how often each of n units counts in each draw of a nested bootstrap.
 
@@ -108,7 +126,9 @@ def resamples(
         drawn = np.empty((draws, pairs.shape[1]), np.int64)
         for outer in range(counts.shape[1]):
             mine = np.flatnonzero(pairs[0] == outer)
-            drawn[:, mine] = rng.multinomial(counts[:, outer] * len(mine), np.full(len(mine), 1 / len(mine)))
+            drawn[:, mine] = rng.multinomial(
+                counts[:, outer] * len(mine), np.full(len(mine), 1 / len(mine))
+            )
         counts, nest = drawn, inner.ravel()
     return counts[:, nest]
 
@@ -146,12 +166,16 @@ def drawn(
     """(draws,) the estimates that `hierarchical` makes an interval of."""
     values = np.asarray(values, float)
     if values.ndim not in (1, 2) or not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"values of shape {values.shape} or not finite; give finite (n,), or (n, k) and a statistic of k means.")
+        raise ValueError(
+            f"values of shape {values.shape} or not finite; give finite (n,), or (n, k) and a statistic of k means."
+        )
     times = resamples(len(values), levels, draws, seed, crossed).astype(float)
     samples = statistic((times / times.sum(1, keepdims=True)) @ values)
     if np.shape(samples) != (draws,):
         means = f"{values.shape[1]} means" if values.ndim == 2 else "a mean"
-        raise ValueError(f"the statistic makes {np.shape(samples)} of {draws} draws; say what to make of {means}, draw by draw.")
+        raise ValueError(
+            f"the statistic makes {np.shape(samples)} of {draws} draws; say what to make of {means}, draw by draw."
+        )
     return samples
 
 
@@ -161,13 +185,17 @@ def over_seeds(values: np.ndarray, level: float = 0.95) -> Interval:
 
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values of shape {values.shape}; give one number for each of at least 2 seeds.")
+        raise ValueError(
+            f"values of shape {values.shape}; give one number for each of at least 2 seeds."
+        )
     _check_level(level)
     half = float(t.ppf((1 + level) / 2, len(values) - 1) * sem(values))
     return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
 
 
-def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, power: float = 0.8) -> float:
+def detectable(
+    interval: Interval, level: float = 0.95, alpha: float = 0.05, power: float = 0.8
+) -> float:
     """The smallest true effect that a measurement this precise finds with `power`: what a null result could have missed.
 
     (z(1 - alpha / 2) + z(power)) standard errors, the interval being taken for a normal one of the given `level`.
@@ -176,9 +204,13 @@ def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, pow
 
     _check_level(level)
     if not isinstance(interval, tuple) or len(interval) != 3 or interval[1] > interval[2]:
-        raise ValueError(f"{interval!r} is no interval; give Interval(estimate, low, high), such as stats.bootstrap(values).")
+        raise ValueError(
+            f"{interval!r} is no interval; give Interval(estimate, low, high), such as stats.bootstrap(values)."
+        )
     if not (0 < alpha < 1 and 0 < power < 1):
-        raise ValueError(f"alpha={alpha}, power={power}; both lie between 0 and 1. Try alpha=0.05, power=0.8.")
+        raise ValueError(
+            f"alpha={alpha}, power={power}; both lie between 0 and 1. Try alpha=0.05, power=0.8."
+        )
     _, low, high = interval
     error = (high - low) / (2 * norm.ppf((1 + level) / 2))
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
@@ -187,7 +219,9 @@ def detectable(interval: Interval, level: float = 0.95, alpha: float = 0.05, pow
 def above(samples: np.ndarray, null: float = 0.0) -> float:
     """One-sided p-value of a bootstrap: (1 + how many of its draws are not above `null`) / (1 + draws)."""
     if np.ndim(samples) != 1 or not len(samples):
-        raise ValueError(f"samples of shape {np.shape(samples)}; give (draws,), such as stats.drawn(values, levels, statistic).")
+        raise ValueError(
+            f"samples of shape {np.shape(samples)}; give (draws,), such as stats.drawn(values, levels, statistic)."
+        )
     return float((1 + (~(np.asarray(samples) > null)).sum()) / (1 + len(samples)))
 
 
@@ -195,7 +229,9 @@ def improvement(returns: np.ndarray, share: float = 0.2, **options) -> Interval:
     """Mean return in the last `share` of episodes minus the first `share`: what was learned within a lifetime."""
     _check_returns(returns)
     if not 0 < share <= 0.5:
-        raise ValueError(f"share={share}; the first and the last share of episodes lie in (0, 0.5]. Try share=0.2.")
+        raise ValueError(
+            f"share={share}; the first and the last share of episodes lie in (0, 0.5]. Try share=0.2."
+        )
     late = max(1, round(share * returns.shape[2]))
     return bootstrap(returns[:, :, -late:].mean(2) - returns[:, :, :late].mean(2), **options)
 
@@ -213,7 +249,9 @@ def iqm(values: np.ndarray) -> float:
 
     values = np.ravel(values)
     if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"values {values[:4].tolist()}, {values.size} in all; give at least one, and finite numbers alone.")
+        raise ValueError(
+            f"values {values[:4].tolist()}, {values.size} in all; give at least one, and finite numbers alone."
+        )
     return float(trim_mean(values, 0.25))
 
 
@@ -225,7 +263,9 @@ def episodes_to(returns: np.ndarray, target: np.ndarray | float, smooth: int = 5
     _check_returns(returns)
     _check_per_task("target", target, returns)
     if smooth < 1:
-        raise ValueError(f"smooth={smooth}; a curve is smoothed over at least 1 episode. Try smooth=5.")
+        raise ValueError(
+            f"smooth={smooth}; a curve is smoothed over at least 1 episode. Try smooth=5."
+        )
     curve = returns.mean((0, 1))
     sums = np.cumsum(np.concatenate([[0.0], curve]))
     begin = np.maximum(np.arange(1, len(curve) + 1) - smooth, 0)
@@ -234,7 +274,9 @@ def episodes_to(returns: np.ndarray, target: np.ndarray | float, smooth: int = 5
     return float(reached[0] + 1) if len(reached) else float("inf")
 
 
-def speed_up(slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 1000, seed: int = 0) -> Interval:
+def speed_up(
+    slow: np.ndarray, fast: np.ndarray, target: float, draws: int = 1000, seed: int = 0
+) -> Interval:
     """How many times fewer episodes `fast` needs than `slow` to reach `target`, with a bootstrap over tasks and lifetimes.
 
     A bootstrap sample in which `slow` never reaches it counts `slow`'s whole length, one in which `fast` never does
@@ -260,8 +302,15 @@ def exchange_p(observed: np.ndarray, null: np.ndarray, most: int = 200_000) -> f
     from each whose mean is as large, or of `most` of them.
     """
     observed, null = np.asarray(observed, float), np.asarray(null, float)
-    if observed.ndim != 1 or null.ndim != 2 or len(null) != len(observed) or not np.isfinite(null).all():
-        raise ValueError(f"observed {observed.shape}, null {null.shape} or not finite; give (seeds,) and finite (seeds, draws).")
+    if (
+        observed.ndim != 1
+        or null.ndim != 2
+        or len(null) != len(observed)
+        or not np.isfinite(null).all()
+    ):
+        raise ValueError(
+            f"observed {observed.shape}, null {null.shape} or not finite; give (seeds,) and finite (seeds, draws)."
+        )
     rng, sums = np.random.default_rng(0), np.zeros(1)
     for value, draws in zip(observed, null, strict=True):
         sums = np.add.outer(sums, [value, *draws]).ravel()  # the first is the observed one
@@ -277,9 +326,16 @@ def draws_of(**kinds: np.ndarray | float) -> pd.DataFrame:
     shapes = {kind: np.shape(values) for kind, values in kinds.items()}
     numbers = all(np.asarray(values).dtype.kind in "biuf" for values in kinds.values())
     if not kinds or not numbers or any(len(shape) > 1 for shape in shapes.values()):
-        raise ValueError(f"draws of shapes {shapes}; give a number or numbers (draws,) under the name of at least one kind.")
-    rows = [pd.DataFrame({"kind": kind, "value": np.atleast_1d(values)}).rename_axis("draw") for kind, values in kinds.items()]
-    return pd.concat([row.reset_index() for row in rows], ignore_index=True)[["kind", "draw", "value"]]
+        raise ValueError(
+            f"draws of shapes {shapes}; give a number or numbers (draws,) under the name of at least one kind."
+        )
+    rows = [
+        pd.DataFrame({"kind": kind, "value": np.atleast_1d(values)}).rename_axis("draw")
+        for kind, values in kinds.items()
+    ]
+    return pd.concat([row.reset_index() for row in rows], ignore_index=True)[
+        ["kind", "draw", "value"]
+    ]
 
 
 def equivalent(values: np.ndarray, margin: float, groups: np.ndarray | None = None) -> float:
@@ -293,10 +349,14 @@ def equivalent(values: np.ndarray, margin: float, groups: np.ndarray | None = No
     if groups is not None:
         _, group = np.unique(groups, return_inverse=True)
         if group.shape != values.shape:
-            raise ValueError(f"{values.size} values and groups of shape {np.shape(groups)}; name the group of each value.")
+            raise ValueError(
+                f"{values.size} values and groups of shape {np.shape(groups)}; name the group of each value."
+            )
         values = np.bincount(group, values) / np.bincount(group)
     if not margin > 0 or len(values) < 2:
-        raise ValueError(f"margin={margin}, {len(values)} values or groups; give a margin above 0, and at least 2 of them.")
+        raise ValueError(
+            f"margin={margin}, {len(values)} values or groups; give a margin above 0, and at least 2 of them."
+        )
     return float(DescrStatsW(values).ttost_mean(-margin, margin)[0])
 
 
@@ -315,5 +375,7 @@ def _adjusted(p_values: Sequence[float], method: str) -> np.ndarray:
 
     p_values = np.asarray(p_values, float)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError(f"p-values {p_values.tolist()}; give a row of numbers in [0, 1], one for each test.")
+        raise ValueError(
+            f"p-values {p_values.tolist()}; give a row of numbers in [0, 1], one for each test."
+        )
     return multipletests(p_values, method=method)[1]

@@ -18,7 +18,10 @@ from numba import njit
 from adkit.protocols import Env, EnvSpec, Step, Tasks
 from adkit.seeds import Rng, uniform
 
-OUTCOME, START = np.uint64(0), np.uint64(8)  # draws of a step: which outcome; where a new episode starts
+OUTCOME, START = (
+    np.uint64(0),
+    np.uint64(8),
+)  # draws of a step: which outcome; where a new episode starts
 
 
 class Tables(NamedTuple):
@@ -40,12 +43,22 @@ class Tables(NamedTuple):
     """(n, S) uint32: the observation's flat index, for tabular learners."""
 
 
-def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None) -> Tables:
+def tables(
+    spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None
+) -> Tables:
     """Tables from arrays that broadcast to (n, S, A, K), (n, S, coordinates) and (n, S) for `start` probabilities."""
     shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
-    _check(spec, shape, next_state, observation, {"start": start, "outcome": 1 if probability is None else probability})
+    _check(
+        spec,
+        shape,
+        next_state,
+        observation,
+        {"start": start, "outcome": 1 if probability is None else probability},
+    )
     n, states = shape[:2]
-    full = lambda value, dtype, to=shape: np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), to))
+    full = lambda value, dtype, to=shape: np.ascontiguousarray(
+        np.broadcast_to(np.asarray(value, dtype), to)
+    )
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
     return Tables(
         full(next_state, np.uint32),
@@ -61,16 +74,25 @@ def tables(spec: EnvSpec, next_state, reward, observation, start, terminated=Non
 def _check(spec: EnvSpec, shape: tuple[int, ...], next_state, observation, chances: dict) -> None:
     """ValueError unless tables lead to states there are, show what the spec allows, and are as likely as can be."""
     if len(shape) != 4:
-        raise ValueError(f"next_state and reward of shape {shape} together; give (tasks, states, actions, outcomes).")
+        raise ValueError(
+            f"next_state and reward of shape {shape} together; give (tasks, states, actions, outcomes)."
+        )
     least, most = np.min(next_state, initial=0), np.max(next_state, initial=0)
     if least < 0 or most >= max(shape[1], 1):
         raise ValueError(f"next states {least} to {most}; there are {shape[1]}, numbered from 0.")
-    if spec.cardinality and not (np.less(observation, spec.cardinality) & np.greater_equal(observation, 0)).all():
-        raise ValueError(f"observations {np.min(observation)} to {np.max(observation)}; give 0 to below {spec.cardinality}.")
+    if (
+        spec.cardinality
+        and not (np.less(observation, spec.cardinality) & np.greater_equal(observation, 0)).all()
+    ):
+        raise ValueError(
+            f"observations {np.min(observation)} to {np.max(observation)}; give 0 to below {spec.cardinality}."
+        )
     for name, given in chances.items():
         total = np.sum(np.atleast_1d(given), axis=-1)
         if np.min(given, initial=0) < 0 or not np.allclose(total, 1):
-            raise ValueError(f"{name} probabilities sum to {np.ravel(total)[:3]}; none may be negative, and they sum to 1.")
+            raise ValueError(
+                f"{name} probabilities sum to {np.ravel(total)[:3]}; none may be negative, and they sum to 1."
+            )
 
 
 # ---- one step, in plain scalars, for compiled kernels ----
@@ -132,7 +154,9 @@ class Trace(NamedTuple):
 def trace(tables: Tables, n: int, horizon: int, episodes: int, every: int) -> Trace:
     """An empty trace for n lifetimes."""
     shape = n, -(-episodes // every), horizon
-    state = np.zeros((*shape[:2], horizon + 1), np.int16 if tables.seen.shape[1] < 2**15 else np.int32)
+    state = np.zeros(
+        (*shape[:2], horizon + 1), np.int16 if tables.seen.shape[1] < 2**15 else np.int32
+    )
     return Trace(state, np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), every, episodes)
 
 
@@ -196,11 +220,15 @@ def _of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
 def reset(env: Env, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
     """`Env.reset` for any environment with tables."""
     table, row = of_rows(env, tasks)
-    index = (table.start[row] <= rng.uniform(START)[:, None]).sum(1).clip(max=table.start.shape[1] - 1)
+    index = (
+        (table.start[row] <= rng.uniform(START)[:, None]).sum(1).clip(max=table.start.shape[1] - 1)
+    )
     return TabularState(index, np.zeros(len(row), np.int64)), table.observation[row, index]
 
 
-def step(env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[TabularState, Step]:
+def step(
+    env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng
+) -> tuple[TabularState, Step]:
     """`Env.step` for any environment with tables."""
     table, row = of_rows(env, tasks)
     action = check_action(action, env.spec, len(row))
@@ -215,7 +243,11 @@ def step(env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: R
 def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
     """Actions as (N,) integers in range, or a ValueError that says what was wrong."""
     action = np.asarray(action)
-    if action.shape != (n,) or action.dtype.kind not in "iu" or (n and not 0 <= action.min() <= action.max() < spec.n_actions):
+    if (
+        action.shape != (n,)
+        or action.dtype.kind not in "iu"
+        or (n and not 0 <= action.min() <= action.max() < spec.n_actions)
+    ):
         raise ValueError(
             f"actions of shape {action.shape}, dtype {action.dtype}: {spec.name} takes ({n},) integers in 0..{spec.n_actions - 1}."
         )
@@ -231,9 +263,13 @@ def in_parallel(kernel, n: int, *args) -> None:
     Numba's own parallel loops compile three times as slowly, and their thread pool does not survive a fork.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(int)  # 4 chunks a thread: lifetimes differ in length
+    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(
+        int
+    )  # 4 chunks a thread: lifetimes differ in length
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(kernel, a, b, *args) for a, b in itertools.pairwise(edges) if a < b]:
+        for future in [
+            pool.submit(kernel, a, b, *args) for a, b in itertools.pairwise(edges) if a < b
+        ]:
             future.result()
 
 
@@ -247,7 +283,12 @@ def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.nda
 
 @njit(cache=True, nogil=True)
 def _backward_induction(begin, end, tables, horizon, value, policy):
-    next_state, reward, terminated, cumulative = tables.next_state, tables.reward, tables.terminated, tables.cumulative
+    next_state, reward, terminated, cumulative = (
+        tables.next_state,
+        tables.reward,
+        tables.terminated,
+        tables.cumulative,
+    )
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         later = np.zeros(states)
@@ -276,7 +317,12 @@ def discounted_values(tables: Tables, gamma: float, sweeps: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _discounted_values(begin, end, tables, gamma, sweeps, q):
-    next_state, reward, terminated, cumulative = tables.next_state, tables.reward, tables.terminated, tables.cumulative
+    next_state, reward, terminated, cumulative = (
+        tables.next_state,
+        tables.reward,
+        tables.terminated,
+        tables.cumulative,
+    )
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         value = np.zeros(states)

@@ -25,10 +25,16 @@ class Tasks:
         columns = {name: np.asarray(values) for name, values in self.columns.items()}
         sizes = {name: len(values) for name, values in columns.items()}
         if not columns or len(set(sizes.values())) != 1:
-            raise ValueError(f"columns of sizes {sizes}: tasks need at least one column, all with one row per task.")
-        ids = np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
+            raise ValueError(
+                f"columns of sizes {sizes}: tasks need at least one column, all with one row per task."
+            )
+        ids = (
+            np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
+        )
         if ids.shape != (len(_first(columns)),):
-            raise ValueError(f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task.")
+            raise ValueError(
+                f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task."
+            )
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "ids", ids)
 
@@ -39,7 +45,9 @@ class Tasks:
         """A column by name, or tasks by integer, slice, mask or index array."""
         if isinstance(rows, str):
             if rows not in self.columns:
-                raise ValueError(f"tasks have no column {rows!r}; the columns are {sorted(self.columns)}.")
+                raise ValueError(
+                    f"tasks have no column {rows!r}; the columns are {sorted(self.columns)}."
+                )
             return self.columns[rows]
         rows = np.arange(len(self))[rows]
         rows = np.atleast_1d(rows)
@@ -50,14 +58,22 @@ class Tasks:
 
     def unique(self) -> tuple[Tasks, np.ndarray]:
         """The distinct tasks, and which of them each row is: (tasks, row (n,))."""
-        text = [repr([values[i].tolist() for values in self.columns.values()]) for i in range(len(self))]
+        text = [
+            repr([values[i].tolist() for values in self.columns.values()]) for i in range(len(self))
+        ]
         _, first, row = np.unique(text, return_index=True, return_inverse=True)
         return self[first], row
 
     def replace(self, **columns) -> Tasks:
         """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
-        if wrong := {name: np.shape(values) for name, values in columns.items() if np.shape(values)[:1] != (len(self),)}:
-            raise ValueError(f"columns of shapes {wrong}; give one row for each of {len(self)} tasks.")
+        if wrong := {
+            name: np.shape(values)
+            for name, values in columns.items()
+            if np.shape(values)[:1] != (len(self),)
+        }:
+            raise ValueError(
+                f"columns of shapes {wrong}; give one row for each of {len(self)} tasks."
+            )
         return Tasks({**self.columns, **columns}, self.ids)
 
     def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
@@ -96,7 +112,8 @@ class Tasks:
         import pandas as pd
 
         as_cell = {
-            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values for name, values in self.columns.items()
+            name: [_tuple(row) for row in values.tolist()] if values.ndim > 1 else values
+            for name, values in self.columns.items()
         }
         return pd.DataFrame(as_cell, index=pd.Index(self.ids, name="task"))
 
@@ -106,8 +123,13 @@ class Tasks:
         if isinstance(tasks, Tasks):
             return tasks
         if hasattr(tasks, "columns") and hasattr(tasks, "index"):
-            return Tasks({name: np.array(tasks[name].tolist()) for name in tasks.columns}, tasks.index.to_numpy())
-        raise ValueError(f"tasks is a {type(tasks).__name__}; give env.tasks(), a slice of it, or a task frame.")
+            return Tasks(
+                {name: np.array(tasks[name].tolist()) for name in tasks.columns},
+                tasks.index.to_numpy(),
+            )
+        raise ValueError(
+            f"tasks is a {type(tasks).__name__}; give env.tasks(), a slice of it, or a task frame."
+        )
 
     def __repr__(self) -> str:
         return f"Tasks({len(self)} x {', '.join(self.columns)})"

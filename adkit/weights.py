@@ -16,7 +16,14 @@ from torch import nn
 from adkit.artefacts import ArtefactError
 
 Network = TypeVar("Network", bound=nn.Module)
-WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)  # what a config that is none may raise
+WRONG = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+)  # what a config that is none may raise
 
 
 def pack(tensors: dict[str, torch.Tensor]) -> bytes:
@@ -52,7 +59,9 @@ def check(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> 
         raise ValueError(f"tensor {name!r} is " + ("missing" if name in wanted else "none of its"))
     for name, value in sorted(tensors.items()):
         if value.shape != wanted[name].shape or not value.is_floating_point():
-            raise ValueError(f"tensor {name!r} is {value.dtype} {tuple(value.shape)}, not floats {tuple(wanted[name].shape)}")
+            raise ValueError(
+                f"tensor {name!r} is {value.dtype} {tuple(value.shape)}, not floats {tuple(wanted[name].shape)}"
+            )
 
 
 def restore(path: str | Path, build: Callable[[], Network], files: dict[str, bytes]) -> Network:

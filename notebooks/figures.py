@@ -25,11 +25,18 @@ import numpy as np
 import pandas as pd
 
 import adkit as ad
+from adkit.models import tokens as token_layout
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "paper_figures"
 SEEDS = (0, 1, 2)
-SHIPPED = {"key to door": "key_to_door", "hard": "hard", "watermaze": "watermaze"}  # the Dark Room's is made by notebook 02
-POINTS = np.unique(np.r_[np.round(np.geomspace(1, 2000, 50)), 10, 20, 30, 50, 100, 200, 300, 500, 1000].astype(int))
+SHIPPED = {
+    "key to door": "key_to_door",
+    "hard": "hard",
+    "watermaze": "watermaze",
+}  # the Dark Room's is made by notebook 02
+POINTS = np.unique(
+    np.r_[np.round(np.geomspace(1, 2000, 50)), 10, 20, 30, 50, 100, 200, 300, 500, 1000].astype(int)
+)
 """Episodes, counted from 1, whose return is kept."""
 
 
@@ -87,21 +94,30 @@ def practised(recipe: ad.recipes.Recipe, seed: int, **training) -> ad.RL2:
 
 def live(recipe, tasks, agent, episodes: int, seed: int, lifetimes: int = 1) -> np.ndarray:
     """(task, lifetime, episode) returns, on randomness that no training run has seen."""
-    return ad.collect(recipe.env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=10_000 + seed).returns
+    return ad.collect(
+        recipe.env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=10_000 + seed
+    ).returns
 
 
 def shipped(world: str, model: ad.CausalTransformer, env, tasks, seed: int, episodes: int = 20):
     """The first seed's model and a few of its rollouts, for whoever has no time to train one."""
     if seed == 0:
         yield f"{world}/ad", model
-        yield f"{world}/rollouts", ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1)
+        yield (
+            f"{world}/rollouts",
+            ad.collect(env, tasks[:8], ad.InContext(model), episodes=episodes, seed=1),
+        )
 
 
 def main_results(name: str, episodes: int, lifetimes: int, seed: int):
     """Fig. 4: distilled, its source, expert distillation, and what bounds them, in one world."""
     recipe = ad.RECIPES[name]
-    dear = seed == 0 and name != "watermaze, pose teacher"  # what costs much and is no claim of ours is run once
-    test, model, *expert = distilled(recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4) if dear else None)
+    dear = (
+        seed == 0 and name != "watermaze, pose teacher"
+    )  # what costs much and is no claim of ours is run once
+    test, model, *expert = distilled(
+        recipe, seed, expert=max(2, recipe.episodes // recipe.every // 4) if dear else None
+    )
     if name in SHIPPED:
         yield from shipped(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: live(recipe, test, agent, n, seed, lifetimes)
@@ -118,7 +134,10 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
         yield "RL2", run(practised(recipe, seed))
     if recipe.env.spec.view and dear:
         blind = replace(recipe, env=replace(recipe.env, view="nothing"), eye="end to end")
-        yield "blind", live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes)
+        yield (
+            "blind",
+            live(blind, test, ad.InContext(distilled(blind, seed)[1]), episodes, seed, lifetimes),
+        )
     yield "optimum", optimum(recipe.env, test, episodes)
 
 
@@ -130,12 +149,23 @@ def bandit(seed: int):
     rl2 = practised(recipe, seed, steps=4_000_000, episodes_per_lifetime=100)
     for bias in ("odd", "even", "uniform"):
         env = replace(recipe.env, bias=bias, seed=77 + seed)  # other bandits than those of training
-        agents = {"distilled": ad.InContext(model), "expert distillation": ad.InContext(expert), "RL2": rl2}
-        agents |= {"source": first_source(recipe), "UCB1": ad.sources.UCB(), "Thompson": ad.sources.ThompsonSampling()}
+        agents = {
+            "distilled": ad.InContext(model),
+            "expert distillation": ad.InContext(expert),
+            "RL2": rl2,
+        }
+        agents |= {
+            "source": first_source(recipe),
+            "UCB1": ad.sources.UCB(),
+            "Thompson": ad.sources.ThompsonSampling(),
+        }
         agents |= {"random": ad.sources.Random()}
         tasks = env.tasks()[:400]
         for name, agent in agents.items():
-            yield f"{bias}: {name}", ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns.cumsum(2)
+            yield (
+                f"{bias}: {name}",
+                ad.collect(env, tasks, agent, episodes=100, seed=10_000 + seed).returns.cumsum(2),
+            )
         yield f"{bias}: optimum", optimum(env, tasks, 100).cumsum(2)
 
 
@@ -144,14 +174,26 @@ def prompting(seed: int):
     recipe = ad.RECIPES["dark room, q-learning"]
     test, model, expert = distilled(recipe, seed, expert=5)
     lifetimes = 8
-    source = ad.collect(recipe.env, test, first_source(recipe), episodes=recipe.episodes, lifetimes=lifetimes, seed=seed + 77)
+    source = ad.collect(
+        recipe.env,
+        test,
+        first_source(recipe),
+        episodes=recipe.episodes,
+        lifetimes=lifetimes,
+        seed=seed + 77,
+    )
     source = source.subsample(recipe.every)
     share = source.returns.mean((0, 1)) / ad.optimal_returns(recipe.env, test).mean()
-    for at in dict.fromkeys(int(np.argmax(share >= min(part, share.max()))) for part in (0.05, 0.25, 0.5, 0.75, 0.95)):
+    for at in dict.fromkeys(
+        int(np.argmax(share >= min(part, share.max()))) for part in (0.05, 0.25, 0.5, 0.75, 0.95)
+    ):
         for name, frozen in (("distilled", model), ("expert distillation", expert)):
             n = min(frozen.window - 1, 4)
             prompt = source.episodes[max(0, at + 1 - n) : at + 1]
-            yield f"{name} | {100 * share[at]:.0f}", live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes)
+            yield (
+                f"{name} | {100 * share[at]:.0f}",
+                live(recipe, test, ad.InContext(frozen, prompt=prompt), 50, seed, lifetimes),
+            )
     yield "distilled | none", live(recipe, test, ad.InContext(model), 50, seed, lifetimes)
 
 
@@ -174,7 +216,10 @@ def permuted(seed: int):
     for name, tasks in (("permuted", test), ("usual", usual)):
         for trained, frozen in (("trained without", model), ("trained with", relabelled)):
             yield f"{name} actions, {trained}", live(mixed, tasks, ad.InContext(frozen), 50, seed)
-        yield f"{name} actions, source", live(mixed, tasks, first_source(mixed), mixed.episodes, seed)
+        yield (
+            f"{name} actions, source",
+            live(mixed, tasks, first_source(mixed), mixed.episodes, seed),
+        )
 
 
 def without(name: str, part: str, episodes: int, seed: int):
@@ -187,16 +232,23 @@ def without(name: str, part: str, episodes: int, seed: int):
         getattr(embed, part).requires_grad_(False).zero_()
     elif part == "closing token":  # what an episode's last action led to is not told
         tell = embed.forward
-        embed.forward = lambda tokens, position, dtype: tell(untold(tokens, position, recipe.env.spec), position, dtype)
+        embed.forward = lambda tokens, position, dtype: tell(
+            untold(tokens, position, recipe.env.spec), position, dtype
+        )
     ad.distill(model, recipe.histories(train, seed), seed=seed, **recipe.training)
     yield "distilled", live(recipe, test, ad.InContext(model), episodes, seed)
 
 
-def untold(tokens: ad.tokens.Tokens, position, spec: ad.EnvSpec) -> ad.tokens.Tokens:
+def untold(tokens: token_layout.Tokens, position, spec: ad.EnvSpec) -> token_layout.Tokens:
     """The tokens, with every closing one saying "restart" and no more."""
-    closing = (position % ad.tokens.slots(spec) == spec.horizon).expand(tokens.action.shape)
+    closing = (position % token_layout.slots(spec) == spec.horizon).expand(tokens.action.shape)
     hidden = tokens.obs.masked_fill(closing[..., None], 0)
-    return replace(tokens, obs=hidden, action=tokens.action.masked_fill(closing, spec.n_actions), reward=tokens.reward * ~closing)
+    return replace(
+        tokens,
+        obs=hidden,
+        action=tokens.action.masked_fill(closing, spec.n_actions),
+        reward=tokens.reward * ~closing,
+    )
 
 
 def recurrent(seed: int):
@@ -207,7 +259,10 @@ def recurrent(seed: int):
     policy = ad.RecurrentPolicy(recipe.env.spec, width=128, seed=seed)
     ad.distill_recurrent(policy, histories, episodes=recipe.episodes, **RECURRENT, seed=seed)
     yield "GRU", live(recipe, test, ad.RL2(policy), 30, seed)
-    yield "transformer", live(recipe, test, ad.InContext(recipe.distil(histories, seed)[0]), 30, seed)
+    yield (
+        "transformer",
+        live(recipe, test, ad.InContext(recipe.distil(histories, seed)[0]), 30, seed),
+    )
 
 
 def variant(name: str, changes: dict, episodes: int, seed: int):
@@ -221,20 +276,30 @@ def changed(name: str, changes: dict) -> ad.recipes.Recipe:
     """A recipe with other settings of its model, its training, or itself; fewer steps and held-out tasks will do."""
     recipe = replace(ad.RECIPES[name], test_tasks=128)
     for part, fewer in (("model", {}), ("training", {"steps": 800})):
-        recipe = replace(recipe, **{part: {**getattr(recipe, part), **fewer, **changes.get(part, {})}})
-    return replace(recipe, **{key: value for key, value in changes.items() if key not in ("model", "training")})
+        recipe = replace(
+            recipe, **{part: {**getattr(recipe, part), **fewer, **changes.get(part, {})}}
+        )
+    return replace(
+        recipe, **{key: value for key, value in changes.items() if key not in ("model", "training")}
+    )
 
 
 def as_many_lifetimes(name: str, tasks: int) -> dict:
     """Fewer or more training tasks, with about as many lifetimes in all as the recipe has."""
     recipe = ad.RECIPES[name]
     usual = len(recipe.split(0)[0])
-    return {"train_tasks": tasks, "share": 0.4, "sources": {a: max(1, n * usual // tasks) for a, n in recipe.sources.items()}}
+    return {
+        "train_tasks": tasks,
+        "share": 0.4,
+        "sources": {a: max(1, n * usual // tasks) for a, n in recipe.sources.items()},
+    }
 
 
 SINGLE_STREAM = replace(
     ad.RECIPES["key to door, q-learning"],
-    sources={ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration_episodes=800, phases=3): 1},
+    sources={
+        ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration_episodes=800, phases=3): 1
+    },
     episodes=800,
     share=0.8,
     training={"steps": 1000, "batch": 12, "short_episodes": 2},
@@ -261,19 +326,49 @@ def every_run() -> list[Run]:
             ("watermaze", 40, 1), ("watermaze, pose teacher", 40, 1), ("watermaze, q-learning", 60, 1),
         ):  # fmt: skip
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
-            runs.append(Run("main results", name, seed, partial(main_results, name, episodes, lifetimes), about))
-        runs.append(Run("single stream", "", seed, single_stream, f"{SINGLE_STREAM} temperature 0.3"))
+            runs.append(
+                Run(
+                    "main results",
+                    name,
+                    seed,
+                    partial(main_results, name, episodes, lifetimes),
+                    about,
+                )
+            )
+        runs.append(
+            Run("single stream", "", seed, single_stream, f"{SINGLE_STREAM} temperature 0.3")
+        )
     for seed in SEEDS[:1]:
         runs.append(Run("permuted", "", seed, permuted, repr(ad.RECIPES["permuted dark room"])))
-        runs.append(Run("prompting", "", seed, prompting, f"{ad.RECIPES['dark room, q-learning']} by share"))
-        runs.append(Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}"))
+        runs.append(
+            Run("prompting", "", seed, prompting, f"{ad.RECIPES['dark room, q-learning']} by share")
+        )
+        runs.append(
+            Run("recurrent", "", seed, recurrent, f"{changed('key to door', {})} {RECURRENT}")
+        )
         for part in ("episode", "step", "closing token"):
             live_it = partial(without, "key to door", part, 30)
-            runs.append(Run("tokens", f"without {part}", seed, live_it, f"{changed('key to door', {})} 30 without {part}"))
+            runs.append(
+                Run(
+                    "tokens",
+                    f"without {part}",
+                    seed,
+                    live_it,
+                    f"{changed('key to door', {})} 30 without {part}",
+                )
+            )
         for experiment, (name, episodes, settings) in VARIANTS.items():
             for setting, changes in settings.items():
                 live_it = partial(variant, name, changes, episodes)
-                runs.append(Run(experiment, str(setting), seed, live_it, f"{changed(name, changes)} {episodes}"))
+                runs.append(
+                    Run(
+                        experiment,
+                        str(setting),
+                        seed,
+                        live_it,
+                        f"{changed(name, changes)} {episodes}",
+                    )
+                )
     return runs
 
 
@@ -285,7 +380,11 @@ def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataF
     import torch
 
     torch.set_num_threads(1)
-    (run,) = (run for run in every_run() if (run.experiment, run.setting, run.seed) == (experiment, setting, seed))
+    (run,) = (
+        run
+        for run in every_run()
+        if (run.experiment, run.setting, run.seed) == (experiment, setting, seed)
+    )
     wall, cpu, curves, lived = time.perf_counter(), time.process_time(), [], {}
     for curve, returns in run.live(seed):
         if hasattr(returns, "save"):
@@ -294,8 +393,16 @@ def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataF
         lived[curve] = returns
         points = POINTS[returns.shape[2] >= POINTS]
         by_task = returns.mean(1)  # (task, episode)
-        spread = by_task.std(0, ddof=1) / np.sqrt(len(by_task)) if len(by_task) > 1 else np.full(returns.shape[2], np.nan)
-        columns = {"episode": points, "return": by_task.mean(0)[points - 1], "standard_error": spread[points - 1]}
+        spread = (
+            by_task.std(0, ddof=1) / np.sqrt(len(by_task))
+            if len(by_task) > 1
+            else np.full(returns.shape[2], np.nan)
+        )
+        columns = {
+            "episode": points,
+            "return": by_task.mean(0)[points - 1],
+            "standard_error": spread[points - 1],
+        }
         curves.append(pd.DataFrame(columns).assign(curve=curve, last10=by_task[:, -10:].mean()))
     about = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     if {"distilled", "source", "optimum"} <= set(lived):
@@ -306,8 +413,13 @@ def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataF
 def data_efficiency(source: np.ndarray, distilled: np.ndarray, target: float) -> dict[str, float]:
     """Episodes of one lifetime until each reaches the target, and how many times fewer the distilled agent needs."""
     ratio = ad.stats.speed_up(source, distilled, target)
-    episodes = {"source": ad.stats.episodes_to(source, target), "distilled": ad.stats.episodes_to(distilled, target)}
-    return {f"{name}_episodes": n for name, n in episodes.items()} | {f"ratio_{name}": v for name, v in ratio._asdict().items()}
+    episodes = {
+        "source": ad.stats.episodes_to(source, target),
+        "distilled": ad.stats.episodes_to(distilled, target),
+    }
+    return {f"{name}_episodes": n for name, n in episodes.items()} | {
+        f"ratio_{name}": v for name, v in ratio._asdict().items()
+    }
 
 
 def keep(run: Run, curves: pd.DataFrame, about: dict, out: Path) -> None:
@@ -334,41 +446,68 @@ def _replace(path: Path, rows: pd.DataFrame, of: dict) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""}) if path.exists() else pd.DataFrame()
+    return (
+        pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""})
+        if path.exists()
+        else pd.DataFrame()
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     runs = every_run()
     names = ", ".join(dict.fromkeys(run.experiment for run in runs))
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help=f"only runs that have one of these in their name, such as {names}")
+    parser.add_argument(
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help=f"only runs that have one of these in their name, such as {names}",
+    )
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more than this many")
     parser.add_argument("--at-once", type=int, default=2, help="processes; 2")
-    parser.add_argument("--out", type=Path, default=OUT, help="for tables; models that ship go beside it: data/paper_figures")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=OUT,
+        help="for tables; models that ship go beside it: data/paper_figures",
+    )
     given = parser.parse_args(arguments)
     known = _read(given.out / "runs.csv")
     done = set(known["key"]) if len(known) else set()
-    wanted = [run for run in runs if run.seed < given.seeds and any(text in run.key for text in given.texts or [""])]
+    wanted = [
+        run
+        for run in runs
+        if run.seed < given.seeds and any(text in run.key for text in given.texts or [""])
+    ]
     if not wanted:
-        parser.error(f"no run has {' or '.join(map(repr, given.texts))} in its name; --list shows them all.")
+        parser.error(
+            f"no run has {' or '.join(map(repr, given.texts))} in its name; --list shows them all."
+        )
     left = [run for run in wanted if run.key not in done]
     print(f"{len(wanted)} runs, {len(wanted) - len(left)} of them done.", flush=True)
     if given.list:
-        print("\n".join(("  done  " if run.key in done else "  to do ") + run.key for run in wanted))
+        print(
+            "\n".join(("  done  " if run.key in done else "  to do ") + run.key for run in wanted)
+        )
         return 0
     began, failed = time.perf_counter(), 0
     with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn")) as pool:
         alike = {}
         for run in left:
             alike.setdefault(run.same, []).append(run)
-        ask = lambda run: pool.submit(work, run.experiment, run.setting, run.seed, given.out.resolve().parent)
+        ask = lambda run: pool.submit(
+            work, run.experiment, run.setting, run.seed, given.out.resolve().parent
+        )
         futures = {ask(runs[0]): runs for runs in alike.values()}
         for i, future in enumerate(as_completed(futures)):
             (run, *_), minutes = futures[future], (time.perf_counter() - began) / 60
             if error := future.exception():
                 failed += 1
-                print(f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}", flush=True)
+                print(
+                    f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | FAILED: {error!r}",
+                    flush=True,
+                )
                 continue
             curves, about = future.result()
             for run in futures[future]:

@@ -87,7 +87,9 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
     except CellControlSignal as error:  # a cell raised, or ran past its time
         return error
     except DeadKernelError:
-        return RuntimeError("The kernel was killed, most often because memory ran out. Close other kernels and run again.")
+        return RuntimeError(
+            "The kernel was killed, most often because memory ran out. Close other kernels and run again."
+        )
 
 
 def tidy(notebook) -> None:
@@ -95,30 +97,61 @@ def tidy(notebook) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
-        cell.outputs = [out for out in cell.outputs if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))]
+        cell.outputs = [
+            out
+            for out in cell.outputs
+            if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))
+        ]
 
 
 def result(notebook) -> str:
     """What the notebook says it found: whatever its cells printed on lines that begin with RESULT."""
-    printed = (out.text for cell in code_cells(notebook) for out in cell.outputs if out.get("name") == "stdout")
-    return "; ".join(line.removeprefix("RESULT ") for text in printed for line in text.splitlines() if line.startswith("RESULT "))
+    printed = (
+        out.text
+        for cell in code_cells(notebook)
+        for out in cell.outputs
+        if out.get("name") == "stdout"
+    )
+    return "; ".join(
+        line.removeprefix("RESULT ")
+        for text in printed
+        for line in text.splitlines()
+        if line.startswith("RESULT ")
+    )
 
 
 def write(notebook, name: str) -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, RUNS / f"{name}.ipynb")
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, {"metadata": {"name": name}})
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(
+        notebook, {"metadata": {"name": name}}
+    )
     (RUNS / f"{name}.html").write_text(page, encoding="utf-8")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="notebook", help="such as 01; all the numbered ones when none is given")
-    parser.add_argument("--profile", choices=TIMEOUT, help="how long each notebook trains and plays; standard is for 06 to 08")
-    parser.add_argument("--in-place", action="store_true", help="also keep the outputs in notebooks/")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="notebook",
+        help="such as 01; all the numbered ones when none is given",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=TIMEOUT,
+        help="how long each notebook trains and plays; standard is for 06 to 08",
+    )
+    parser.add_argument(
+        "--in-place", action="store_true", help="also keep the outputs in notebooks/"
+    )
     parser.add_argument("--one-core", action="store_true", help="run on a single core")
     parser.add_argument(
-        "--memory-limit", type=float, default=float("inf"), metavar="MB", help="fail when a notebook holds more than this"
+        "--memory-limit",
+        type=float,
+        default=float("inf"),
+        metavar="MB",
+        help="fail when a notebook holds more than this",
     )
     args = parser.parse_args(["--profile", os.environ.get("ADKIT_PROFILE", "quick"), *sys.argv[1:]])
 
@@ -138,11 +171,18 @@ def main() -> int:
     for path, notebook in notebooks.items():
         code = "".join(cell.source for cell in code_cells(notebook))
         if "ADKIT_PROFILE" in code and f'"{args.profile}"' not in code:
-            parser.error(f"{path.stem} has no profile {args.profile!r}; name those that have, or give another --profile.")
+            parser.error(
+                f"{path.stem} has no profile {args.profile!r}; name those that have, or give another --profile."
+            )
     width = max([len("notebook"), *(len(path.stem) for path in paths)])
     error, failed = None, False
 
-    with tqdm(total=sum(len(code_cells(nb)) for nb in notebooks.values()), unit="cell", disable=None, leave=False) as bar:
+    with tqdm(
+        total=sum(len(code_cells(nb)) for nb in notebooks.values()),
+        unit="cell",
+        disable=None,
+        leave=False,
+    ) as bar:
         bar.write(f"{'notebook':{width}}  seconds  peak MB  result")
         for path, notebook in notebooks.items():
             bar.set_description(path.stem)
@@ -156,12 +196,18 @@ def main() -> int:
                 nbformat.write(notebook, path)
             above = peak.megabytes > args.memory_limit
             failed |= bool(error) or above
-            says = "FAILED" if error else result(notebook) + f"  ABOVE {args.memory_limit:.0f} MB" * above
+            says = (
+                "FAILED"
+                if error
+                else result(notebook) + f"  ABOVE {args.memory_limit:.0f} MB" * above
+            )
             bar.write(f"{path.stem:{width}}  {seconds:7.1f}  {peak.megabytes:7.0f}  {says}")
             if error:
                 break
 
-    print(f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. To open the workbench: make lab")
+    print(
+        f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. To open the workbench: make lab"
+    )
     if error:
         sys.stdout.flush()
         print(f"\n{path.stem} stopped here:\n{error}", file=sys.stderr)

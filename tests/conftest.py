@@ -15,13 +15,17 @@ def env():
 
 @pytest.fixture(scope="session")
 def histories(env):
-    return ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(), episodes=8, lifetimes=4, seed=0)
+    return ad.collect(
+        env, env.tasks(), ad.sources.PosteriorSampling(), episodes=8, lifetimes=4, seed=0
+    )
 
 
 @pytest.fixture(scope="session")
 def model(env):
     """Random weights everywhere, so that no logit is trivially equal to another."""
-    return scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16, seed=0))
+    return scrambled(
+        ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16, seed=0)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +46,9 @@ def scrambled(model):
 
 def same(a, b) -> bool:
     """Bit-identical histories, labels and all."""
-    what = lambda h: {name: (values.shape, values.dtype, values.tobytes()) for name, values in h.arrays.items()}
+    what = lambda h: {
+        name: (values.shape, values.dtype, values.tobytes()) for name, values in h.arrays.items()
+    }
     return np.array_equal(a.task, b.task) and what(a) == what(b)
 
 
@@ -50,7 +56,9 @@ def same(a, b) -> bool:
 
 
 def pytest_addoption(parser):
-    parser.addoption("--keep", action="store_true", help="benchmarks: keep this run's figures in the repository")
+    parser.addoption(
+        "--keep", action="store_true", help="benchmarks: keep this run's figures in the repository"
+    )
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -27,8 +27,15 @@ torch.set_num_threads(1)
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
 TASKS = ENV.tasks()[:12]
 LOG = None  # beside the folder: a line for each piece of work that was done
-LOST = {"collect": 1, "distill": 4, "figures": 1, "shards": 1}  # pieces that a kill may cost: done, and not yet kept
-FORKING = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))  # what is replaced here stays so in workers
+LOST = {
+    "collect": 1,
+    "distill": 4,
+    "figures": 1,
+    "shards": 1,
+}  # pieces that a kill may cost: done, and not yet kept
+FORKING = SimpleNamespace(
+    get_context=lambda _: multiprocessing.get_context("fork")
+)  # what is replaced here stays so in workers
 
 
 def done() -> None:
@@ -51,8 +58,12 @@ def distill(folder: Path) -> None:
     lives = ad.collect(ENV, TASKS, ad.sources.QLearning(), episodes=30, lifetimes=2, seed=1)
     model = ad.CausalTransformer(ENV.spec, context=36, layers=2, heads=2, width=16)
     heads = model.heads
-    model.heads = lambda *given, **how: (done(), heads(*given, **how))[1]  # once a step: no episode ends early
-    log = ad.distill(model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint", checkpoint_every=4)
+    model.heads = lambda *given, **how: (done(), heads(*given, **how))[
+        1
+    ]  # once a step: no episode ends early
+    log = ad.distill(
+        model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint", checkpoint_every=4
+    )
     log.drop(columns="seconds").to_csv(folder / "log.part")
     os.replace(folder / "log.part", folder / "log.csv")
     model.save(folder / "model", overwrite=True)
@@ -71,7 +82,10 @@ def figures(folder: Path) -> None:
 
     figures.every_run = lambda: [figures.Run("nap", str(i), 0, nap(i), "1") for i in range(8)]
     figures.multiprocessing, keep = FORKING, figures.keep
-    figures.keep = lambda *given: (done(), keep(*given))  # runs this short are done faster than they are kept
+    figures.keep = lambda *given: (
+        done(),
+        keep(*given),
+    )  # runs this short are done faster than they are kept
     assert figures.main(["--at-once", "1", "--out", str(folder / "tables")]) == 0
 
 
@@ -82,7 +96,10 @@ def shards(folder: Path) -> None:
     def table(i):
         return lambda bench: (time.sleep(0.05), done(), pd.DataFrame({"x": [i]}))[-1]
 
-    jobs = {f"part/{i}": shards.Job(f"part/{i}", (f"part/{i - 1}",) if i else (), table(i)) for i in range(8)}
+    jobs = {
+        f"part/{i}": shards.Job(f"part/{i}", (f"part/{i - 1}",) if i else (), table(i))
+        for i in range(8)
+    }
     shards.every_job, shards.multiprocessing = lambda profile: jobs, FORKING
     assert shards.run("smoke", folder / "work", 1) == 0
 
@@ -95,7 +112,9 @@ def result(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         inside = "checkpoint" in file.parts or file.name in (artefacts.MANIFEST, "runs.csv")
-        digest.update(file.relative_to(folder).as_posix().encode() + (b"" if inside else file.read_bytes()))
+        digest.update(
+            file.relative_to(folder).as_posix().encode() + (b"" if inside else file.read_bytes())
+        )
     return digest.hexdigest()
 
 
@@ -148,7 +167,9 @@ def main(operation: str, root: Path, kills: int) -> None:
         while not attempt(work, folder, chance.uniform(0, usual) if killed < kills else 300):
             killed += 1
         most = pieces(root / "reference") + LOST[operation] * (killed - before)
-        assert pieces(folder) <= most, f"after {killed - before} kills {pieces(folder)} pieces were done, more than {most}"
+        assert pieces(folder) <= most, (
+            f"after {killed - before} kills {pieces(folder)} pieces were done, more than {most}"
+        )
         print(result(folder), flush=True)
         runs += 1
 

@@ -23,7 +23,10 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 PATIENCE = 120_000  # ms: a shared machine is slow, a hang is longer
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]  # Chromium's own calls home
+FLAGS += [
+    "--disable-background-networking",
+    "--disable-component-update",
+]  # Chromium's own calls home
 RUNNING = """(() => {
   const panel = window.jupyterapp?.shell.currentWidget;
   return panel?.context?.isReady && panel.context.sessionContext?.session?.kernel?.status === "idle";
@@ -36,7 +39,9 @@ def chromium() -> Iterator[Callable[[], Page]]:
     path = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
-    assert path, "The browser tests need Chromium: apt-get install chromium, or say where it is: CHROMIUM=/path/to/chromium"
+    assert path, (
+        "The browser tests need Chromium: apt-get install chromium, or say where it is: CHROMIUM=/path/to/chromium"
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
 
@@ -68,14 +73,29 @@ def jupyterlab(folder: Path) -> Iterator[str]:
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (own / "config" / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
     places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
-    environment = os.environ | {f"JUPYTER_{name}": str(own / place) for name, place in places.items()}
-    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"), "JUPYTERLAB_SETTINGS_DIR": str(own / "settings")}
+    environment = os.environ | {
+        f"JUPYTER_{name}": str(own / place) for name, place in places.items()
+    }
+    environment |= {
+        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
+        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
+    }
     port = free_port()
-    settings = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    settings = [
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+    ]
     settings += ["--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True"]
     command = [sys.executable, "-m", "jupyterlab", str(folder), *settings]
     with (own / "log").open("w") as log:
-        quietly = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+        quietly = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": log,
+            "start_new_session": True,
+        }
         server = subprocess.Popen(command, env=environment, **quietly)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -100,16 +120,24 @@ def free_port() -> int:
 
 def write_notebook(path: Path, *cells: str) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, path)
 
 
 def run_all(page: Page, address: str, name: str) -> None:
     """Open a notebook and run it; AssertionError if a cell failed."""
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
-    page.wait_for_function("window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell')")
+    page.wait_for_function(
+        "window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell')"
+    )
     page.wait_for_function(RUNNING)
-    page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true }); 0")
+    page.evaluate(
+        "void jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true }); 0"
+    )
     page.wait_for_function("window.__ran === true")
     said = page.evaluate("""jupyterapp.shell.currentWidget.content.model.sharedModel.cells.filter(cell => cell.cell_type === "code")
         .flatMap(cell => cell.outputs).filter(output => output.output_type === "error").map(output => output.evalue)""")

@@ -21,25 +21,42 @@ class OneFault:
 
     @property
     def optimum(self):
-        return {"reward = action": 4.0, "reward = observation": 3.5, "delayed": 1.0, "across episodes": 4.0}[self.fault]
+        return {
+            "reward = action": 4.0,
+            "reward = observation": 3.5,
+            "delayed": 1.0,
+            "across episodes": 4.0,
+        }[self.fault]
 
     def tasks(self):
-        return Tasks({"right": np.arange(2)} if self.fault == "across episodes" else {"only": np.arange(1)})
+        return Tasks(
+            {"right": np.arange(2)} if self.fault == "across episodes" else {"only": np.arange(1)}
+        )
 
     def tables(self, tasks):
         state, action = np.arange(9)[:, None], np.arange(2)
         if self.fault == "reward = action":  # action 1 pays, always
             following, reward = state * np.ones(2, int), action * np.ones((9, 1))
-        elif self.fault == "reward = observation":  # state 1 pays; the action chooses the next state
+        elif (
+            self.fault == "reward = observation"
+        ):  # state 1 pays; the action chooses the next state
             following, reward = action * np.ones((9, 1), int), (state == 1) * np.ones(2)
-        elif self.fault == "delayed":  # only the first action matters, and the last step pays for it
+        elif (
+            self.fault == "delayed"
+        ):  # only the first action matters, and the last step pays for it
             following = np.where(state == 0, 1 + 4 * action, np.minimum(state + 1, 8))
             reward = (state == 7) * np.ones(2)
         else:  # one of two actions pays; which one is the task
             following, reward = state * np.ones(2, int), np.zeros((9, 2))
             reward = (tasks["right"][:, None, None] == action) * np.ones((1, 9, 1))
-        following, reward = (np.broadcast_to(x, (len(tasks), 9, 2))[..., None] for x in (following, reward))
-        begin = (np.arange(9) == 0) * 1.0 if self.fault != "reward = observation" else (np.arange(9) < 2) * 0.5
+        following, reward = (
+            np.broadcast_to(x, (len(tasks), 9, 2))[..., None] for x in (following, reward)
+        )
+        begin = (
+            (np.arange(9) == 0) * 1.0
+            if self.fault != "reward = observation"
+            else (np.arange(9) < 2) * 0.5
+        )
         return tables.tables(self.spec, following, reward, np.arange(9)[:, None], begin)
 
     def reset(self, given, rng):
@@ -71,7 +88,9 @@ class Line:
         x = (state.x + 0.25 * (action.astype(int) - 1)).clip(-1, 1)
         truncated = state.time == self.spec.horizon - 1
         reward = (x * given["side"] > 0.7).astype(np.float32)
-        return LineState(x, state.time + 1), Step(self._see(x), reward, np.zeros(len(x), bool), truncated)
+        return LineState(x, state.time + 1), Step(
+            self._see(x), reward, np.zeros(len(x), bool), truncated
+        )
 
     def _see(self, x):
         return np.stack([x, x**2, np.ones_like(x)], 1).astype(np.float32)

@@ -9,8 +9,7 @@ from conftest import same
 from probe_worlds import Line, OneFault
 
 import adkit as ad
-from adkit import perceptron
-from adkit.sources import actor_critic
+from adkit.sources import actor_critic, networks
 from adkit.testing import check_agent, check_env
 
 ActorCritic = ad.sources.ActorCritic
@@ -19,7 +18,7 @@ SHAPE = 7, 3, 8, 4  # inputs, layers, width, outputs
 
 def a_network(seed=0):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=perceptron.count(SHAPE), scale=0.5).astype(np.float32)
+    return rng.normal(size=networks.count(SHAPE), scale=0.5).astype(np.float32)
 
 
 def in_torch(flat, rows, values):
@@ -29,7 +28,9 @@ def in_torch(flat, rows, values):
     take = lambda i, o: (leaf[at : at + i * o].view(i, o), leaf[at + i * o : at + (i + 1) * o])
     x = torch.zeros(len(rows), inputs)
     for c in range(rows.shape[1]):
-        x[torch.arange(len(rows)), torch.as_tensor(rows[:, c]).long()] += torch.as_tensor(values[:, c])
+        x[torch.arange(len(rows)), torch.as_tensor(rows[:, c]).long()] += torch.as_tensor(
+            values[:, c]
+        )
     for i, o in ((inputs, width), *[(width, width)] * (layers - 1), (width, outputs)):
         weight, bias = take(i, o)
         x, at = x @ weight + bias, at + (i + 1) * o
@@ -43,20 +44,25 @@ def test_the_gradient_is_autograds():
     values = rng.normal(size=rows.shape).astype(np.float32)
     flat, h, y = a_network(), np.zeros((10, 3, 8), np.float32), np.zeros((10, 4), np.float32)
     for b in range(10):
-        perceptron.forward(*perceptron.parts(flat, SHAPE), rows[b], values[b], h[b], y[b])
+        networks.forward(*networks.parts(flat, SHAPE), rows[b], values[b], h[b], y[b])
     action, reward = rng.integers(0, 3, 10).astype(np.uint8), rng.normal(size=10).astype(np.float32)
-    end, after = np.array([0, 0, 0, 1, 0, 2, 0, 0, 0, 0], np.uint8), rng.normal(size=10).astype(np.float32)
+    end, after = (
+        np.array([0, 0, 0, 1, 0, 2, 0, 0, 0, 0], np.uint8),
+        rng.normal(size=10).astype(np.float32),
+    )
     hyper = 0.0, *map(np.float32, (0.9, 0.8, 0.05, 0.5))
     dy, gradient = np.zeros_like(y), np.zeros_like(flat)
     actor_critic._slopes(y, action, reward, end, after, 1, hyper, dy)
-    perceptron.backward(flat, SHAPE, rows, values, h, dy, gradient)
+    networks.backward(flat, SHAPE, rows, values, h, dy, gradient)
 
     theirs, leaf = in_torch(flat, rows, values)
     np.testing.assert_allclose(y, theirs.detach(), atol=1e-5)
     value = theirs[:, 3].detach().numpy()
     advantage, later = np.zeros(10), 0.0
     for t in reversed(range(10)):
-        following = {0: after[t] if t == 9 else value[min(t + 1, 9)], 1: 0.0, 2: after[t]}[int(end[t])]
+        following = {0: after[t] if t == 9 else value[min(t + 1, 9)], 1: 0.0, 2: after[t]}[
+            int(end[t])
+        ]
         later = reward[t] + 0.9 * following - value[t] + (0.9 * 0.8 * later if end[t] == 0 else 0.0)
         advantage[t] = later
     log_p = theirs[:, :3].log_softmax(-1)
@@ -71,11 +77,15 @@ def test_the_gradient_is_autograds():
 def test_adam_is_torchs():
     rng = np.random.default_rng(0)
     flat = a_network()
-    m, v, leaf = np.zeros_like(flat), np.zeros_like(flat), torch.tensor(flat.copy(), requires_grad=True)
+    m, v, leaf = (
+        np.zeros_like(flat),
+        np.zeros_like(flat),
+        torch.tensor(flat.copy(), requires_grad=True),
+    )
     optimizer = torch.optim.Adam([leaf], lr=1e-2, betas=(0.9, 0.999), eps=1e-6)
     for step in range(1, 6):
         gradient = rng.normal(size=len(flat)).astype(np.float32)
-        perceptron.adam(flat, gradient, m, v, 1e-2, step, 3.0)
+        networks.adam(flat, gradient, m, v, 1e-2, step, 3.0)
         leaf.grad = torch.tensor(gradient)
         assert torch.nn.utils.clip_grad_norm_([leaf], 3.0) > 3
         optimizer.step()
@@ -84,7 +94,7 @@ def test_adam_is_torchs():
 
 def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
     learner = ActorCritic().start(ad.envs.DarkRoom().spec, ad.Rng.of(0, "x", np.arange(200)))
-    _, _, head = perceptron.parts(learner.weights[0], learner.shape)
+    _, _, head = networks.parts(learner.weights[0], learner.shape)
     assert (head == 0).all() and abs(np.corrcoef(learner.weights[:2, : 18 * 32])[0, 1]) < 0.2
     embed = learner.weights[:, : 18 * 32]
     assert abs(embed.mean()) < 0.01 and embed.var() == pytest.approx(2 / 2, rel=0.02)
@@ -107,14 +117,26 @@ def test_the_line_is_a_world():
     check_env(Line())
 
 
-CHANGED = dict(layers=1, width=16, lr=1e-3, gamma=0.5, lam=0.5, entropy=0.3, value_weight=2.0, unroll=9, actors=2)
+CHANGED = dict(
+    layers=1,
+    width=16,
+    lr=1e-3,
+    gamma=0.5,
+    lam=0.5,
+    entropy=0.3,
+    value_weight=2.0,
+    unroll=9,
+    actors=2,
+)
 
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_every_field_changes_something(env, field):
     assert {f.name for f in fields(ActorCritic)} == set(CHANGED)
     live = lambda agent: ad.collect(env, env.tasks()[:5], agent, episodes=40).action
-    assert not np.array_equal(live(ActorCritic()), live(replace(ActorCritic(), **{field: CHANGED[field]})))
+    assert not np.array_equal(
+        live(ActorCritic()), live(replace(ActorCritic(), **{field: CHANGED[field]}))
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,23 +153,41 @@ def test_wrong_hyperparameters_are_refused(wrong, says):
 
 def test_worlds_it_cannot_serve_are_refused_with_what_would_work():
     pixels = ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3))
-    with pytest.raises(ValueError, match="Maze shows 20736 numbers .* give it coordinates, such as the pose"):
+    with pytest.raises(
+        ValueError, match="Maze shows 20736 numbers .* give it coordinates, such as the pose"
+    ):
         ActorCritic().start(pixels, ad.Rng.of(0))
     with pytest.raises(ValueError, match="actors=100 .* on Line if it has no tables, use actors=1"):
         ad.collect(Line(), Line().tasks(), ActorCritic.paper(), episodes=1)
 
 
-@pytest.mark.parametrize("fault", ["reward = action", "reward = observation", "delayed", "across episodes"])
+@pytest.mark.parametrize(
+    "fault", ["reward = action", "reward = observation", "delayed", "across episodes"]
+)
 def test_it_solves_the_one_fault_environments_and_does_not_without_learning(fault):
     env = OneFault(fault)
-    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=400, lifetimes=64).returns[:, :, -50:]
-    assert ad.stats.bootstrap(live(ActorCritic(entropy=0.01)).mean(2), draws=500).low > 0.93 * env.optimum
+    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=400, lifetimes=64).returns[
+        :, :, -50:
+    ]
+    assert (
+        ad.stats.bootstrap(live(ActorCritic(entropy=0.01)).mean(2), draws=500).low
+        > 0.93 * env.optimum
+    )
     assert ad.stats.bootstrap(live(ActorCritic(lr=0.0)).mean(2), draws=500).high < 0.8 * env.optimum
 
 
 def test_it_learns_the_line_from_real_numbers():
-    live = lambda agent: ad.collect(Line(), Line().tasks(), agent, episodes=150, lifetimes=16).returns[:, :, -20:].mean(2)
-    assert ad.stats.bootstrap(live(ActorCritic()), draws=500).low > 6 > 1 > ad.stats.bootstrap(live(ActorCritic(lr=0.0))).high
+    live = lambda agent: (
+        ad.collect(Line(), Line().tasks(), agent, episodes=150, lifetimes=16)
+        .returns[:, :, -20:]
+        .mean(2)
+    )
+    assert (
+        ad.stats.bootstrap(live(ActorCritic()), draws=500).low
+        > 6
+        > 1
+        > ad.stats.bootstrap(live(ActorCritic(lr=0.0))).high
+    )
 
 
 def test_it_learns_the_dark_room():
@@ -161,10 +201,16 @@ def test_it_learns_the_dark_room():
 
 def test_more_actors_learn_more_from_as_many_of_the_firsts_steps():
     env = ad.envs.DarkRoom(5, 8)
-    live = lambda actors, tasks, n=2: ad.collect(env, tasks, ActorCritic(lr=1e-3, actors=actors), episodes=100, lifetimes=n)
+    live = lambda actors, tasks, n=2: ad.collect(
+        env, tasks, ActorCritic(lr=1e-3, actors=actors), episodes=100, lifetimes=n
+    )
     together, alone = live(8, env.tasks()), live(8, env.tasks()[7:8])
-    assert same(together[14:16], alone), "a lifetime of eight actors changed with the lifetimes beside it"
-    late = lambda actors: ad.stats.bootstrap(live(actors, env.tasks(), 4).returns[:, :, -20:].mean(2), draws=500)
+    assert same(together[14:16], alone), (
+        "a lifetime of eight actors changed with the lifetimes beside it"
+    )
+    late = lambda actors: ad.stats.bootstrap(
+        live(actors, env.tasks(), 4).returns[:, :, -20:].mean(2), draws=500
+    )
     assert late(8).low > 0.5 + late(1).high
 
 
@@ -174,5 +220,7 @@ def test_the_papers_hyperparameters_have_a_name_and_learn():
         3, 128, 1e-4, 0.99, 0.95, 0.01, 100,
     )  # fmt: skip
     env = ad.envs.DarkRoom(5, 8)
-    returns = ad.collect(env, env.tasks()[[7, 18]], replace(paper, actors=20, unroll=8), episodes=250).returns
+    returns = ad.collect(
+        env, env.tasks()[[7, 18]], replace(paper, actors=20, unroll=8), episodes=250
+    ).returns
     assert ad.stats.improvement(returns, share=0.1).estimate > 1.5

@@ -9,8 +9,14 @@ import torch
 from conftest import same, scrambled
 
 import adkit as ad
-from adkit.probing import ablate_head, after_first_reward, attention_masses, attention_rollout, erase_episode
-from adkit.tokens import tokenize, window_starts
+from adkit.models.tokens import tokenize, window_starts
+from adkit.probing import (
+    ablate_head,
+    after_first_reward,
+    attention_masses,
+    attention_rollout,
+    erase_episode,
+)
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 LAKE = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8, is_slippery=False)  # episodes end early
@@ -28,7 +34,9 @@ def world(request):
     """An environment, a random model and three lifetimes of nine episodes: the window of four fills and is cut twice."""
     env = request.param
     model = scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16))
-    lives = ad.collect(env, env.tasks()[:1], ad.sources.PosteriorSampling(), episodes=9, lifetimes=3, seed=1)
+    lives = ad.collect(
+        env, env.tasks()[:1], ad.sources.PosteriorSampling(), episodes=9, lifetimes=3, seed=1
+    )
     assert (lives.length < 8).any() == (env is LAKE) and (lives.episode_returns > 0).any()
     return env, model, lives
 
@@ -41,7 +49,10 @@ def masses(world):
 
 def join(past, future):
     """Episodes of the same lifetimes, one after the other."""
-    arrays = {name: np.concatenate([past.arrays[name], values], axis=1) for name, values in future.arrays.items()}
+    arrays = {
+        name: np.concatenate([past.arrays[name], values], axis=1)
+        for name, values in future.arrays.items()
+    }
     return replace(future, arrays=arrays, episode=np.arange(past.n_episodes + future.n_episodes))
 
 
@@ -91,7 +102,9 @@ def test_recorded_patterns_equal_an_explicit_softmax(world):
             scores = np.einsum("nqhd,nshd->nhqs", q, k) / np.sqrt(8)
             seen = np.tri(size, dtype=bool) & exists[:, None, None]
             weights = np.exp(scores - scores.max(-1, keepdims=True)) * seen
-            weights = np.moveaxis(weights / weights.sum(-1, keepdims=True), 1, 2)[:, -len(here) * TOKENS :]
+            weights = np.moveaxis(weights / weights.sum(-1, keepdims=True), 1, 2)[
+                :, -len(here) * TOKENS :
+            ]
             recorded = patterns[f"blocks.{layer}.attn.pattern"][:, here].reshape(3, -1, 2, 36)
             tokens = exists[:, -len(here) * TOKENS :]
             np.testing.assert_allclose(recorded[..., :size][tokens], weights[tokens], atol=1e-5)
@@ -109,14 +122,27 @@ def test_masses_equal_a_slow_loop(world, masses):
             for f in range(patterns.window_start[e], e + 1):
                 for s in range(min(lives.length[n, f], t if f == e else 99) + 1):
                     slot = (f - patterns.window_start[e]) * TOKENS + s
-                    look = np.array([patterns[f"blocks.{layer}.attn.pattern"][n, e, t, :, slot] for layer in range(2)])
+                    look = np.array(
+                        [
+                            patterns[f"blocks.{layer}.attn.pattern"][n, e, t, :, slot]
+                            for layer in range(2)
+                        ]
+                    )
                     rewarded, earlier = paid[n, f, s] > 0, f < e
                     again = earlier and (obs[n, f, s] == obs[n, e, t]).all()
-                    is_kind = np.array([rewarded, rewarded and earlier, s == 0, again, not earlier, earlier])
-                    mass, count, total = mass + is_kind[:, None, None] * look, count + is_kind, total + 1
+                    is_kind = np.array(
+                        [rewarded, rewarded and earlier, s == 0, again, not earlier, earlier]
+                    )
+                    mass, count, total = (
+                        mass + is_kind[:, None, None] * look,
+                        count + is_kind,
+                        total + 1,
+                    )
             for k, kind in enumerate(KINDS):
                 np.testing.assert_allclose(masses.mass[kind][n, e, t], mass[k], atol=1e-5)
-                np.testing.assert_allclose(masses.uniform[kind][n, e, t], count[k] / total, atol=1e-6)
+                np.testing.assert_allclose(
+                    masses.uniform[kind][n, e, t], count[k] / total, atol=1e-6
+                )
 
 
 def test_masses_do_not_depend_on_the_batch_and_sum_to_one(world, masses):
@@ -147,7 +173,9 @@ def test_a_ratio_is_summed_over_the_chosen_decisions(world, masses):
         exists = np.flatnonzero((np.arange(8) < lives.length[n][:, None]).ravel())
         assert np.flatnonzero(after[n].ravel()).tolist() == exists[exists > first].tolist()
     assert np.isnan(masses.ratio("rewarded", where=~after)).all()  # nothing rewarded to look at yet
-    by_hand = masses.mass["restart"][1][after[1]].sum(0) / masses.uniform["restart"][1][after[1]].sum()
+    by_hand = (
+        masses.mass["restart"][1][after[1]].sum(0) / masses.uniform["restart"][1][after[1]].sum()
+    )
     np.testing.assert_allclose(masses.ratio("restart", where=after)[1], by_hand, rtol=1e-5)
 
 
@@ -169,11 +197,15 @@ def test_an_ablated_model_acts_cached_as_it_computes_whole(world):
     env, model, _ = world
     heard = {}
     with ad.edit(model, {"blocks.0.attn.z": ablate_head(1)}):
-        rollouts = ad.collect(env, env.tasks()[:1], spied(ad.InContext(model), heard), episodes=6, lifetimes=2)
+        rollouts = ad.collect(
+            env, env.tasks()[:1], spied(ad.InContext(model), heard), episodes=6, lifetimes=2
+        )
         for n in range(2):
             logits = recomputed(model, rollouts, n)
             np.testing.assert_allclose(np.array(heard[n])[: len(logits)], logits, atol=2e-5)
-    assert np.abs(recomputed(model, rollouts, 1) - logits).max() > 0.01  # and differs from the whole model
+    assert (
+        np.abs(recomputed(model, rollouts, 1) - logits).max() > 0.01
+    )  # and differs from the whole model
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3])
@@ -186,7 +218,10 @@ def test_acting_after_a_prompt_equals_recomputing_prompt_and_all(world, episodes
     for n in range(3):
         logits = recomputed(model, join(prompt, rollouts), n, after=episodes)
         np.testing.assert_allclose(np.array(heard[n])[: len(logits)], logits, atol=2e-5)
-    assert not same(rollouts, ad.collect(env, env.tasks()[:1], ad.InContext(model), episodes=6, lifetimes=3, seed=4))
+    assert not same(
+        rollouts,
+        ad.collect(env, env.tasks()[:1], ad.InContext(model), episodes=6, lifetimes=3, seed=4),
+    )
 
 
 def test_a_prompted_lifetime_goes_on_where_it_left_off(world):
@@ -215,10 +250,16 @@ def test_erasing_an_episode_is_a_life_without_it(world):
     _, _, lives = world
     shorter = erase_episode(lives, np.array([0, 4, 8]))
     ad.testing.check_histories(shorter)
-    assert shorter.n_episodes == 8 and shorter.episode.tolist() == list(range(8)) and lives.n_episodes == 9
+    assert (
+        shorter.n_episodes == 8
+        and shorter.episode.tolist() == list(range(8))
+        and lives.n_episodes == 9
+    )
     for n, gone in enumerate([0, 4, 8]):
         for name, values in lives.arrays.items():
-            np.testing.assert_array_equal(shorter.arrays[name][n], np.delete(values[n], gone, axis=0))
+            np.testing.assert_array_equal(
+                shorter.arrays[name][n], np.delete(values[n], gone, axis=0)
+            )
 
 
 def test_a_prompted_agent_is_described_in_one_line(world):
@@ -230,26 +271,56 @@ def test_a_prompted_agent_is_described_in_one_line(world):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m, h: attention_masses(m, h, batch=0), "batch=0, 2 lifetimes; give at least 1 of each"),
-        (lambda m, h: attention_masses(m, h[:0]), "0 lifetimes; give at least 1"),
-        (lambda m, h: attention_masses(m, h).ratio("goal"), "kind='goal'; attention was measured on rewarded, rewarded earlier"),
-        (lambda m, h: attention_masses(m, h).ratio("restart", where=np.ones(3)), r"where is float64 \(3,\); .*bool \(2, 3, 8\)"),
-        (lambda m, h: erase_episode(h, np.array([0, 3])), "episodes 0 to 3 to erase, of 3; at least one must be left of 0 to 2"),
-        (lambda m, h: erase_episode(h, np.array([-1, 0])), "episodes -1 to 0 to erase, of 3"),
-        (lambda m, h: erase_episode(h.episodes[:1], np.array([0, 0])), "episodes 0 to 0 to erase, of 1"),
-        (lambda m, h: erase_episode(h, np.array([0.0, 1.0])), "float64 .*one whole number for each of 2 lifetimes"),
-        (lambda m, h: erase_episode(h, 1), r"int64 \(\); give one whole number for each of 2 lifetimes"),
         (
-            lambda m, h: ad.InContext(m, prompt=ad.collect(ROOM, ROOM.tasks()[:1], ad.sources.Random(), episodes=6)),
+            lambda m, h: attention_masses(m, h, batch=0),
+            "batch=0, 2 lifetimes; give at least 1 of each",
+        ),
+        (lambda m, h: attention_masses(m, h[:0]), "0 lifetimes; give at least 1"),
+        (
+            lambda m, h: attention_masses(m, h).ratio("goal"),
+            "kind='goal'; attention was measured on rewarded, rewarded earlier",
+        ),
+        (
+            lambda m, h: attention_masses(m, h).ratio("restart", where=np.ones(3)),
+            r"where is float64 \(3,\); .*bool \(2, 3, 8\)",
+        ),
+        (
+            lambda m, h: erase_episode(h, np.array([0, 3])),
+            "episodes 0 to 3 to erase, of 3; at least one must be left of 0 to 2",
+        ),
+        (lambda m, h: erase_episode(h, np.array([-1, 0])), "episodes -1 to 0 to erase, of 3"),
+        (
+            lambda m, h: erase_episode(h.episodes[:1], np.array([0, 0])),
+            "episodes 0 to 0 to erase, of 1",
+        ),
+        (
+            lambda m, h: erase_episode(h, np.array([0.0, 1.0])),
+            "float64 .*one whole number for each of 2 lifetimes",
+        ),
+        (
+            lambda m, h: erase_episode(h, 1),
+            r"int64 \(\); give one whole number for each of 2 lifetimes",
+        ),
+        (
+            lambda m, h: ad.InContext(
+                m, prompt=ad.collect(ROOM, ROOM.tasks()[:1], ad.sources.Random(), episodes=6)
+            ),
             r"prompt has 6 episodes .*window 4.* such as prompt.episodes\[-3:\]",
         ),
-        (lambda m, h: ad.InContext(m, memory="episode", prompt=h), "forgets a prompt at the first reset"),
         (
-            lambda m, h: ad.collect(ROOM, ROOM.tasks()[:1], ad.InContext(m, prompt=h), episodes=1, lifetimes=3),
+            lambda m, h: ad.InContext(m, memory="episode", prompt=h),
+            "forgets a prompt at the first reset",
+        ),
+        (
+            lambda m, h: ad.collect(
+                ROOM, ROOM.tasks()[:1], ad.InContext(m, prompt=h), episodes=1, lifetimes=3
+            ),
             "prompt holds 2 lifetimes and 3 are to be lived",
         ),
         (
-            lambda m, h: ad.InContext(m, prompt=ad.collect(LAKE, LAKE.tasks(), ad.sources.Random(), episodes=1)),
+            lambda m, h: ad.InContext(
+                m, prompt=ad.collect(LAKE, LAKE.tasks(), ad.sources.Random(), episodes=1)
+            ),
             "made for DarkRoom with n_actions=5, and this is FrozenLake-v1",
         ),
     ],
@@ -262,14 +333,18 @@ def test_a_wrong_call_is_refused_kindly(model, call, says):
 
 def test_a_prompted_lifetime_is_the_same_in_any_executor(model):
     prompt = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=3)
-    live = lambda **how: ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1, **how)
+    live = lambda **how: ad.collect(
+        ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1, **how
+    )
     with ThreadPoolExecutor(1) as pool:
         assert same(live(), live(executor=pool))
 
 
 def test_a_prompt_of_other_lifetimes_is_refused(model):
     prompt = ad.collect(ROOM, ROOM.tasks()[:5], ad.sources.Random(), episodes=3)
-    with pytest.raises(ValueError, match="holds 5 lifetimes and 6 are to be lived; give one per lifetime"):
+    with pytest.raises(
+        ValueError, match="holds 5 lifetimes and 6 are to be lived; give one per lifetime"
+    ):
         ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1)
 
 

@@ -5,14 +5,16 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit.distill import distill
+from adkit.models.distill import distill
 
 ROOM = ad.envs.DarkRoom(5, 8)
 SPEC = dict(name="x", n_actions=2, horizon=5, cardinality=(3,))
 DR = ad.envs.DarkRoom
 MODEL = dict(context=32, layers=1, width=8)
 Q = ad.sources.QLearning
-collect = lambda **how: ad.collect(**{"env": ROOM, "tasks": ROOM.tasks(), "agent": ad.sources.Random(), "episodes": 1} | how)
+collect = lambda **how: ad.collect(
+    **{"env": ROOM, "tasks": ROOM.tasks(), "agent": ad.sources.Random(), "episodes": 1} | how
+)
 small = lambda **how: ad.CausalTransformer(ROOM.spec, **MODEL | how)
 lives = lambda **how: collect(episodes=8, **how)
 
@@ -29,7 +31,10 @@ def look():
         (lambda: DR(reward="sparse"), "reward='sparse'; DarkRoom allows reward in"),
         (lambda: DR(start="left"), "start='left'"),
         (lambda: DR().task(goal=(9, 0)), r"goal \[\[9, 0\]\] is outside the room"),
-        (lambda: DR(permuted=True).task(goal=(0, 0), actions=(0, 0, 1, 2, 3)), "must be an order of"),
+        (
+            lambda: DR(permuted=True).task(goal=(0, 0), actions=(0, 0, 1, 2, 3)),
+            "must be an order of",
+        ),
         (lambda: ROOM.tasks().split(1.0), r"split\(1.0\) of 25 tasks leaves 25 and 0"),
         (lambda: ROOM.tasks().split(0.01), "both sides need at least one"),
         (lambda: ROOM.tasks()["wind"], r"no column 'wind'; the columns are \['goal'\]"),
@@ -46,19 +51,33 @@ def look():
         (lambda: ad.sources.PosteriorSampling(noise=-1), "noise=-1"),
         (lambda: ad.sources.PosteriorSampling(greed=-1), "greed=-1; give a number of at least 0"),
         (
-            lambda: ad.sources.PosteriorSampling().informed(ad.envs.DarkKeyToDoor(2, permuted=True), ROOM.tasks()),
+            lambda: ad.sources.PosteriorSampling().informed(
+                ad.envs.DarkKeyToDoor(2, permuted=True), ROOM.tasks()
+            ),
             r"too many. Use QLearning\(\)",
         ),
-        (lambda: ad.sources.PosteriorSampling().start(ROOM.spec, ad.Rng.of(0)), "must be told its family"),
+        (
+            lambda: ad.sources.PosteriorSampling().start(ROOM.spec, ad.Rng.of(0)),
+            "must be told its family",
+        ),
         (lambda: ad.sources.Optimal().start(ROOM.spec, ad.Rng.of(0)), "must be told the tasks"),
         (lambda: collect(episodes=0), "episodes: 0 given"),
         (lambda: collect(lifetimes=0), "lifetimes: 0 given"),
         (lambda: collect(tasks=ROOM.tasks()[:0]), "tasks: 0 given"),
         (lambda: collect(driver="fast"), 'choose "auto", "compiled" or "batched"'),
-        (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver.*try driver="),
-        (lambda: collect(agent=ad.sources.Random), "agent=<class .*Random'>; give one with its settings, such as"),
+        (
+            lambda: collect(driver="compiled"),
+            "Random on DarkRoom has no compiled driver.*try driver=",
+        ),
+        (
+            lambda: collect(agent=ad.sources.Random),
+            "agent=<class .*Random'>; give one with its settings, such as",
+        ),
         (lambda: collect(agent="ppo"), "agent='ppo'; give one with its settings"),
-        (lambda: small(context=15), r"context=15 is shorter than two episodes \(horizon=8\).*Try context=80"),
+        (
+            lambda: small(context=15),
+            r"context=15 is shorter than two episodes \(horizon=8\).*Try context=80",
+        ),
         (lambda: small(heads=3), "heads must divide width"),
         (lambda: small(layers=0), "all at least 1"),
         (lambda: ad.InContext(small(), memory="week"), "memory='week'; choose"),
@@ -71,30 +90,62 @@ def look():
         (lambda: distill(small(), lives(), steps=0), "steps: 0 given"),
         (lambda: distill(small(), lives(), lr=0), "lr=0; it must be positive"),
         (lambda: distill(small(), lives(), precision="int8"), "precision='int8'; choose"),
-        (lambda: distill(small(), lives().episodes[:1]), "hold 1 episodes per lifetime and the model's window 4.*context=16"),
-        (lambda: distill(small(), lives(), val=(ROOM, lives())), "25 validation tasks are also training tasks"),
-        (lambda: distill(ad.CausalTransformer(DR().spec), lives()), "distil a model on histories of that environment"),
+        (
+            lambda: distill(small(), lives().episodes[:1]),
+            "hold 1 episodes per lifetime and the model's window 4.*context=16",
+        ),
+        (
+            lambda: distill(small(), lives(), val=(ROOM, lives())),
+            "25 validation tasks are also training tasks",
+        ),
+        (
+            lambda: distill(ad.CausalTransformer(DR().spec), lives()),
+            "distil a model on histories of that environment",
+        ),
         (lambda: lives().subsample(9), r"subsample\(9\) of 8 episodes"),
         (lambda: lives().episodes[9:], "keeps none"),
         (lambda: lives().windows(np.array([0]), np.array([7]), 2), "leave the 8 there are"),
         (lambda: ad.stats.bootstrap(np.zeros(3)), r"give \(task, lifetime, ...\)"),
         (lambda: ad.views.learning_curves({}), "at least one history"),
-        (lambda: ad.views.learning_curves({"a": lives()}, x="hours"), 'choose "episodes" or "steps"'),
+        (
+            lambda: ad.views.learning_curves({"a": lives()}, x="hours"),
+            'choose "episodes" or "steps"',
+        ),
         (lambda: ad.views.replay(lives()), "25 lifetimes given; play one each, as in"),
         (lambda: ad.views.Player({}), "no lifetimes given; play some"),
-        (lambda: ad.views.Player([lives()[0]], episode=8), "episode=8; these lifetimes have episodes 0 to 7"),
+        (
+            lambda: ad.views.Player([lives()[0]], episode=8),
+            "episode=8; these lifetimes have episodes 0 to 7",
+        ),
         (lambda: ad.views.EpisodeAttention(small(), lives()), "25 lifetimes given; look at one"),
-        (lambda: ad.views.EpisodeAttention(small(), lives()[0], episode=8), "episode=8; this lifetime has episodes 0 to 7"),
-        (lambda: ad.views.EpisodeAttention(small(), lives()[0], action_names=["up"]), "has 5 actions, name each"),
-        (lambda: look().probabilities(3, 0, without=3), "without=3; episode 3 has 0 to 2 in its window"),
+        (
+            lambda: ad.views.EpisodeAttention(small(), lives()[0], episode=8),
+            "episode=8; this lifetime has episodes 0 to 7",
+        ),
+        (
+            lambda: ad.views.EpisodeAttention(small(), lives()[0], action_names=["up"]),
+            "has 5 actions, name each",
+        ),
+        (
+            lambda: look().probabilities(3, 0, without=3),
+            "without=3; episode 3 has 0 to 2 in its window",
+        ),
         (lambda: look().probabilities(3, 0, ablate=(9, 0)), r"ablate=\(9, 0\); layers are 0 to"),
         (lambda: ad.views.replay(lives()[0], episode=8), "episodes 0 to 7"),
         (lambda: ad.envs.from_gymnasium("FrozenLake-v1", tasks=[]), "one per task"),
         (lambda: ad.envs.from_gymnasium("Pendulum-v1"), "adkit needs Discrete ones"),
-        (lambda: ad.envs.from_gymnasium("Blackjack-v1", horizon=9), "adkit reads Discrete, MultiDiscrete and Box"),
-        (lambda: ad.probing.fit(np.zeros((4, 2, 3)), [0, 1], groups=np.array([0, 0, 1, 1])), "both sides need at least 2"),
         (
-            lambda: ad.probing.fit(np.zeros((4, 2, 3)), [0, 1], groups=np.zeros(4, int), holdout="day"),
+            lambda: ad.envs.from_gymnasium("Blackjack-v1", horizon=9),
+            "adkit reads Discrete, MultiDiscrete and Box",
+        ),
+        (
+            lambda: ad.probing.fit(np.zeros((4, 2, 3)), [0, 1], groups=np.array([0, 0, 1, 1])),
+            "both sides need at least 2",
+        ),
+        (
+            lambda: ad.probing.fit(
+                np.zeros((4, 2, 3)), [0, 1], groups=np.zeros(4, int), holdout="day"
+            ),
             'choose "task" or "lifetime"',
         ),
     ],
@@ -105,7 +156,8 @@ def test_a_wrong_call_is_refused_kindly(call, says):
 
 
 @pytest.mark.parametrize(
-    ("action", "says"), [([5, 0], "integers in 0..4"), ([0], r"takes \(2,\) integers"), ([0.5, 1], "dtype float64")]
+    ("action", "says"),
+    [([5, 0], "integers in 0..4"), ([0], r"takes \(2,\) integers"), ([0.5, 1], "dtype float64")],
 )
 def test_wrong_actions_are_refused(action, says):
     tasks, rng = ROOM.tasks()[:2], ad.Rng.of(0, "x", np.arange(2))
@@ -120,7 +172,9 @@ def test_nan_rewards_are_refused_with_their_place(tmp_path, sharded):
         def step(self, state, tasks, action, rng):
             state, step = super().step(state, tasks, action, rng)
             late = (state.time == 3) & (tasks.ids == 17)
-            return state, step._replace(reward=np.where(late, np.nan, step.reward).astype(np.float32))
+            return state, step._replace(
+                reward=np.where(late, np.nan, step.reward).astype(np.float32)
+            )
 
     with pytest.raises(ValueError, match="paid nan in lifetime 34, episode 0, step 2"):
         collect(env=Broken(5, 8), lifetimes=2, out=tmp_path / "lives" if sharded else None)
@@ -144,7 +198,10 @@ def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(tmp_path):
         model.head.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="the loss became nan at step 0; lower lr"):
         distill(model, histories, steps=6, batch=4, checkpoint=tmp_path / "other")
-    assert not (tmp_path / "other").exists() and (tmp_path / "c" / "manifest.json").read_bytes() == kept
+    assert (
+        not (tmp_path / "other").exists()
+        and (tmp_path / "c" / "manifest.json").read_bytes() == kept
+    )
     with pytest.raises(ValueError, match="was made with other steps"):
         distill(small(), histories, steps=7, batch=4, checkpoint=tmp_path / "c")
 
@@ -156,5 +213,7 @@ def test_a_broken_environment_fails_its_check_with_a_sentence():
             state.time[:] += 1
             return answer
 
-    with pytest.raises(AssertionError, match="step from the same state differed|step changed the state"):
+    with pytest.raises(
+        AssertionError, match="step from the same state differed|step changed the state"
+    ):
         ad.testing.check_env(Impure(5, 8))

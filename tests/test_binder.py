@@ -19,7 +19,10 @@ from rattler.exceptions import InvalidMatchSpecError
 import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]
-CONDA = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}  # PyPI's name: conda-forge's, where they differ
+CONDA = {
+    "torch": "pytorch-cpu",
+    "matplotlib": "matplotlib-base",
+}  # PyPI's name: conda-forge's, where they differ
 NEWS = "@jupyterlab/apputils-extension:announcements"
 
 
@@ -50,7 +53,9 @@ def environment(folder):
 
 def versions(folder):
     """environment.yml has every requirement of adkit in adkit's range, and the tested versions lie inside."""
-    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (folder / "constraints.txt").read_text(), re.MULTILINE))
+    pins = dict(
+        re.findall(r"^([\w.-]+)==(.+)$", (folder / "constraints.txt").read_text(), re.MULTILINE)
+    )
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     required = ranges(project["dependencies"])
     offered = ranges(yaml.safe_load((folder / "environment.yml").read_text())["dependencies"])
@@ -72,8 +77,17 @@ def ranges(requirements):
 
 def dry_run(folder):
     """repo2docker, told what mybinder.org tells it, writes the image that we mean."""
-    command = ["-m", "repo2docker", "--no-build", "--debug", "--Repo2Docker.default_buildpack=None", "."]
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+    command = [
+        "-m",
+        "repo2docker",
+        "--no-build",
+        "--debug",
+        "--Repo2Docker.default_buildpack=None",
+        ".",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False
+    )
     says = done.stdout + done.stderr
     if done.returncode:
         yield f"repo2docker stops: {says.strip().splitlines()[-1]}"
@@ -97,7 +111,9 @@ def post_build(folder):
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,
     }
-    run = lambda *command, cwd: subprocess.run(command, cwd=cwd, env=where, capture_output=True, text=True, check=False)
+    run = lambda *command, cwd: subprocess.run(
+        command, cwd=cwd, env=where, capture_output=True, text=True, check=False
+    )
 
     built = run("./postBuild", cwd=folder)
     if built.returncode:
@@ -117,8 +133,14 @@ def fresh_environment(prefix):
     """What conda would have made: all that runs here, without adkit and without a download."""
     venv.create(prefix, symlinks=True, with_pip=False)
     packages = sysconfig.get_path("purelib", vars={"base": str(prefix)})
-    Path(packages, "here.pth").write_text(sysconfig.get_path("purelib"))  # .pth files over there, adkit's too, are not followed
-    for name, module in {"pip": "pip", "jupyter": "jupyter", "jupyter-labextension": "jupyterlab.labextensions"}.items():
+    Path(packages, "here.pth").write_text(
+        sysconfig.get_path("purelib")
+    )  # .pth files over there, adkit's too, are not followed
+    for name, module in {
+        "pip": "pip",
+        "jupyter": "jupyter",
+        "jupyter-labextension": "jupyterlab.labextensions",
+    }.items():
         script = prefix / "bin" / name
         script.write_text(f'#!/bin/sh\nexec python -m {module} "$@"\n')
         script.chmod(0o755)
@@ -129,7 +151,9 @@ def fresh_environment(prefix):
 def checkout(tmp_path):
     """A copy of this checkout without what git ignores."""
     ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
-    return shutil.copytree(ROOT, tmp_path / "adkit", ignore=shutil.ignore_patterns(".git", *ignored))
+    return shutil.copytree(
+        ROOT, tmp_path / "adkit", ignore=shutil.ignore_patterns(".git", *ignored)
+    )
 
 
 def test_binder_builds_this_checkout(checkout):
@@ -140,21 +164,61 @@ SPEC = "numpy>=1.26"
 BROKEN = {  # what is done to a checkout: the file, the text there, what it becomes; and what must be said about it
     "no environment": ("environment.yml", None, None, "no environment.yml"),
     "another channel": ("environment.yml", "nodefaults", "defaults", "not conda-forge alone"),
-    "a pip section": ("environment.yml", "  - pip\n", "  - pip: [torch]\n", "{'pip': ['torch']} is not a conda package"),
+    "a pip section": (
+        "environment.yml",
+        "  - pip\n",
+        "  - pip: [torch]\n",
+        "{'pip': ['torch']} is not a conda package",
+    ),
     "a bad match-spec": ("environment.yml", SPEC, "numpy=>1.26==", "unable to parse"),
-    "a package missing": ("environment.yml", "  - anywidget>=0.9.18\n", "", "anywidget >=0.9.18, environment.yml has None"),
-    "ranges that differ": ("environment.yml", SPEC, "numpy>=9", "numpy >=1.26, environment.yml has >=9"),
+    "a package missing": (
+        "environment.yml",
+        "  - anywidget>=0.9.18\n",
+        "",
+        "anywidget >=0.9.18, environment.yml has None",
+    ),
+    "ranges that differ": (
+        "environment.yml",
+        SPEC,
+        "numpy>=9",
+        "numpy >=1.26, environment.yml has >=9",
+    ),
     "an untested range": ("pyproject.toml", SPEC, "numpy>=9", "is outside >=9"),
     "an untested tool": ("pyproject.toml", '"pytest>=8"', '"pytest>=99"', "is outside >=99"),
-    "no tested version": ("constraints.txt", "\nnumpy==", "\nnumpy-typing==", "numpy is not in constraints.txt"),
-    "python of any version": ("environment.yml", "python=3.11 ", "python>=3.11 ", "another Python than 3.11"),
-    "a folder that hides it": ("binder/environment.yml", None, "dependencies: [python=3.11]", "does not install environment.yml"),
+    "no tested version": (
+        "constraints.txt",
+        "\nnumpy==",
+        "\nnumpy-typing==",
+        "numpy is not in constraints.txt",
+    ),
+    "python of any version": (
+        "environment.yml",
+        "python=3.11 ",
+        "python>=3.11 ",
+        "another Python than 3.11",
+    ),
+    "a folder that hides it": (
+        "binder/environment.yml",
+        None,
+        "dependencies: [python=3.11]",
+        "does not install environment.yml",
+    ),
     "an empty one": ("binder/README.md", None, "", "repo2docker stops"),
     "no postBuild": ("postBuild", None, None, "does not run postBuild"),
     "a postBuild that fails": ("postBuild", None, "#!/bin/sh\nexit 1", "postBuild stops"),
-    "a postBuild that needs the net": ("postBuild", None, "#!/bin/sh\npip install --no-deps -e .", "postBuild stops"),
+    "a postBuild that needs the net": (
+        "postBuild",
+        None,
+        "#!/bin/sh\npip install --no-deps -e .",
+        "postBuild stops",
+    ),
     "a postBuild that does nothing": ("postBuild", None, "#!/bin/sh\n", "adkit at no place"),
-    "a postBuild that leaves the news": ("postBuild", f'jupyter labextension disable "{NEWS}"', "exit", "JupyterLab's news on"),
+    "a postBuild that leaves the news": (
+        "postBuild",
+        f'jupyter labextension disable "{NEWS}"',
+        "exit",
+        "JupyterLab's news on",
+    ),
 }
 
 

@@ -19,11 +19,13 @@ def trained(walks, **how):
     """A model whose eye was taught first, and is frozen; and the losses."""
     model = ad.CausalTransformer(ENV.spec, context=100, layers=1, width=16)
     ad.pretrain_encoder(model, walks, steps=2, batch=8)
-    return model, ad.distill(model, walks, **{"steps": 6, "batch": 2, "checkpoint_every": 2} | how).loss.tolist()
+    return model, ad.distill(
+        model, walks, **{"steps": 6, "batch": 2, "checkpoint_every": 2} | how
+    ).loss.tolist()
 
 
 def test_a_training_with_a_frozen_eye_goes_on_where_it_was_stopped(walks, tmp_path, monkeypatch):
-    module = import_module("adkit.distill")
+    module = import_module("adkit.models.distill")
     kept, keep = tmp_path / "checkpoint", module.keep
     kept.mkdir()  # as tempfile.mkdtemp does
 
@@ -36,7 +38,9 @@ def test_a_training_with_a_frozen_eye_goes_on_where_it_was_stopped(walks, tmp_pa
         trained(walks, checkpoint=kept)
     (whole, losses), (resumed, again) = trained(walks), trained(walks, checkpoint=kept)
     assert losses == again
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["short_episodes", "checkpoint_every"])

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from study.counterfactuals import counterfactual, possible
 
 import adkit as ad
-from adkit.envs import cookie_world as world
-from adkit.envs.cookie_world import (
+from adkit.cookieworld import world as world
+from adkit.cookieworld.population import REGIMES, TYPES
+from adkit.cookieworld.world import (
     DECOY,
     EAST,
     EAT,
@@ -24,8 +26,6 @@ from adkit.envs.cookie_world import (
     STOCK,
     VISIBLE,
 )
-from adkit.probing import counterfactual, possible
-from adkit.sources.shards import REGIMES, TYPES
 
 EVERYONE = {"types": dict.fromkeys(TYPES, 1), "regimes": dict.fromkeys(REGIMES, 1)}
 
@@ -72,7 +72,17 @@ def changed(lives, name, at, value):
     return replace(lives, arrays=arrays)
 
 
-FEAST = [SOUTH, SOUTH, EAT, EAT, SOUTH, SOUTH, EAT, EAST, EAT]  # two cookies, and the meal at step 9
+FEAST = [
+    SOUTH,
+    SOUTH,
+    EAT,
+    EAT,
+    SOUTH,
+    SOUTH,
+    EAT,
+    EAST,
+    EAT,
+]  # two cookies, and the meal at step 9
 GREEDY = [SOUTH, SOUTH, EAT, EAT, EAT, EAT]  # a fourth press on an empty jar
 HIDES = [HIDE, SOUTH, SOUTH, EAT, STAY]  # for nothing
 AWAY = [SOUTH, HIDE, NORTH, HIDE, SOUTH]  # the latch is at home
@@ -83,7 +93,13 @@ AWAY = [SOUTH, HIDE, NORTH, HIDE, SOUTH]  # the latch is at home
 
 @pytest.mark.parametrize(
     "build",
-    [dict(), dict(size=7), dict(latch=False), dict(tolerance_visible=True), dict(horizon=9, tolerance_visible=True)],
+    [
+        dict(),
+        dict(size=7),
+        dict(latch=False),
+        dict(tolerance_visible=True),
+        dict(horizon=9, tolerance_visible=True),
+    ],
     ids=str,
 )
 def test_whatever_was_lived_was_possible(build):
@@ -129,7 +145,13 @@ BROKEN = {
     "no cookie is seen under a lid": ([HIDES], "obs", (0, 2, VISIBLE), 1, 2),
     "nor eaten": ([HIDES], "reward", (0, 3), 0.5, 4),
     "a lid that was closed stays closed": ([HIDES], "obs", (0, 2, LID), 1, 2),
-    "without HIDE it is open": ([HIDES], "action", (0, 0), STAY, 2),  # and from the first sight of it that shows
+    "without HIDE it is open": (
+        [HIDES],
+        "action",
+        (0, 0),
+        STAY,
+        2,
+    ),  # and from the first sight of it that shows
     "HIDE works at home alone": ([AWAY], "obs", (0, 2, LID), 2, 2),
     "and there at any hour": ([AWAY], "action", (0, 3), STAY, 5),
     "a cookie is worth a half": ([FEAST], "reward", (0, 2), 1, 3),
@@ -148,13 +170,21 @@ BROKEN = {
     "only mornings tell of the pantry": ([FEAST], "obs", (0, 1, STOCK), 2, 1),
     "only mornings have a decoy": ([FEAST], "obs", (0, 3, DECOY), 1, 3),
     "only mornings bring gifts": ([FEAST], "final_obs", (0, GIFT), 1, 9),
-    "an empty pantry has nothing to show": ([FEAST], "obs", (0, 0, STOCK), 1, 1),  # once one is beside it
+    "an empty pantry has nothing to show": (
+        [FEAST],
+        "obs",
+        (0, 0, STOCK),
+        1,
+        1,
+    ),  # once one is beside it
     "there are eight actions": ([FEAST], "action", (0, 0), 8, 1),
 }
 
 
 @pytest.mark.parametrize(("days", "name", "at", "value", "token"), BROKEN.values(), ids=BROKEN)
-def test_a_life_that_breaks_a_rule_is_impossible_from_there_to_the_evening(env, days, name, at, value, token):
+def test_a_life_that_breaks_a_rule_is_impossible_from_there_to_the_evening(
+    env, days, name, at, value, token
+):
     lives = walked(env, *days, FEAST)  # the days after are as they were
     assert possible(env, lives).all()
     broken = changed(lives, name, at, value)
@@ -184,20 +214,29 @@ def test_no_other_number_could_have_been_shown(env):
     before, elsewhere = np.arange(17) < t[:, None], np.arange(3) != e[:, None]
     assert could[rows, e][before].all() and could[elsewhere].all()
     whole = could.all((1, 2))
-    assert whole[told & (c != STOCK)].all() and np.array_equal(whole[told & (c == STOCK)], [False, True, False])  # hidden: unseen
+    assert whole[told & (c != STOCK)].all() and np.array_equal(
+        whole[told & (c == STOCK)], [False, True, False]
+    )  # hidden: unseen
 
 
 @pytest.mark.parametrize("opens", range(2, 15))
 def test_any_press_may_open_the_lid_and_nothing_else(env, opens):
-    lives = walked(env, [HIDE, SOUTH, SOUTH, *[OPEN] * 9, STAY, STAY])  # the first press leads to token 4, the last to 12
-    arrays = lives.arrays | {"obs": lives.arrays["obs"].copy(), "final_obs": lives.arrays["final_obs"].copy()}
+    lives = walked(
+        env, [HIDE, SOUTH, SOUTH, *[OPEN] * 9, STAY, STAY]
+    )  # the first press leads to token 4, the last to 12
+    arrays = lives.arrays | {
+        "obs": lives.arrays["obs"].copy(),
+        "final_obs": lives.arrays["final_obs"].copy(),
+    }
     arrays["obs"][0, 0, 2:, LID] = 2 - (np.arange(2, 16) >= opens)
     arrays["obs"][0, 0, 2:, VISIBLE] = np.arange(2, 16) >= opens
     arrays["final_obs"][0, 0, [LID, VISIBLE]] = 1
     edited = replace(lives, arrays=arrays)
     assert np.array_equal(env.replay(edited)[0, 0], (np.arange(17) < opens) | (4 <= opens <= 12))
     if 4 <= opens <= 12:
-        unseen = env.replay(changed(edited, "obs", (0, opens, VISIBLE), 0))  # open, and no cookie in the full jar
+        unseen = env.replay(
+            changed(edited, "obs", (0, opens, VISIBLE), 0)
+        )  # open, and no cookie in the full jar
         assert np.array_equal(unseen[0, 0], np.arange(17) < opens)
 
 
@@ -212,14 +251,25 @@ def test_tolerance_shows_in_rewards_and_outlasts_nights():
     env = ad.envs.CookieWorld(tolerance_visible=True)
     lives = walked(env, FEAST, FEAST, [STAY], FEAST)
     paid = lives.arrays["reward"]
-    assert paid[0, [0, 0, 1, 1, 3, 3], [2, 3, 2, 3, 2, 3]].tolist() == [0.5, 0.375, 0.25, 0.125, 0.25, 0.125]
+    assert paid[0, [0, 0, 1, 1, 3, 3], [2, 3, 2, 3, 2, 3]].tolist() == [
+        0.5,
+        0.375,
+        0.25,
+        0.125,
+        0.25,
+        0.125,
+    ]
     assert possible(env, lives).all() and possible(env, lives.episodes[1:]).all()
     for e, t, value in ((0, 3, 0.5), (1, 2, 0.5), (3, 2, 0.125)):
         could = env.replay(changed(lives, "reward", (e, t), value))
         assert could[0, e, : t + 1].all() and not could[0, e, t + 1 : 10].any()
-    later = changed(lives, "reward", (1, 2), 0.5).episodes[1:]  # where it begins, no one knows how tolerant it is
+    later = changed(lives, "reward", (1, 2), 0.5).episodes[
+        1:
+    ]  # where it begins, no one knows how tolerant it is
     could = env.replay(later)
-    assert could[0, 0, :4].all() and not could[0, 0, 4:10].any() and could[0, 1:].all()  # but one cookie tells
+    assert (
+        could[0, 0, :4].all() and not could[0, 0, 4:10].any() and could[0, 1:].all()
+    )  # but one cookie tells
     assert not env.replay(changed(lives.episodes[1:], "reward", (0, 2), 0.3))[0, 0, 3]
     assert not possible(ad.envs.CookieWorld(), lives).all()
 
@@ -239,20 +289,31 @@ def test_mornings_may_be_told_otherwise(env):
     lives = ad.collect(env, env.tasks()[::2000], ad.sources.Shards(), episodes=20)
     obs = lives.arrays["obs"].copy()
     obs[:, 12, 0, STOCK] = 3 - obs[:, 12, 0, STOCK]
-    with pytest.raises(ValueError, match="episode 12, step 0: .* 4 of 21 edited lifetimes are impossible"):
-        counterfactual(lives, env, obs=obs, read=until(lives, 12, 0))  # home is beside the jar in 12% of layouts: there one sees
+    with pytest.raises(
+        ValueError, match="episode 12, step 0: .* 4 of 21 edited lifetimes are impossible"
+    ):
+        counterfactual(
+            lives, env, obs=obs, read=until(lives, 12, 0)
+        )  # home is beside the jar in 12% of layouts: there one sees
     obs[:, 12, 0, VISIBLE] = (obs[:, 12, 0, JAR] > 0) & (obs[:, 12, 0, STOCK] == 2)
     flipped = counterfactual(lives, env, obs=obs, read=until(lives, 12, 0))
     assert (flipped.arrays["obs"] != lives.arrays["obs"]).sum() == 21 + 4
     with pytest.raises(
-        ValueError, match=r"episode 12, step \d: observation .* cannot have been; .*Edit what follows from the change"
+        ValueError,
+        match=r"episode 12, step \d: observation .* cannot have been; .*Edit what follows from the change",
     ):
         counterfactual(lives, env, obs=obs)
     obs = lives.arrays["obs"].copy()
     obs[:, :, 0, DECOY] = 3 - obs[:, :, 0, DECOY]
-    assert (counterfactual(lives, env, obs=obs).arrays["obs"][:, :, 0, DECOY] != lives.arrays["obs"][:, :, 0, DECOY]).all()
+    assert (
+        counterfactual(lives, env, obs=obs).arrays["obs"][:, :, 0, DECOY]
+        != lives.arrays["obs"][:, :, 0, DECOY]
+    ).all()
     obs[0, 3, 0, POSITION] = (obs[0, 3, 0, POSITION] + 1) % 25
-    with pytest.raises(ValueError, match="lifetime 0, episode 3, step 0: .* at the start of an episode cannot have been; 1 of 21"):
+    with pytest.raises(
+        ValueError,
+        match="lifetime 0, episode 3, step 0: .* at the start of an episode cannot have been; 1 of 21",
+    ):
         counterfactual(lives, env, obs=obs)
 
 
@@ -261,19 +322,34 @@ def test_the_cue_may_be_taken_away_with_the_stock(env):
     lives = walked(env, FEAST, FEAST)
     obs = lives.arrays["obs"].copy()
     obs[0, 1, 1:3, VISIBLE] = 0
-    with pytest.raises(ValueError, match="lifetime 0, episode 1, step 1: .* after action 1, with reward 0.0 cannot have been"):
+    with pytest.raises(
+        ValueError,
+        match="lifetime 0, episode 1, step 1: .* after action 1, with reward 0.0 cannot have been",
+    ):
         counterfactual(lives, env, obs=obs, read=until(lives, 1, 2))
     obs[0, 1, 0, STOCK] = 1
-    assert counterfactual(lives, env, obs=obs, read=until(lives, 1, 2)).arrays["obs"][0, 1, 2, VISIBLE] == 0
+    assert (
+        counterfactual(lives, env, obs=obs, read=until(lives, 1, 2)).arrays["obs"][0, 1, 2, VISIBLE]
+        == 0
+    )
     with pytest.raises(ValueError, match="episode 1, step 3: .* after action 5, with reward 0.5"):
         counterfactual(lives, env, obs=obs, read=until(lives, 1, 3))
     rest, paid = lives.arrays["action"].copy(), lives.arrays["reward"].copy()
-    rest[0, 1, 2:4], paid[0, 1, 2:4] = STAY, 0  # a lapse taken back, and the cookies left where they were
+    rest[0, 1, 2:4], paid[0, 1, 2:4] = (
+        STAY,
+        0,
+    )  # a lapse taken back, and the cookies left where they were
     assert counterfactual(lives, env, action=rest, reward=paid).arrays["reward"][0, 1].sum() == 1
 
 
 def test_a_world_answers_for_its_own_histories_only(env):
-    with pytest.raises(ValueError, match=r"histories of EnvSpec\(name='CookieWorld'.*Ask their own world"):
+    with pytest.raises(
+        ValueError, match=r"histories of EnvSpec\(name='CookieWorld'.*Ask their own world"
+    ):
         ad.envs.CookieWorld(horizon=9).replay(walked(env, FEAST))
     with pytest.raises(ValueError, match=r"Ask their own world"):
-        env.replay(ad.collect(ad.envs.DarkRoom(), ad.envs.DarkRoom().tasks()[:1], ad.sources.Random(), episodes=1))
+        env.replay(
+            ad.collect(
+                ad.envs.DarkRoom(), ad.envs.DarkRoom().tasks()[:1], ad.sources.Random(), episodes=1
+            )
+        )

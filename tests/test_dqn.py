@@ -8,8 +8,8 @@ import torch
 from probe_worlds import Line, OneFault
 
 import adkit as ad
-from adkit import perceptron, pixels
-from adkit.sources import dqn
+from adkit.envs import pixels
+from adkit.sources import dqn, networks
 from adkit.testing import check_agent
 
 DQN = ad.sources.DQN
@@ -38,21 +38,32 @@ def test_the_targets_are_pengs():
 def test_an_update_is_the_one_that_autograd_makes(clip):
     """Six steps on real vectors, then Adam on 1/2 (G - Q)^2 averaged over them, the gradient cut to `clip`."""
     spec = ad.EnvSpec("x", n_actions=3, horizon=6, shape=(2,))
-    agent = DQN(layers=2, width=5, lr=0.01, lam=0.5, batch=1, rollout=6, overlap=5, offline=0.0, clip=clip)
+    agent = DQN(
+        layers=2, width=5, lr=0.01, lam=0.5, batch=1, rollout=6, overlap=5, offline=0.0, clip=clip
+    )
     learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(1)))
     rng = np.random.default_rng(0)
     learner.weights[:] = rng.normal(size=learner.weights.shape)
     learner.target[:] = rng.normal(size=learner.weights.shape)
     before = learner.weights[0].copy()
-    obs, reward = rng.normal(size=(7, 1, 2)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+    obs, reward = (
+        rng.normal(size=(7, 1, 2)).astype(np.float32),
+        rng.normal(size=6).astype(np.float32),
+    )
     actions = rng.integers(0, 3, 6)
     for t in range(6):
         end = np.array([t == 2]), np.array([t == 5])
-        learner.update(ad.Transition(obs[t], actions[t : t + 1], reward[t : t + 1], *end, obs[t + 1]))
+        learner.update(
+            ad.Transition(obs[t], actions[t : t + 1], reward[t : t + 1], *end, obs[t + 1])
+        )
 
     def network(flat, x):
         for i, o in ((2, 5), (5, 5), (5, 3)):
-            weight, bias, flat = flat[: i * o].view(i, o), flat[i * o : (i + 1) * o], flat[(i + 1) * o :]
+            weight, bias, flat = (
+                flat[: i * o].view(i, o),
+                flat[i * o : (i + 1) * o],
+                flat[(i + 1) * o :],
+            )
             x = x @ weight + bias
             x = x.relu() if o == 5 else x
         return x
@@ -65,14 +76,18 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     (0.5 * (torch.as_tensor(g) - q).square()).mean().backward()
     norm = torch.nn.utils.clip_grad_norm_([leaf], clip)
     assert (norm > clip) == (clip < 1)
-    np.testing.assert_allclose(learner.m[0] / 0.1, leaf.grad, atol=1e-4 * float(leaf.grad.abs().max()))  # Adam's step has no size
+    np.testing.assert_allclose(
+        learner.m[0] / 0.1, leaf.grad, atol=1e-4 * float(leaf.grad.abs().max())
+    )  # Adam's step has no size
     torch.optim.Adam([leaf], lr=0.01, eps=1e-6).step()
     np.testing.assert_allclose(learner.weights[0], leaf.detach(), atol=2e-5)
 
 
 def test_the_target_network_is_renewed_when_it_should_be():
     env = ad.envs.DarkRoom(5, 8)
-    learner = replace(QUICK, rollout=5, overlap=0, target_update=3).start(env.spec, ad.Rng.of(0, "x", np.arange(2)))
+    learner = replace(QUICK, rollout=5, overlap=0, target_update=3).start(
+        env.spec, ad.Rng.of(0, "x", np.arange(2))
+    )
     no, was = np.zeros(2, bool), []
     for t in range(1, 41):
         obs = np.full((2, 2), t % 5)
@@ -82,7 +97,12 @@ def test_the_target_network_is_renewed_when_it_should_be():
 
 
 @pytest.mark.parametrize(
-    "env", [ad.envs.DarkRoom(4, 6, start="random"), Line(), ad.envs.from_gymnasium("FrozenLake-v1", horizon=9)]
+    "env",
+    [
+        ad.envs.DarkRoom(4, 6, start="random"),
+        Line(),
+        ad.envs.from_gymnasium("FrozenLake-v1", horizon=9),
+    ],
 )
 def test_it_keeps_the_contract_in_every_world_and_with_a_short_memory(env):
     check_agent(QUICK, env, episodes=5)
@@ -99,7 +119,9 @@ CHANGED = dict(
 def test_every_field_changes_something(env, field):
     assert {f.name for f in fields(DQN)} == set(CHANGED)
     env = ad.envs.Watermaze(n_tasks=5) if field == "pixels" else env
-    live = lambda agent: ad.collect(env, env.tasks()[:5], agent, episodes=10 if field == "pixels" else 40).action
+    live = lambda agent: (
+        ad.collect(env, env.tasks()[:5], agent, episodes=10 if field == "pixels" else 40).action
+    )
     assert not np.array_equal(live(QUICK), live(replace(QUICK, **{field: CHANGED[field]})))
 
 
@@ -118,7 +140,9 @@ def test_wrong_hyperparameters_are_refused(wrong, says):
 
 
 def test_pixels_are_refused_with_what_would_work():
-    with pytest.raises(ValueError, match="Maze shows 20736 numbers .* DQN reads at most 4096 .* such as the pose"):
+    with pytest.raises(
+        ValueError, match="Maze shows 20736 numbers .* DQN reads at most 4096 .* such as the pose"
+    ):
         DQN().start(ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3)), ad.Rng.of(0))
 
 
@@ -130,17 +154,30 @@ def test_it_says_what_it_will_cost_if_that_is_long(capsys):
     assert "s per 1,000 steps of 2000 lifetimes" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("fault", ["reward = action", "reward = observation", "delayed", "across episodes"])
+@pytest.mark.parametrize(
+    "fault", ["reward = action", "reward = observation", "delayed", "across episodes"]
+)
 def test_it_solves_the_one_fault_environments_and_does_not_without_learning(fault):
     env = OneFault(fault)
-    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=150, lifetimes=16).returns[:, :, -50:].mean(2)
+    live = lambda agent: (
+        ad.collect(env, env.tasks(), agent, episodes=150, lifetimes=16).returns[:, :, -50:].mean(2)
+    )
     assert ad.stats.bootstrap(live(QUICK), draws=500).low > 0.9 * env.optimum
     assert ad.stats.bootstrap(live(replace(QUICK, lr=0.0)), draws=500).high < 0.8 * env.optimum
 
 
 def test_it_learns_the_line_from_real_numbers():
-    live = lambda agent: ad.collect(Line(), Line().tasks(), agent, episodes=80, lifetimes=8).returns[:, :, -20:].mean(2)
-    assert ad.stats.bootstrap(live(QUICK), draws=500).low > 5 > 1.5 > ad.stats.bootstrap(live(replace(QUICK, lr=0.0))).high
+    live = lambda agent: (
+        ad.collect(Line(), Line().tasks(), agent, episodes=80, lifetimes=8)
+        .returns[:, :, -20:]
+        .mean(2)
+    )
+    assert (
+        ad.stats.bootstrap(live(QUICK), draws=500).low
+        > 5
+        > 1.5
+        > ad.stats.bootstrap(live(replace(QUICK, lr=0.0))).high
+    )
 
 
 def test_it_learns_the_dark_room():
@@ -155,14 +192,25 @@ def test_it_learns_the_dark_room():
 
 def test_it_learns_the_watermaze_from_the_pose_its_pictures_are_drawn_from():
     env = ad.envs.Watermaze(n_tasks=4)
-    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=4).returns[:, :, -40:].mean(2)
-    assert ad.stats.bootstrap(live(DQN()), draws=500).low > 0.5 > 0.35 > ad.stats.bootstrap(live(DQN(lr=0.0)), draws=500).high
+    live = lambda agent: (
+        ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=4).returns[:, :, -40:].mean(2)
+    )
+    assert (
+        ad.stats.bootstrap(live(DQN()), draws=500).low
+        > 0.5
+        > 0.35
+        > ad.stats.bootstrap(live(DQN(lr=0.0)), draws=500).high
+    )
 
 
 def test_it_learns_the_watermaze_from_pictures():
     env = ad.envs.Watermaze(n_tasks=4)
-    live = lambda agent: ad.collect(env, env.tasks(), agent, episodes=60, lifetimes=2).returns[:, :, -20:].mean(2)
-    learned, not_so = (ad.stats.bootstrap(live(DQN(pixels=(12, 16), lr=lr)), draws=500) for lr in (1e-3, 0.0))
+    live = lambda agent: (
+        ad.collect(env, env.tasks(), agent, episodes=60, lifetimes=2).returns[:, :, -20:].mean(2)
+    )
+    learned, not_so = (
+        ad.stats.bootstrap(live(DQN(pixels=(12, 16), lr=lr)), draws=500) for lr in (1e-3, 0.0)
+    )
     assert learned.low > 0.35 > 0.3 > not_so.high
 
 
@@ -184,7 +232,7 @@ def test_pictures_need_poses():
 def test_a_heading_is_read_as_a_direction():
     """A hair to the left and to the right of straight ahead are 2 pi apart as numbers, and must look alike."""
     obs = np.array([[0.1, 0.2, 1e-4], [0.1, 0.2, 2 * np.pi - 1e-4]], np.float32)
-    a, b = perceptron.features(ad.envs.Watermaze().spec, obs)
+    a, b = networks.features(ad.envs.Watermaze().spec, obs)
     np.testing.assert_allclose(a, b, atol=1e-3)
     np.testing.assert_allclose(a, [0.1, 0.2, 1, 0], atol=1e-3)
 

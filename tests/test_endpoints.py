@@ -7,33 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import scrambled
+from study import competence, corpora, hiding, instruments, interventions
+from study import counterfactuals as replays
+from study import run as shards
+from study import verdicts as judging
 
 import adkit as ad
-from adkit import cookies
-from adkit.endpoints import competence, hiding, instruments
-from adkit.envs.cookie_world import DX, DY, EAT, HIDE, POSITION, STOCK, VISIBLE
-from adkit.sources.shards import TYPES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
-import shards
+from adkit.cookieworld.population import TYPES
+from adkit.cookieworld.world import DX, DY, EAT, HIDE, POSITION, STOCK, VISIBLE
 
 sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")
 def lives():
-    return cookies.judged("test", 40, days=24)
+    return corpora.judged("test", 40, days=24)
 
 
 @pytest.fixture(scope="module")
 def believer():
-    follow = ad.ParticleFilter(cookies.population(labelled=True), particles=200).follow
+    follow = ad.ParticleFilter(corpora.population(labelled=True), particles=200).follow
     return lambda histories: follow(histories)["belief_pi"]
 
 
 @pytest.fixture(scope="module")
 def effects(lives, believer):
-    return ad.edits.effects(lives, believer, (12, 20))
+    return interventions.effects(lives, believer, (12, 20))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def edits(effects):
 
 
 def test_nobody_is_judged_in_a_layout_that_was_trained_on(lives):
-    trained = cookies.lives("main", 50, seed=0, days=2)
+    trained = corpora.lives("main", 50, seed=0, days=2)
     orbit = trained.task_values["orbit"]
     assert not set(orbit) & set(lives.arrays["orbit"])
     assert not trained.labels and len(set(trained.task.tolist())) == 50
@@ -50,33 +49,43 @@ def test_nobody_is_judged_in_a_layout_that_was_trained_on(lives):
 
 
 def test_shuffled_days_are_those_that_were_lived():
-    lived, shuffled = (cookies.lives(corpus, 20, seed=0, days=6) for corpus in ("main", "episode shuffled"))
+    lived, shuffled = (
+        corpora.lives(corpus, 20, seed=0, days=6) for corpus in ("main", "episode shuffled")
+    )
     assert not np.array_equal(lived.arrays["obs"], shuffled.arrays["obs"])
     for one, other in zip(lived.arrays["obs"], shuffled.arrays["obs"], strict=True):
         assert sorted(day.tobytes() for day in one) == sorted(day.tobytes() for day in other)
 
 
 def test_the_corpora_differ_in_what_they_say():
-    assert set(cookies.population("drift free").regimes) == {"D0"}
-    assert set(cookies.population("confounded").regimes) == {"D1"}
-    assert cookies.world("tolerance visible").tolerance_visible and not cookies.world("main").tolerance_visible
+    assert set(corpora.population("drift free").regimes) == {"D0"}
+    assert set(corpora.population("confounded").regimes) == {"D1"}
+    assert (
+        corpora.world("tolerance visible").tolerance_visible
+        and not corpora.world("main").tolerance_visible
+    )
     with pytest.raises(ValueError, match="no corpus 'D1'; there are main, drift free"):
-        cookies.population("D1")
+        corpora.population("D1")
     with pytest.raises(ValueError, match="no part 'train'; there are test"):
-        cookies.judged("train", 4)
+        corpora.judged("train", 4)
 
 
 def test_sites_are_what_they_are_called(lives):
-    where, obs = cookies.sites(lives), lives.arrays["obs"]
-    assert not where["cookie visible"][:, : cookies.LATE].any() and not where["home late"][:, :, 1:].any()
+    where, obs = corpora.sites(lives), lives.arrays["obs"]
+    assert (
+        not where["cookie visible"][:, : corpora.LATE].any()
+        and not where["home late"][:, :, 1:].any()
+    )
     assert (where["first visible"].sum(2) <= 1).all() and not where["first visible"][:, :, 0].any()
     assert (obs[where["empty home"]][:, STOCK] == 1).all()
     assert not (where["unrelated"] & where["decision"]).any()
-    assert obs[where["cookie visible"]][:, VISIBLE].all() and not [name for name, here in where.items() if not here.any()]
+    assert obs[where["cookie visible"]][:, VISIBLE].all() and not [
+        name for name, here in where.items() if not here.any()
+    ]
 
 
 def test_going_for_the_jar_brings_it_nearer(lives):
-    jar, real = cookies.directed(lives), cookies.sites(lives)["all"]
+    jar, real = corpora.directed(lives), corpora.sites(lives)["all"]
     xy = np.stack(np.divmod(lives.arrays["obs"][..., POSITION].astype(int), 5), -1)
     far = lambda xy: np.abs(xy - lives.task_values["jar"][lives.task][:, None, None]).sum(-1)
     for move, by in enumerate(zip(DX, DY, strict=True)):
@@ -87,26 +96,35 @@ def test_going_for_the_jar_brings_it_nearer(lives):
 
 def test_cookies_ahead_count_what_will_be_eaten(lives):
     eaten = (lives.arrays["reward"] == 0.5).sum(2)
-    np.testing.assert_allclose(cookies.cookies_ahead(lives)[:, 3], eaten[:, 3:8].sum(1) / 5)
-    np.testing.assert_allclose(cookies.cookies_ahead(lives)[:, -1], eaten[:, -1])
+    np.testing.assert_allclose(corpora.cookies_ahead(lives)[:, 3], eaten[:, 3:8].sum(1) / 5)
+    np.testing.assert_allclose(corpora.cookies_ahead(lives)[:, -1], eaten[:, -1])
 
 
 def test_an_edit_changes_what_it_says_and_no_later_day(lives):
-    for kind in ad.edits.EDITS:
-        made = ad.edits.edit(kind, lives, 12)
+    for kind in interventions.EDITS:
+        made = interventions.edit(kind, lives, 12)
         assert made.after.n_episodes == 13 and made.ok.any()
-        past = [(made.before.arrays[n][:, :12] != made.after.arrays[n][:, :12]).any() for n in ("obs", "action", "reward")]
+        past = [
+            (made.before.arrays[n][:, :12] != made.after.arrays[n][:, :12]).any()
+            for n in ("obs", "action", "reward")
+        ]
         assert any(past) == (kind == "lapse")
-        could = ad.probing.possible(cookies.world(), made.after)
-        assert could[made.ok, :12].all() and could[made.ok, 12][np.arange(17) <= made.moved[made.ok, None]].all(), kind
-    full = ad.edits.edit("stock", lives, 12)
+        could = replays.possible(corpora.world(), made.after)
+        assert (
+            could[made.ok, :12].all()
+            and could[made.ok, 12][np.arange(17) <= made.moved[made.ok, None]].all()
+        ), kind
+    full = interventions.edit("stock", lives, 12)
     assert ((full.sign > 0) == (full.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
-    delayed = ad.edits.edit("delay", lives, 12)
+    delayed = interventions.edit("delay", lives, 12)
     row = np.flatnonzero(delayed.ok)
-    same = [h.arrays["obs"][row, 12, t[row], :4] for h, t in ((delayed.before, delayed.at), (delayed.after, delayed.moved))]
+    same = [
+        h.arrays["obs"][row, 12, t[row], :4]
+        for h, t in ((delayed.before, delayed.at), (delayed.after, delayed.moved))
+    ]
     np.testing.assert_array_equal(*same)
     with pytest.raises(ValueError, match="edit 'gift' on day 3; there are stock, decoy"):
-        ad.edits.edit("gift", lives, 3)
+        interventions.edit("gift", lives, 3)
 
 
 def test_edits_do_to_the_filter_what_they_mean(effects):
@@ -119,18 +137,18 @@ def test_edits_do_to_the_filter_what_they_mean(effects):
 
 def test_a_decoy_that_is_followed_is_seen(lives):
     """Whether it was on or off before."""
-    from adkit.envs.cookie_world import DECOY
+    from adkit.cookieworld.world import DECOY
 
     def follows(histories):
         p = np.full((*histories.arrays["action"].shape, 8), 0.1)
         p[..., HIDE] += 0.3 * (histories.arrays["obs"][:, :, :1, DECOY] == 2)
         return p
 
-    found = ad.edits.effects(lives, follows, (12, 20), ("decoy",))
+    found = interventions.effects(lives, follows, (12, 20), ("decoy",))
     assert found["effect"].to_numpy() == pytest.approx(0.3)
-    late = cookies.sites(lives)["home late"][:, :, 0]
+    late = corpora.sites(lives)["home late"][:, :, 0]
     for kind in ("stock", "decoy", "lapse"):
-        assert not ad.edits.edit(kind, lives, 12).ok[~late[:, 12]].any()
+        assert not interventions.edit(kind, lives, 12).ok[~late[:, 12]].any()
     assert not late[:, 12].all()
 
 
@@ -150,25 +168,37 @@ def test_the_gap_is_closed_by_the_filter_and_not_by_its_prior(lives):
 
 
 def test_the_source_is_calibrated_and_an_overconfident_model_is_not(lives, edits):
-    measure = lambda p: competence.measured_activation(seeded(competence.per_life(lives, p)), edits, edits)
+    measure = lambda p: competence.measured_activation(
+        seeded(competence.per_life(lives, p)), edits, edits
+    )
     exact = measure(lives.arrays["pi"])
-    assert exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4) and exact["ece"].estimate < 1e-4
-    assert exact["cue_ratio"].estimate == pytest.approx(1, abs=1e-4) and exact["kl_to_source"].estimate < 1e-4
+    assert (
+        exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4)
+        and exact["ece"].estimate < 1e-4
+    )
+    assert (
+        exact["cue_ratio"].estimate == pytest.approx(1, abs=1e-4)
+        and exact["kl_to_source"].estimate < 1e-4
+    )
     sharp = lives.arrays["pi"] ** 3
     sharp = measure(sharp / np.maximum(sharp.sum(-1, keepdims=True), 1e-9))
     assert sharp["calibration_slope"].high < 0.9 and sharp["ece"].estimate > 0.03
 
 
 def test_half_an_effect_is_half_a_ratio(lives, effects, edits):
-    halved = effects.assign(**{name: effects[name] / 2 for name in ("effect", *ad.edits.LOGS)})
+    halved = effects.assign(**{name: effects[name] / 2 for name in ("effect", *interventions.LOGS)})
     half = seeded(competence.compared(halved, effects))
     assert competence.change_ratio(half, "cue").estimate == pytest.approx(0.5)
     assert competence.effect_ratio(half, "stock", "S").estimate == pytest.approx(0.5)
     foretold = seeded(hiding.per_life(lives, lives.arrays["belief_pi"]))
     found, beside = hiding.measured(foretold, half, edits), hiding.measured(foretold, edits, half)
-    assert (found["stock_ratio"].estimate, found["lapse_ratio"].estimate) == pytest.approx((0.5, 0.5))
+    assert (found["stock_ratio"].estimate, found["lapse_ratio"].estimate) == pytest.approx(
+        (0.5, 0.5)
+    )
     assert beside["over_primitive_twin"].low > 0 > found["over_primitive_twin"].high
-    assert beside["over_primitive_twin"].estimate == pytest.approx(beside["stock_effect"].estimate / 2)
+    assert beside["over_primitive_twin"].estimate == pytest.approx(
+        beside["stock_effect"].estimate / 2
+    )
 
 
 def test_returns_that_rise_are_an_improvement(lives):
@@ -178,7 +208,9 @@ def test_returns_that_rise_are_an_improvement(lives):
     rising = reward.copy()
     rising[:, :, 0] = np.arange(24) / 24
     rising = replace(lives, arrays=lives.arrays | {"reward": rising})
-    assert competence.improvement(seeded(competence.returns_per_life(rising))) == pytest.approx([20 / 24] * 3)
+    assert competence.improvement(seeded(competence.returns_per_life(rising))) == pytest.approx(
+        [20 / 24] * 3
+    )
 
 
 def test_hiding_is_judged_by_who_hides(lives, edits):
@@ -187,36 +219,58 @@ def test_hiding_is_judged_by_who_hides(lives, edits):
     for p, least, most in ((lives.arrays["pi"], 0.99, 1.01), (blind, -0.01, 0.01)):
         found = hiding.measured(seeded(hiding.per_life(lives, p)), edits, edits)
         assert least < found["auc_share"].estimate < most
-    filtered = hiding.measured(seeded(hiding.per_life(lives, lives.arrays["belief_pi"])), edits, edits)
-    assert filtered["filter_auc"] == filtered["model_auc"] and filtered["within_slope_share"].estimate == pytest.approx(1)
-    assert filtered["stock_ratio"].estimate == pytest.approx(1) and filtered["over_primitive_twin"].estimate == 0
+    filtered = hiding.measured(
+        seeded(hiding.per_life(lives, lives.arrays["belief_pi"])), edits, edits
+    )
+    assert filtered["filter_auc"] == filtered["model_auc"] and filtered[
+        "within_slope_share"
+    ].estimate == pytest.approx(1)
+    assert (
+        filtered["stock_ratio"].estimate == pytest.approx(1)
+        and filtered["over_primitive_twin"].estimate == 0
+    )
     assert abs(filtered["primitive_excess"].estimate) < 1e-6
     bit = hiding.measured(seeded(hiding.per_life(lives, hiding.copied(lives))), edits, edits)
-    assert bit["auc_share"].estimate < 0.85 and abs(bit["within_slope_share"].estimate) < 1e-9, "a bit passes for foresight"
+    assert bit["auc_share"].estimate < 0.85 and abs(bit["within_slope_share"].estimate) < 1e-9, (
+        "a bit passes for foresight"
+    )
     hides = lives.arrays["action"][:, :, 0] == HIDE
     of = lambda name: hides[lives.arrays["type"] == TYPES.index(name)].mean()
     assert of("S") > 5 * of("P")
 
 
 def test_the_instruments_pass_their_gate(lives):
-    model, some = scrambled(ad.CausalTransformer(lives.spec, context=24 * 16, layers=2, heads=2, width=16)), lives[:6]
+    model, some = (
+        scrambled(ad.CausalTransformer(lives.spec, context=24 * 16, layers=2, heads=2, width=16)),
+        lives[:6],
+    )
     found = instruments.checked(model, some, tap="blocks.0.resid")
     assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
     read = ad.record(model, some, "blocks.0.resid", "logits")
-    another = {"blocks.0.resid": lambda x, cut: cut(np.roll(read["blocks.0.resid"], 1, 0)).to(x)}  # what a patch can do
-    assert np.abs(ad.record(model, some, "logits", changes=another).array - read["logits"]).max() > 0.1
+    another = {
+        "blocks.0.resid": lambda x, cut: cut(np.roll(read["blocks.0.resid"], 1, 0)).to(x)
+    }  # what a patch can do
+    assert (
+        np.abs(ad.record(model, some, "logits", changes=another).array - read["logits"]).max() > 0.1
+    )
     assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
     assert (instruments.false_positives(40) <= 0.05).mean() < 0.2
 
 
 def test_what_hypotheses_name_is_measured(lives, edits):
-    hypotheses = ad.probing.load_hypotheses(Path(shards.__file__).with_name("hypotheses.yaml"))
+    hypotheses = judging.load_hypotheses(Path(shards.__file__).parents[1] / "hypotheses.yaml")
     p = lives.arrays["belief_pi"]
     activation = competence.measured_activation(seeded(competence.per_life(lives, p)), edits, edits)
     hidden = hiding.measured(seeded(hiding.per_life(lives, p)), edits, edits)
     for name, found in {"H1": activation, "H4": hidden}.items():
         entry = hypotheses["hypotheses"][name]
-        named = {*entry["supported"], *entry["refuted"], *entry["controls"], *entry["reported"], entry["measure"]} - {"p_holm"}
+        named = {
+            *entry["supported"],
+            *entry["refuted"],
+            *entry["controls"],
+            *entry["reported"],
+            entry["measure"],
+        } - {"p_holm"}
         assert named <= set(found), named - set(found)
 
 
@@ -236,4 +290,7 @@ def test_results_of_other_settings_are_not_gone_on_with(tmp_path, monkeypatch, c
     monkeypatch.setattr(shards, "TRAINING", shards.TRAINING | {"opening": 1.0})
     with pytest.raises(SystemExit):
         shards.main(call)
-    assert "smoke holds results of other training; move it away, or name another place with --work" in capsys.readouterr().err
+    assert (
+        "smoke holds results of other training; move it away, or name another place with --work"
+        in capsys.readouterr().err
+    )

@@ -21,12 +21,18 @@ def test_axes_are_lifetime_and_transition(env, histories):
     assert histories.obs.shape == (100, 64, 2) and histories.action.shape == (100, 64)
     assert histories.returns.shape == (25, 4, 8) and histories.first.sum() == 800
     assert histories.final_obs.shape == (100, 8, 2) and len(histories) == 100
-    np.testing.assert_array_equal(histories.returns[7, 2], histories.reward[7 * 4 + 2].reshape(8, 8).sum(1))
+    np.testing.assert_array_equal(
+        histories.returns[7, 2], histories.reward[7 * 4 + 2].reshape(8, 8).sum(1)
+    )
     check_histories(histories)
 
 
 @settings(max_examples=30, deadline=None)
-@given(k=st.integers(1, 8), rows=st.lists(st.integers(0, 99), min_size=1, max_size=7), cut=st.integers(1, 7))
+@given(
+    k=st.integers(1, 8),
+    rows=st.lists(st.integers(0, 99), min_size=1, max_size=7),
+    cut=st.integers(1, 7),
+)
 def test_subsampling_slicing_and_indexing_commute(histories, k, rows, cut):
     assert same(histories.subsample(k)[rows], histories[rows].subsample(k))
     assert same(histories.episodes[:cut][rows], histories[rows].episodes[:cut])
@@ -38,7 +44,11 @@ def test_lifetimes_bring_their_tasks_along(histories):
     assert picked.tasks.index.tolist() == [1, 22] and picked.task.tolist() == [0, 1, 1]
     with pytest.raises(ValueError, match="use .episode_returns"):
         _ = picked.returns
-    assert len(histories[3]) == 1 and len(histories[-2:]) == 2 and len(histories[histories.task == 4]) == 4
+    assert (
+        len(histories[3]) == 1
+        and len(histories[-2:]) == 2
+        and len(histories[histories.task == 4]) == 4
+    )
 
 
 def test_concatenating_the_parts_gives_the_whole(histories):
@@ -51,14 +61,26 @@ def test_concatenating_the_parts_gives_the_whole(histories):
 
 def test_a_frame_has_one_row_per_episode(histories):
     frame = histories.subsample(2).to_frame()
-    assert len(frame) == 100 * 4 and frame["return"].sum() == pytest.approx(histories.subsample(2).reward.sum())
-    assert frame.loc[frame.lifetime == 9, "episode"].tolist() == [0, 2, 4, 6] and frame["goal"].iloc[4 * 9] == (0, 2)
+    assert len(frame) == 100 * 4 and frame["return"].sum() == pytest.approx(
+        histories.subsample(2).reward.sum()
+    )
+    assert frame.loc[frame.lifetime == 9, "episode"].tolist() == [0, 2, 4, 6] and frame[
+        "goal"
+    ].iloc[4 * 9] == (0, 2)
     assert isinstance(histories.tasks, pd.DataFrame)
 
 
 def test_a_person_sees_what_they_hold(histories):
     for text in (repr(histories), histories._repr_html_()):
-        assert all(word in text for word in ("25 tasks, 100 lifetimes", "8 of 8 steps", "PosteriorSampling", "DarkRoom(size=5"))
+        assert all(
+            word in text
+            for word in (
+                "25 tasks, 100 lifetimes",
+                "8 of 8 steps",
+                "PosteriorSampling",
+                "DarkRoom(size=5",
+            )
+        )
 
 
 def test_early_endings_leave_the_rest_of_an_episode_empty():
@@ -81,9 +103,13 @@ def test_saving_the_same_is_a_no_op_and_saving_other_content_is_refused(tmp_path
     assert len(ad.Histories.load(path)) == 4 and os.listdir(tmp_path) == ["h"]
 
 
-@pytest.mark.parametrize(("function", "call"), [("fsync", 1), ("fsync", 5), ("rename", 1), ("rename", 2)])
+@pytest.mark.parametrize(
+    ("function", "call"), [("fsync", 1), ("fsync", 5), ("rename", 1), ("rename", 2)]
+)
 @pytest.mark.parametrize("existing", [False, True])
-def test_an_interrupted_save_leaves_nothing_half_written(tmp_path, monkeypatch, histories, function, call, existing):
+def test_an_interrupted_save_leaves_nothing_half_written(
+    tmp_path, monkeypatch, histories, function, call, existing
+):
     if existing:
         histories[:4].save(tmp_path / "h")
     real, calls = getattr(os, function), []
@@ -106,7 +132,9 @@ def test_an_interrupted_save_leaves_nothing_half_written(tmp_path, monkeypatch, 
     assert same(ad.Histories.load(tmp_path / "h"), histories)
 
 
-def test_a_crash_between_the_two_renames_of_an_overwrite_is_mended_by_the_next_look(tmp_path, histories):
+def test_a_crash_between_the_two_renames_of_an_overwrite_is_mended_by_the_next_look(
+    tmp_path, histories
+):
     histories[:4].save(tmp_path / "h")
     os.rename(tmp_path / "h", tmp_path / ".h.old")  # what a power cut leaves
     assert same(ad.Histories.load(tmp_path / "h"), histories[:4]) and os.listdir(tmp_path) == ["h"]
@@ -128,7 +156,11 @@ def damage(path, how):
     elif how == "not JSON":
         (path / "manifest.json").write_text("{")
     else:
-        manifest |= {"other version": {"format": 99}, "other kind": {"kind": "cake"}, "no files": {"files": None}}.get(how, {})
+        manifest |= {
+            "other version": {"format": 99},
+            "other kind": {"kind": "cake"},
+            "no files": {"files": None},
+        }.get(how, {})
         if how == "escape":
             manifest["files"]["../../etc/passwd"] = manifest["files"].pop("action.npy")
         if how == "array unlisted":

@@ -38,8 +38,12 @@ def bandit():
 
 def frozen_lake():
     """Task columns of text; every other episode; lifetimes picked, so that tasks have different numbers of them."""
-    env = ad.envs.from_gymnasium("FrozenLake-v1", tasks=[{"map_name": "4x4"}, {"map_name": "4x4"}], is_slippery=True)
-    return ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=6, lifetimes=3, every=2)[[0, 1, 4]]
+    env = ad.envs.from_gymnasium(
+        "FrozenLake-v1", tasks=[{"map_name": "4x4"}, {"map_name": "4x4"}], is_slippery=True
+    )
+    return ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=6, lifetimes=3, every=2)[
+        [0, 1, 4]
+    ]
 
 
 def watermaze():
@@ -51,9 +55,13 @@ WORLDS = [cart_pole, bandit, frozen_lake, watermaze]
 
 
 def assert_equal(a, b):
-    assert same(a, b) and list(a.arrays) == list(b.arrays) and a.spec == b.spec and a.about == b.about
+    assert (
+        same(a, b) and list(a.arrays) == list(b.arrays) and a.spec == b.spec and a.about == b.about
+    )
     assert all(a.arrays[name].dtype == b.arrays[name].dtype for name in a.arrays)
-    assert np.array_equal(a.episode, b.episode) and np.array_equal(a.task_values.ids, b.task_values.ids)
+    assert np.array_equal(a.episode, b.episode) and np.array_equal(
+        a.task_values.ids, b.task_values.ids
+    )
     for name, column in a.task_values.columns.items():
         other = b.task_values.columns[name]
         assert column.dtype == other.dtype and column.tobytes() == other.tobytes()
@@ -83,10 +91,16 @@ def test_minari_loads_every_episode_and_its_spaces_hold_them(make, datasets):
     assert list(minari.list_local_datasets()) == [ID]
     for i, episode in enumerate(dataset.iterate_episodes()):
         steps = histories.length[i // e, i % e]
-        assert len(episode) == steps and len(episode.observations) == steps + 1 and "EpisodeData(" in repr(episode)
+        assert (
+            len(episode) == steps
+            and len(episode.observations) == steps + 1
+            and "EpisodeData(" in repr(episode)
+        )
         assert all(dataset.observation_space.contains(obs) for obs in episode.observations)
         assert all(dataset.action_space.contains(action) for action in episode.actions)
-        assert (episode.terminations | episode.truncations).tolist() == [False] * (steps - 1) + [True]
+        assert (episode.terminations | episode.truncations).tolist() == [False] * (steps - 1) + [
+            True
+        ]
         assert np.array_equal(episode.rewards, histories.arrays["reward"][i // e, i % e, :steps])
 
 
@@ -95,7 +109,12 @@ def test_minari_knows_which_lifetime_task_and_episode_it_holds(datasets):
     histories.to_minari(ID)
     storage = minari.load_dataset(ID).storage
     (origin,) = storage.get_episode_metadata([2 * histories.n_episodes + 1])
-    assert (origin["lifetime"], origin["episode"], origin["task_id"], origin["task"]) == (2, 2, 1, {"map_name": "4x4"})
+    assert (origin["lifetime"], origin["episode"], origin["task_id"], origin["task"]) == (
+        2,
+        2,
+        1,
+        {"map_name": "4x4"},
+    )
     assert storage.metadata["algorithm_name"] == histories.about["agent"]
 
 
@@ -162,7 +181,12 @@ for write in (lambda: histories.to_minari("room/x-v0", sys.argv[1]), lambda: his
 
 
 def run(code: str, folder) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", MADE + code, str(folder)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", MADE + code, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path):
@@ -184,22 +208,37 @@ def test_where_there_is_no_room_one_is_told_and_the_process_lives(tmp_path):
 def test_the_room_that_is_reserved_is_enough_and_not_far_too_much(make, tmp_path):
     histories = make()
     data = histories.to_minari(ID, tmp_path) / "data"
-    assert 1 < interchange._size(histories) / sum(file.stat().st_size for file in data.iterdir()) < 4
+    assert (
+        1 < interchange._size(histories) / sum(file.stat().st_size for file in data.iterdir()) < 4
+    )
 
 
 def test_what_another_program_wrote_meanwhile_is_kept(tmp_path, monkeypatch):
     rows, origins = interchange._rows, interchange._origins
     file, folder = tmp_path / "rows.parquet", tmp_path / ID
-    monkeypatch.setattr(interchange, "_rows", lambda *given: (file.write_text("mine"), rows(*given))[1])
-    monkeypatch.setattr(interchange, "_origins", lambda *given: ((folder / "it").mkdir(parents=True), origins(*given))[1])
+    monkeypatch.setattr(
+        interchange, "_rows", lambda *given: (file.write_text("mine"), rows(*given))[1]
+    )
+    monkeypatch.setattr(
+        interchange,
+        "_origins",
+        lambda *given: ((folder / "it").mkdir(parents=True), origins(*given))[1],
+    )
     for write in (lambda: bandit().to_parquet(file), lambda: bandit().to_minari(ID, tmp_path)):
-        with pytest.raises(FileExistsError, match="was written by another process meanwhile; that one was kept"):
+        with pytest.raises(
+            FileExistsError, match="was written by another process meanwhile; that one was kept"
+        ):
             write()
     file.unlink()
-    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # it came between the last look and the last step
+    monkeypatch.setattr(
+        os.path, "lexists", lambda _: False
+    )  # it came between the last look and the last step
     with pytest.raises(FileExistsError, match="that one was kept"):
         bandit().to_parquet(file)
-    assert file.read_text() == "mine" and [path.name for path in folder.parent.rglob("*")] == [folder.name, "it"]
+    assert file.read_text() == "mine" and [path.name for path in folder.parent.rglob("*")] == [
+        folder.name,
+        "it",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["room", "rows.parquet"]
 
 
@@ -234,7 +273,10 @@ def test_an_id_that_minari_would_not_take_is_refused(id, datasets):
 
 
 def test_no_dataset_and_other_peoples_datasets_are_told_apart(datasets):
-    with pytest.raises(FileNotFoundError, match=r"holds no Minari dataset; write one with histories.to_minari\('room/x-v0'\)"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"holds no Minari dataset; write one with histories.to_minari\('room/x-v0'\)",
+    ):
         ad.Histories.from_minari("room/x-v0")
     (datasets / "d4rl" / "x-v0" / "data").mkdir(parents=True)
     with pytest.raises(ArtefactError, match=r"it was not written by histories.to_minari"):
@@ -335,25 +377,44 @@ def test_nothing_is_run_that_a_dataset_names(datasets):
     """Minari itself makes the environment of a dataset that has no spaces, by calling what its metadata say."""
     file = bandit().to_minari(ID) / "data" / "metadata.json"
     metadata = json.loads(file.read_text())
-    command = {"entry_point": "os:system", "kwargs": {"command": f"touch {datasets}/owned"}, "additional_wrappers": []}
-    env = {"id": "x-v0", "disable_env_checker": True, "order_enforce": False, "vector_entry_point": None} | command
+    command = {
+        "entry_point": "os:system",
+        "kwargs": {"command": f"touch {datasets}/owned"},
+        "additional_wrappers": [],
+    }
+    env = {
+        "id": "x-v0",
+        "disable_env_checker": True,
+        "order_enforce": False,
+        "vector_entry_point": None,
+    } | command
     del metadata["observation_space"]
     file.write_text(json.dumps(metadata | {"env_spec": json.dumps(env)}))
     assert_equal(ad.Histories.from_minari(ID), bandit())
     assert not (datasets / "owned").exists()
 
 
-@pytest.mark.parametrize("asked", [{"horizon": 2**31 - 1}, {"horizon": 10**6, "cardinality": [3] * 1024}])
+@pytest.mark.parametrize(
+    "asked", [{"horizon": 2**31 - 1}, {"horizon": 10**6, "cardinality": [3] * 1024}]
+)
 def test_no_memory_is_taken_for_sizes_that_a_dataset_has_not(asked, datasets, monkeypatch):
     folder = bandit().to_minari(ID) / "adkit"
     resealed(folder, lambda manifest: manifest["about"]["spec"].update(asked))
-    with no_more_than(2**26), pytest.raises(ArtefactError, match="bytes are not 10 lifetimes of 1 episodes of up to"):
+    with (
+        no_more_than(2**26),
+        pytest.raises(ArtefactError, match="bytes are not 10 lifetimes of 1 episodes of up to"),
+    ):
         ad.Histories.from_minari(ID)
 
 
 def test_more_than_there_is_memory_is_refused(datasets, monkeypatch):
     folder = bandit().to_minari(ID) / "adkit"
-    resealed(folder, lambda manifest: manifest["about"]["spec"].update(horizon=2**31 - 1, cardinality=[3] * 1024))
+    resealed(
+        folder,
+        lambda manifest: manifest["about"]["spec"].update(
+            horizon=2**31 - 1, cardinality=[3] * 1024
+        ),
+    )
     monkeypatch.setattr(interchange, "AT_MOST", 10**12)
     with pytest.raises(ArtefactError, match="Unable to allocate"):
         ad.Histories.from_minari(ID)
@@ -363,7 +424,10 @@ def test_more_than_there_is_memory_is_refused(datasets, monkeypatch):
 def dataset(tmp_path_factory):
     """A small one, of labels and texts, to be harmed in copies."""
     histories = frozen_lake()
-    labels = {"mood": np.arange(3, dtype=np.int16), "felt": np.zeros((3, 3, histories.spec.horizon))}
+    labels = {
+        "mood": np.arange(3, dtype=np.int16),
+        "felt": np.zeros((3, 3, histories.spec.horizon)),
+    }
     labelled = replace(histories, arrays=histories.arrays | labels)
     whole = labelled, labelled.to_minari(ID, tmp_path_factory.mktemp("whole"))
     return lambda: whole  # a function, so that no failure prints it all
@@ -390,8 +454,19 @@ def test_a_harmed_dataset_loads_complete_or_says_so(dataset, tmp_path_factory, r
             name = rng.choice(["observations", "actions", "rewards", "terminations", "truncations"])
             old = group.pop(name)[()]
             with np.errstate(all="ignore"):
-                values = rng.choice([old, old[:-1], old[:, None], old[0], old + 0.5, np.full_like(old, np.nan, "f8")])
-                group[name] = (values * rng.choice([1.0, -1.0, 300.0])).astype(rng.choice(["f2", "f8", "i8", "u1", "?"]))
+                values = rng.choice(
+                    [
+                        old,
+                        old[:-1],
+                        old[:, None],
+                        old[0],
+                        old + 0.5,
+                        np.full_like(old, np.nan, "f8"),
+                    ]
+                )
+                group[name] = (values * rng.choice([1.0, -1.0, 300.0])).astype(
+                    rng.choice(["f2", "f8", "i8", "u1", "?"])
+                )
     try:
         with no_longer_than(30):
             loaded = ad.Histories.from_minari(ID, home)
@@ -421,8 +496,12 @@ def test_parquet_has_a_row_for_every_transition(make, rows, tmp_path, monkeypatc
     last = column("terminated") | column("truncated")
     assert last.sum() == histories.length.size
     after = column("next_obs").reshape(len(n), -1)
-    assert np.array_equal(after[last], histories.final_obs[n[last], e[last]].reshape(last.sum(), -1))
-    assert np.array_equal(after[~last], column("obs").reshape(len(n), -1)[np.flatnonzero(~last) + 1])
+    assert np.array_equal(
+        after[last], histories.final_obs[n[last], e[last]].reshape(last.sum(), -1)
+    )
+    assert np.array_equal(
+        after[~last], column("obs").reshape(len(n), -1)[np.flatnonzero(~last) + 1]
+    )
     assert np.array_equal(column("task"), histories.task_values.ids[histories.task[n]])
     for name, values in histories.task_values.columns.items():
         assert np.array_equal(flat(column(f"task_{name}")), flat(values[histories.task[n]]))
@@ -432,7 +511,9 @@ def test_parquet_has_a_row_for_every_transition(make, rows, tmp_path, monkeypatc
 
 def test_a_parquet_file_is_never_written_over(tmp_path):
     (tmp_path / "rows.parquet").write_text("mine")
-    with pytest.raises(FileExistsError, match="rows.parquet is there already; write under another name"):
+    with pytest.raises(
+        FileExistsError, match="rows.parquet is there already; write under another name"
+    ):
         bandit().to_parquet(tmp_path / "rows.parquet")
     assert (tmp_path / "rows.parquet").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
@@ -448,7 +529,10 @@ def test_a_parquet_file_is_never_written_over(tmp_path):
 )
 def test_a_missing_extra_is_named(package, extra, use, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed .*pip install -e '\.\[{extra}\]'"):
+    with pytest.raises(
+        ImportError,
+        match=rf"needs {package}, which is not installed .*pip install -e '\.\[{extra}\]'",
+    ):
         use(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -31,18 +31,32 @@ def test_a_notebook_asks_asserts_and_is_committed_with_small_outputs(path):
     for cell in cells:
         source = "".join(cell["source"])
         written = [line for line in source.splitlines() if line.strip()]
-        short = len(written) <= 20 if source.startswith("@dataclass") else len(source.splitlines()) <= 11 and "def " not in source
-        assert short, f"logic belongs in adkit, and a reader's own world or learner in twenty lines:\n{source}"
+        short = (
+            len(written) <= 20
+            if source.startswith("@dataclass")
+            else len(source.splitlines()) <= 11 and "def " not in source
+        )
+        assert short, (
+            f"logic belongs in adkit, and a reader's own world or learner in twenty lines:\n{source}"
+        )
         assert not [out for out in cell["outputs"] if out["output_type"] == "error"]
-    assert "assert" in "".join(cells[-1]["source"]) and any("RESULT" in str(out) for out in cells[-1]["outputs"])
-    pictures = [out for cell in cells for out in cell["outputs"] if "image/png" in out.get("data", {})]
+    assert "assert" in "".join(cells[-1]["source"]) and any(
+        "RESULT" in str(out) for out in cells[-1]["outputs"]
+    )
+    pictures = [
+        out for cell in cells for out in cell["outputs"] if "image/png" in out.get("data", {})
+    ]
     assert pictures, "committed without a picture"
     assert "widgets" not in notebook["metadata"] and path.stat().st_size < 1_000_000
 
 
 def test_every_notebook_runs_in_the_quick_profile_within_a_gigabyte(tmp_path):
     done = subprocess.run(
-        [sys.executable, FOLDER / "run.py", "--memory-limit", "1000"], capture_output=True, text=True, timeout=1800, check=False
+        [sys.executable, FOLDER / "run.py", "--memory-limit", "1000"],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert all(path.stem in done.stdout for path in NOTEBOOKS)
@@ -65,7 +79,9 @@ hungry = np.ones(50_000_000); del hungry  # 400 MB, for a moment"""
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(asks)]), path)
     run = [sys.executable, FOLDER / "run.py", path, "--one-core", "--memory-limit", "400"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1 and "1 1 1 400000000  ABOVE 400 MB" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "1 1 1 400000000  ABOVE 400 MB" in done.stdout, (
+        done.stdout + done.stderr
+    )
 
 
 @pytest.fixture
@@ -91,7 +107,10 @@ def test_set_up_follows_the_limits_of_the_server(threads, monkeypatch, capsys):
 def test_set_up_says_when_memory_is_short(threads, monkeypatch):
     monkeypatch.delenv("CPU_LIMIT", raising=False)
     monkeypatch.setenv("MEM_LIMIT", "512000000")
-    with pytest.warns(UserWarning, match="grants 512 MB and the notebook needs about 1000 MB.*shut down the other kernels"):
+    with pytest.warns(
+        UserWarning,
+        match="grants 512 MB and the notebook needs about 1000 MB.*shut down the other kernels",
+    ):
         ad.setup_notebook()
     ad.setup_notebook(need_mb=512)
 

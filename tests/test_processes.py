@@ -9,26 +9,60 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit.distill import main
-from adkit.processes import Processes, processes
+from adkit import artefacts
+from adkit.models.distill import main
+from adkit.models.processes import Processes, processes
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
-STEPS = ["--context", "36", "--layers", "2", "--heads", "2", "--width", "16", "--steps", "12", "--batch", "6", "--seed", "3"]
+STEPS = [
+    "--context",
+    "36",
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--width",
+    "16",
+    "--steps",
+    "12",
+    "--batch",
+    "6",
+    "--seed",
+    "3",
+]
 
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lives")
-    ad.collect(ENV, ENV.tasks()[:12], ad.sources.QLearning(), episodes=20, lifetimes=2, out=folder / "lives")
+    ad.collect(
+        ENV,
+        ENV.tasks()[:12],
+        ad.sources.QLearning(),
+        episodes=20,
+        lifetimes=2,
+        out=folder / "lives",
+    )
     return folder / "lives"
 
 
 def launched(how, *arguments):
-    launch = ["accelerate.commands.launch", how, "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "adkit.distill"]
+    launch = [
+        "accelerate.commands.launch",
+        how,
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "adkit.models.distill"]
     command = [sys.executable, "-m", *launch, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
 
 
 def test_two_processes_train_the_model_of_one(lives, tmp_path, capsys):
@@ -39,14 +73,21 @@ def test_two_processes_train_the_model_of_one(lives, tmp_path, capsys):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("loss") == 1  # one of them speaks
     assert "after 12 steps; processes: 2\n" in done.stdout
-    logs = [ad.artefacts.load(tmp_path / name, "distillation checkpoint")[1]["log"] for name in ("c1", "c2")]
+    logs = [
+        artefacts.load(tmp_path / name, "distillation checkpoint")[1]["log"]
+        for name in ("c1", "c2")
+    ]
     assert len(logs[0]) == len(logs[1]) == 12
     for one, two in zip(*logs, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
     untrained = ad.CausalTransformer(ENV.spec, context=36, layers=2, heads=2, width=16, seed=3)
     models = [untrained, *(ad.CausalTransformer.load(tmp_path / name) for name in ("alone", "two"))]
-    for (name, begun), alone, two in zip(models[0].named_parameters(), *(model.parameters() for model in models[1:]), strict=True):
-        rounded = 0.2 if name.startswith("blocks") else 0.02  # Muon multiplies in bfloat16, which makes much of a last bit
+    for (name, begun), alone, two in zip(
+        models[0].named_parameters(), *(model.parameters() for model in models[1:]), strict=True
+    ):
+        rounded = (
+            0.2 if name.startswith("blocks") else 0.02
+        )  # Muon multiplies in bfloat16, which makes much of a last bit
         assert (two - alone).norm() < rounded * (alone - begun).norm(), name
 
 
@@ -62,14 +103,19 @@ def test_alone_there_is_one_process(monkeypatch):
     assert (processes().number, processes().count) == (0, 1)
     parts = [Processes(torch.device("cpu"), number, 3).share(8) for number in range(3)]
     assert [row for part in parts for row in range(8)[part]] == list(range(8))
-    with pytest.raises(ValueError, match="batches of 2 windows for 3 processes; give each at least one: batch=3"):
+    with pytest.raises(
+        ValueError, match="batches of 2 windows for 3 processes; give each at least one: batch=3"
+    ):
         Processes(torch.device("cpu"), 0, 3).share(2)
 
 
 def test_without_accelerate_it_says_what_to_install(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(ImportError, match=r"training in several processes needs accelerate.*pip install -e '\.\[many\]'"):
+    with pytest.raises(
+        ImportError,
+        match=r"training in several processes needs accelerate.*pip install -e '\.\[many\]'",
+    ):
         processes()
 
 
@@ -88,7 +134,8 @@ def test_processes_that_read_different_checkpoints_stop(monkeypatch):
     monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
     Processes(torch.device("cpu"), 0, 2).agree(0, None)
     with pytest.raises(
-        ValueError, match=r"'here': the processes read different ones, after \[40, 0\] steps; give a folder that all"
+        ValueError,
+        match=r"'here': the processes read different ones, after \[40, 0\] steps; give a folder that all",
     ):
         Processes(torch.device("cpu"), 0, 2).agree(40, "here")
 
@@ -97,7 +144,7 @@ def test_the_command_says_what_it_takes(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--context" in capsys.readouterr().out
-    assert Path(sys.modules["adkit.distill"].__file__).name == "distill.py"
+    assert Path(sys.modules["adkit.models.distill"].__file__).name == "distill.py"
 
 
 LAUNCHED = """
@@ -106,7 +153,7 @@ from accelerate import notebook_launcher
 
 def train(lives, out=None):
     import adkit as ad
-    from adkit.processes import processes
+    from adkit.models.processes import processes
     model = ad.CausalTransformer(ad.envs.DarkRoom(size=4, horizon=6).spec, context=36, layers=1, heads=2, width=8)
     log = ad.distill(model, ad.Histories.load(lives, mapped=True), steps=3, batch=6, precision="float32")
     print("LOSS", processes().number, processes().count, log.loss.iloc[-1], flush=True)
@@ -125,10 +172,19 @@ if __name__ == "__main__":
 def test_the_launcher_of_notebooks_trains_the_model_of_one_process(lives, tmp_path):
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED)
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+    }
     command = [sys.executable, script, lives, tmp_path / "model"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=environment | {"OMP_NUM_THREADS": "1"}, check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     said = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("LOSS")]
@@ -139,4 +195,7 @@ def test_the_launcher_of_notebooks_trains_the_model_of_one_process(lives, tmp_pa
         ad.CausalTransformer(ENV.spec, context=36, layers=1, heads=2, width=8),
         ad.CausalTransformer.load(tmp_path / "model"),
     )
-    assert not any(torch.equal(a, b) for a, b in zip(untrained.blocks.parameters(), model.blocks.parameters(), strict=True))
+    assert not any(
+        torch.equal(a, b)
+        for a, b in zip(untrained.blocks.parameters(), model.blocks.parameters(), strict=True)
+    )

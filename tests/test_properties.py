@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
-from adkit.distill import distill
-from adkit.tokens import Tokens, tokenize, window_starts
+from adkit import artefacts
+from adkit.models.distill import distill
+from adkit.models.tokens import Tokens, tokenize, window_starts
 
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def tokens_of(model, histories, episodes):
@@ -44,11 +47,15 @@ def test_property_01_future_tokens_never_change_past_logits(model, histories, cu
     ],
 )  # fmt: skip
 def test_property_02_a_lifetime_is_identical_in_any_batch_driver_and_executor(env, agent):
-    live = lambda tasks, lifetimes, **how: ad.collect(env, tasks, agent, episodes=10, lifetimes=lifetimes, seed=3, **how)
+    live = lambda tasks, lifetimes, **how: ad.collect(
+        env, tasks, agent, episodes=10, lifetimes=lifetimes, seed=3, **how
+    )
     tasks = env.tasks()[4:12]
     whole = live(tasks, 3)
     assert same(whole, live(tasks, 3, driver="batched"))
-    assert same(whole[9:11], live(tasks[3:4], 2)) and same(whole[9:11], live(tasks[3:4], 2, driver="batched"))
+    assert same(whole[9:11], live(tasks[3:4], 2)) and same(
+        whole[9:11], live(tasks[3:4], 2, driver="batched")
+    )
     with ThreadPoolExecutor(3) as pool:
         assert same(whole, live(tasks, 3, executor=pool))
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -57,28 +64,45 @@ def test_property_02_a_lifetime_is_identical_in_any_batch_driver_and_executor(en
 
 
 def test_property_02_a_distilled_lifetime_is_identical_in_any_batch(env, model):
-    live = lambda tasks, lifetimes: ad.collect(env, tasks, ad.InContext(model), episodes=9, lifetimes=lifetimes, seed=3)
+    live = lambda tasks, lifetimes: ad.collect(
+        env, tasks, ad.InContext(model), episodes=9, lifetimes=lifetimes, seed=3
+    )
     whole = live(env.tasks()[:6], 3)
-    assert same(whole[6:9], live(env.tasks()[2:3], 3)) and same(whole[6:7], live(env.tasks()[2:3], 1))
+    assert same(whole[6:9], live(env.tasks()[2:3], 3)) and same(
+        whole[6:7], live(env.tasks()[2:3], 1)
+    )
 
 
 @quick
-@given(lifetime=st.lists(st.integers(0, 99), min_size=1, max_size=9), start=st.integers(0, 4), episodes=st.integers(1, 4))
+@given(
+    lifetime=st.lists(st.integers(0, 99), min_size=1, max_size=9),
+    start=st.integers(0, 4),
+    episodes=st.integers(1, 4),
+)
 def test_property_03_a_window_never_spans_two_lifetimes(env, histories, lifetime, start, episodes):
-    branded = replace(histories, arrays=histories.arrays | {"reward": np.zeros_like(histories.arrays["reward"])})
-    branded.arrays["reward"][:] = np.arange(len(histories))[:, None, None]  # each reward says whose it is
+    branded = replace(
+        histories, arrays=histories.arrays | {"reward": np.zeros_like(histories.arrays["reward"])}
+    )
+    branded.arrays["reward"][:] = np.arange(len(histories))[
+        :, None, None
+    ]  # each reward says whose it is
     windows = branded.windows(np.array(lifetime), np.full(len(lifetime), start), episodes)
     assert (windows["reward"] == np.array(lifetime)[:, None, None]).all()
     with pytest.raises(ValueError, match="leave the 8 there are"):
         histories.windows(np.array(lifetime), np.full(len(lifetime), 8), episodes)
 
 
-def test_property_04_save_then_load_is_bit_identical_and_a_flipped_byte_is_caught(tmp_path, histories, model):
+def test_property_04_save_then_load_is_bit_identical_and_a_flipped_byte_is_caught(
+    tmp_path, histories, model
+):
     histories.save(tmp_path / "h")
     model.save(tmp_path / "m")
     assert same(histories, ad.Histories.load(tmp_path / "h"))
     loaded = ad.CausalTransformer.load(tmp_path / "m")
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
     for folder, load in (("h", ad.Histories.load), ("m", ad.CausalTransformer.load)):
         for file in (tmp_path / folder).glob("*.*"):
             original = file.read_bytes()
@@ -88,7 +112,9 @@ def test_property_04_save_then_load_is_bit_identical_and_a_flipped_byte_is_caugh
                 flipped = bytearray(original)
                 flipped[at] ^= 1
                 file.write_bytes(flipped)
-                with pytest.raises(ad.artefacts.ArtefactError, match=f"{file.name} does not match its sha256"):
+                with pytest.raises(
+                    artefacts.ArtefactError, match=f"{file.name} does not match its sha256"
+                ):
                     load(tmp_path / folder)
             file.write_bytes(original)
 
@@ -131,7 +157,9 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
             learner._append = spied
             return learner
 
-    rollouts = ad.collect(env, env.tasks()[:5], Spy(model, memory=memory), episodes=12, lifetimes=2, seed=5)
+    rollouts = ad.collect(
+        env, env.tasks()[:5], Spy(model, memory=memory), episodes=12, lifetimes=2, seed=5
+    )
     window, keep = ad.InContext(model, memory=memory).window
     for n in range(len(rollouts)):
         cached, at = seen[n], 0
@@ -141,7 +169,9 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
                 whole = model(model.on_device(tokenize(env.spec, windows)[0]))[0]
             steps = rollouts.length[n, e] + 1
             here = (e - start) * (env.spec.horizon + 1)
-            np.testing.assert_allclose(np.array(cached[at : at + steps]), whole[here : here + steps].numpy(), atol=2e-5)
+            np.testing.assert_allclose(
+                np.array(cached[at : at + steps]), whole[here : here + steps].numpy(), atol=2e-5
+            )
             at += steps
 
 
@@ -158,7 +188,9 @@ def test_property_07_relabelling_actions_in_env_and_history_relabels_the_agents_
         twin.embed_tokens.table[actions] = model.embed_tokens.table[actions][order]
         twin.head.weight[:] = model.head.weight[order]
     walk = ad.collect(env, plain, ad.InContext(model, greedy=True), episodes=9, lifetimes=2)
-    twin_walk = ad.collect(env, relabelled, ad.InContext(twin, greedy=True), episodes=9, lifetimes=2)
+    twin_walk = ad.collect(
+        env, relabelled, ad.InContext(twin, greedy=True), episodes=9, lifetimes=2
+    )
     np.testing.assert_array_equal(walk.action, order[twin_walk.action])
     np.testing.assert_array_equal(walk.obs, twin_walk.obs)
 
@@ -170,9 +202,13 @@ def test_property_07_relabelling_a_source_relabels_its_tables(env):
     life = ad.collect(env, env.tasks()[:3], ad.sources.Random(), episodes=3)
     learners = [ad.sources.QLearning().start(spec, rng) for _ in range(2)]
     for t in range(life.action.shape[1] - 1):
-        for learner, action in zip(learners, (life.action[:, t], order[life.action[:, t]]), strict=True):
+        for learner, action in zip(
+            learners, (life.action[:, t], order[life.action[:, t]]), strict=True
+        ):
             no = np.zeros(3, bool)
-            learner.update(ad.Transition(life.obs[:, t], action, life.reward[:, t], no, no, life.obs[:, t + 1]))
+            learner.update(
+                ad.Transition(life.obs[:, t], action, life.reward[:, t], no, no, life.obs[:, t + 1])
+            )
     np.testing.assert_array_equal(learners[0].q, learners[1].q[..., order])
 
 
@@ -189,34 +225,56 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
 
     honest = ad.collect(env, tasks, agent, episodes=5, driver="batched")
     deceived = ad.collect(Deceived(5, 8), moved, agent, episodes=5, driver="batched")
-    assert honest.reward.sum() > 0 and all(np.array_equal(honest.arrays[k], deceived.arrays[k]) for k in honest.arrays)
+    assert honest.reward.sum() > 0 and all(
+        np.array_equal(honest.arrays[k], deceived.arrays[k]) for k in honest.arrays
+    )
 
 
 CHANGED = {
     ad.envs.DarkRoom: dict(size=6, horizon=9, reward="once", start="random", permuted=True),
-    ad.sources.QLearning: dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2, phases=2),
+    ad.sources.QLearning: dict(
+        lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2, phases=2
+    ),
     ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9, rest=True),
 }
 
 
-@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, values in CHANGED.items() for field in values])
+@pytest.mark.parametrize(
+    ("kind", "field"), [(kind, field) for kind, values in CHANGED.items() for field in values]
+)
 def test_property_09_every_config_field_changes_something(kind, field):
-    assert {f.name for f in fields(kind)} - {"family"} == set(CHANGED[kind]), "a new field needs a changed value here"
+    assert {f.name for f in fields(kind)} - {"family"} == set(CHANGED[kind]), (
+        "a new field needs a changed value here"
+    )
     value = {field: CHANGED[kind][field]}
     if kind is ad.envs.DarkRoom:
         a, b = (
-            ad.collect(e, e.tasks()[:40], ad.sources.QLearning(), episodes=6) for e in (kind(5, 8), replace(kind(5, 8), **value))
+            ad.collect(e, e.tasks()[:40], ad.sources.QLearning(), episodes=6)
+            for e in (kind(5, 8), replace(kind(5, 8), **value))
         )
     elif field == "rest":
-        env = ad.envs.DarkRoom(5, 8, reward="once")  # in a room that goes on paying there is always something to gain
+        env = ad.envs.DarkRoom(
+            5, 8, reward="once"
+        )  # in a room that goes on paying there is always something to gain
         a, b = (ad.collect(env, env.tasks(), replace(kind(), **v), episodes=9) for v in ({}, value))
     elif field == "gamma" and kind is ad.sources.PosteriorSampling:
-        env = ad.envs.from_gymnasium("FrozenLake-v1")  # in a room every discount walks the same shortest paths
-        a, b = (ad.collect(env, env.tasks(), replace(kind(noise=0.0), **v), episodes=9, lifetimes=9) for v in ({}, value))
+        env = ad.envs.from_gymnasium(
+            "FrozenLake-v1"
+        )  # in a room every discount walks the same shortest paths
+        a, b = (
+            ad.collect(env, env.tasks(), replace(kind(noise=0.0), **v), episodes=9, lifetimes=9)
+            for v in ({}, value)
+        )
     else:
         env = ad.envs.DarkRoom(5, 8)
-        a, b = (ad.collect(env, env.tasks(), replace(kind(), **v), episodes=40) for v in ({}, value))
-    assert a.action.shape != b.action.shape or not np.array_equal(a.action, b.action) or not np.array_equal(a.reward, b.reward)
+        a, b = (
+            ad.collect(env, env.tasks(), replace(kind(), **v), episodes=40) for v in ({}, value)
+        )
+    assert (
+        a.action.shape != b.action.shape
+        or not np.array_equal(a.action, b.action)
+        or not np.array_equal(a.reward, b.reward)
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,18 +293,39 @@ TRAINING = dict(
     steps=7, batch=5, lr=1e-3, matrix_lr=0.1, seed=1, first=0.0, short=0.0, short_episodes=2, label_smoothing=0.3, opening=4.0,
     weight_decay=50.0, decay=1.0, precision="bfloat16",
 )  # fmt: skip
-ELSEWHERE = {"outcomes", "foretell", "foretell_weight", "val", "val_every", "checkpoint", "checkpoint_every"}  # tested, or no part
+ELSEWHERE = {
+    "outcomes",
+    "foretell",
+    "foretell_weight",
+    "val",
+    "val_every",
+    "checkpoint",
+    "checkpoint_every",
+}  # tested, or no part
 
 
-@pytest.mark.parametrize(("of", "name"), [("model", name) for name in MODEL] + [("training", name) for name in TRAINING])
-def test_property_09_every_argument_of_model_and_training_changes_something(env, histories, of, name):
-    for make, changed, rest in ((ad.CausalTransformer, MODEL, {"spec"}), (distill, TRAINING, {"model", "histories"})):
-        assert set(signature(make).parameters) - ELSEWHERE == set(changed) | rest, "a new argument needs a changed value here"
+@pytest.mark.parametrize(
+    ("of", "name"), [("model", name) for name in MODEL] + [("training", name) for name in TRAINING]
+)
+def test_property_09_every_argument_of_model_and_training_changes_something(
+    env, histories, of, name
+):
+    for make, changed, rest in (
+        (ad.CausalTransformer, MODEL, {"spec"}),
+        (distill, TRAINING, {"model", "histories"}),
+    ):
+        assert set(signature(make).parameters) - ELSEWHERE == set(changed) | rest, (
+            "a new argument needs a changed value here"
+        )
 
     def loss(shape, how):
-        model = ad.CausalTransformer(env.spec, **{"context": 32, "layers": 2, "heads": 2, "width": 16} | shape)
+        model = ad.CausalTransformer(
+            env.spec, **{"context": 32, "layers": 2, "heads": 2, "width": 16} | shape
+        )
         steps = 60 if name == "decay" else 6  # the rate falls after it has warmed up
-        return distill(model, histories, **{"steps": steps, "batch": 4, "precision": "float32"} | how)["loss"].tolist()
+        return distill(
+            model, histories, **{"steps": steps, "batch": 4, "precision": "float32"} | how
+        )["loss"].tolist()
 
     shape, how = ({name: MODEL[name]}, {}) if of == "model" else ({}, {name: TRAINING[name]})
     assert loss(shape, how) != loss({}, {})
@@ -270,7 +349,9 @@ def test_property_10_a_probe_on_shuffled_labels_is_at_chance():
 def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped):
     env, tasks, model = shipped
     rollouts, amnesiac = (
-        ad.collect(env, tasks, ad.InContext(model, memory=memory), episodes=20, lifetimes=4, seed=2).returns
+        ad.collect(
+            env, tasks, ad.InContext(model, memory=memory), episodes=20, lifetimes=4, seed=2
+        ).returns
         for memory in ("lifetime", "episode")
     )
     assert ad.stats.improvement(rollouts).low > 3
@@ -280,7 +361,9 @@ def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped)
 
 def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, env, histories):
     make = lambda: ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    train = lambda model, **how: distill(model, histories, steps=12, batch=4, checkpoint_every=4, **how)
+    train = lambda model, **how: distill(
+        model, histories, steps=12, batch=4, checkpoint_every=4, **how
+    )
     straight, broken, resumed = make(), make(), make()
     log = train(straight)
 
@@ -298,13 +381,23 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
     broken.heads = failing
     with pytest.raises(Interrupted):
         train(broken, checkpoint=tmp_path / "c")
-    _, before = ad.artefacts.load(tmp_path / "c", "distillation checkpoint")
-    (tmp_path / "c").rename(tmp_path / ".c.old")  # as a crash while the checkpoint was exchanged leaves it
+    _, before = artefacts.load(tmp_path / "c", "distillation checkpoint")
+    (tmp_path / "c").rename(
+        tmp_path / ".c.old"
+    )  # as a crash while the checkpoint was exchanged leaves it
     again = train(resumed, checkpoint=tmp_path / "c")
     assert again["loss"].tolist() == log["loss"].tolist()
     seconds = [row["seconds"] for row in before["log"]]
-    assert len(seconds) in (4, 8) and again["seconds"].tolist()[: len(seconds)] == seconds, "it began anew"
-    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert len(seconds) in (4, 8) and again["seconds"].tolist()[: len(seconds)] == seconds, (
+        "it began anew"
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True)
+    )
     done = make()
-    assert train(done, checkpoint=tmp_path / "c")["loss"].tolist() == log["loss"].tolist()  # nothing left to do
-    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), done.parameters(), strict=True))
+    assert (
+        train(done, checkpoint=tmp_path / "c")["loss"].tolist() == log["loss"].tolist()
+    )  # nothing left to do
+    assert all(
+        torch.equal(a, b) for a, b in zip(straight.parameters(), done.parameters(), strict=True)
+    )

@@ -27,7 +27,9 @@ def test_a_recipes_splits_are_disjoint_and_drawn_anew(name):
     recipe = ad.RECIPES[name]
     train, test = recipe.split(0)
     assert len(train) and 0 < len(test) <= recipe.test_tasks and not set(train.ids) & set(test.ids)
-    assert set(recipe.split(1)[1].ids) != set(test.ids) and (recipe.split(0)[1].ids == test.ids).all()
+    assert (
+        set(recipe.split(1)[1].ids) != set(test.ids) and (recipe.split(0)[1].ids == test.ids).all()
+    )
     for column in recipe.held_out:
         assert not {*map(tuple, train[column].tolist())} & {*map(tuple, test[column].tolist())}
     assert hash(recipe.env) is not None and f"{recipe}".startswith("Recipe(env=")
@@ -83,7 +85,9 @@ def two_runs(monkeypatch):
         figures.Run("rise", "b", 1, curves, "1"),
     ]
     monkeypatch.setattr(figures, "every_run", lambda: runs)
-    monkeypatch.setattr(figures, "ProcessPoolExecutor", lambda at_once, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        figures, "ProcessPoolExecutor", lambda at_once, context: ThreadPoolExecutor(1)
+    )
     return runs
 
 
@@ -92,9 +96,14 @@ def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(two_runs, t
     assert figures.main(out) == 1, "one of them failed"
     assert "FAILED: RuntimeError('no luck')" in capsys.readouterr().out
     table, runs = pd.read_csv(tmp_path / "rise.csv"), pd.read_csv(tmp_path / "runs.csv")
-    assert set(zip(table.setting, table.seed, strict=True)) == {("a", 0), ("b", 1)} and len(runs) == 2
+    assert (
+        set(zip(table.setting, table.seed, strict=True)) == {("a", 0), ("b", 1)} and len(runs) == 2
+    )
     assert table[(table.curve == "source") & (table.episode == 50)]["return"].tolist() == [0.5, 0.5]
-    assert runs.source_episodes.tolist() == [82, 82] and runs.distilled_episodes.tolist() == [22, 22]
+    assert runs.source_episodes.tolist() == [82, 82] and runs.distilled_episodes.tolist() == [
+        22,
+        22,
+    ]
     assert runs.ratio_low[0] == runs.ratio_estimate[0] == pytest.approx(82 / 22, rel=1e-3)
 
     two_runs[1] = replace(two_runs[1], live=curves)
@@ -103,7 +112,9 @@ def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(two_runs, t
     two_runs[0] = replace(two_runs[0], about="2")
     figures.main([*out, "--list"])
     assert "to do rise | a | seed 0" in capsys.readouterr().out, "its settings have changed"
-    assert figures.main(out) == 0 and len(pd.read_csv(tmp_path / "runs.csv")) == 3, "in place of the older"
+    assert figures.main(out) == 0 and len(pd.read_csv(tmp_path / "runs.csv")) == 3, (
+        "in place of the older"
+    )
 
 
 def test_a_text_that_no_run_has_is_refused(two_runs, capsys):
@@ -117,10 +128,17 @@ def test_every_run_of_the_paper_figures_has_a_name_of_its_own():
     assert len(keys) == len(set(keys)) > 40
 
 
-PLAYED = {"bandit": (8, 80), "hard": (8, 20), "key_to_door": (4, 6), "watermaze": (4, 5)}  # tasks, episodes
+PLAYED = {
+    "bandit": (8, 80),
+    "hard": (8, 20),
+    "key_to_door": (4, 6),
+    "watermaze": (4, 5),
+}  # tasks, episodes
 
 
-@pytest.mark.parametrize("world", sorted(path.parent.name for path in figures.OUT.parent.glob("*/ad")))
+@pytest.mark.parametrize(
+    "world", sorted(path.parent.name for path in figures.OUT.parent.glob("*/ad"))
+)
 def test_what_is_shipped_loads_and_plays_as_its_rollouts_say(world):
     folder = figures.OUT.parent / world
     model = ad.CausalTransformer.load(folder / "ad")
@@ -128,9 +146,18 @@ def test_what_is_shipped_loads_and_plays_as_its_rollouts_say(world):
     if world == "dark_room":  # its histories are a source's
         return
     rollouts = ad.Histories.load(folder / "rollouts")
-    assert rollouts.spec == model.spec and rollouts.returns[:, :, -5:].mean() > rollouts.returns[:, :, :2].mean()
-    recipe = ad.RECIPES[{folder: name for name, folder in figures.SHIPPED.items()}.get(world, world)]
+    assert (
+        rollouts.spec == model.spec
+        and rollouts.returns[:, :, -5:].mean() > rollouts.returns[:, :, :2].mean()
+    )
+    recipe = ad.RECIPES[
+        {folder: name for name, folder in figures.SHIPPED.items()}.get(world, world)
+    ]
     tasks, episodes = PLAYED[world]
-    play = lambda agent: ad.collect(recipe.env, rollouts.task_values[:tasks], agent, episodes=episodes, seed=2).returns
+    play = lambda agent: (
+        ad.collect(
+            recipe.env, rollouts.task_values[:tasks], agent, episodes=episodes, seed=2
+        ).returns
+    )
     late = lambda memory: play(ad.InContext(model, memory=memory))[:, :, -episodes // 3 :].mean()
     assert late("lifetime") > late("episode") + 0.15, "it has learned nothing of learning"

@@ -18,7 +18,9 @@ def make(profile: str, folder: Path, name: str) -> float:
     return 0.0
 
 
-def test_a_job_that_is_killed_is_tried_once_more_and_takes_no_other_with_it(tmp_path, monkeypatch, capsys):
+def test_a_job_that_is_killed_is_tried_once_more_and_takes_no_other_with_it(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.syspath_prepend(NOTEBOOKS)
     import shards
 
@@ -28,8 +30,18 @@ def test_a_job_that_is_killed_is_tried_once_more_and_takes_no_other_with_it(tmp_
     monkeypatch.setattr(shards, "make", make)
     assert shards.run("smoke", tmp_path / "work", 2) == 2
     said = capsys.readouterr().out
-    assert sorted((tmp_path / "work" / "tries").read_text().split()) == ["after", "always", "always", "beside", "once", "once"]
-    assert said.count("| once | FAILED: BrokenProcessPool") == 1 and said.count("| always | FAILED") == 2
+    assert sorted((tmp_path / "work" / "tries").read_text().split()) == [
+        "after",
+        "always",
+        "always",
+        "beside",
+        "once",
+        "once",
+    ]
+    assert (
+        said.count("| once | FAILED: BrokenProcessPool") == 1
+        and said.count("| always | FAILED") == 2
+    )
     assert "1 jobs wait for what failed: never" in said and "after | 0 CPU s" in said
 
 
@@ -51,7 +63,9 @@ def test_models_that_ship_go_beside_the_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "every_run", lambda: runs)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     curves, _ = figures.work("rise", "", 1, tmp_path / "data")
-    assert set(curves["curve"]) == {"distilled"} and not list(tmp_path.iterdir()), "the first seed's alone"
+    assert set(curves["curve"]) == {"distilled"} and not list(tmp_path.iterdir()), (
+        "the first seed's alone"
+    )
     figures.work("rise", "", 0, tmp_path / "data")
     assert ad.CausalTransformer.load(tmp_path / "data" / "room" / "ad").config == model.config
     assert len(ad.Histories.load(tmp_path / "data" / "room" / "rollouts")) == 8

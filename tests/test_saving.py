@@ -16,12 +16,17 @@ import pytest
 
 from adkit import artefacts
 
-OLD, NEW = ({"a.npy": np.arange(size), "b.npy": np.full(size, 7), "c": b"bytes"} for size in (9, 5000))
+OLD, NEW = (
+    {"a.npy": np.arange(size), "b.npy": np.full(size, 7), "c": b"bytes"} for size in (9, 5000)
+)
 
 
 def holds(path, files) -> bool:
     found, _ = artefacts.load(path, "test")
-    return all(np.array_equal(found[name], files[name]) if name != "c" else found[name] == b"bytes" for name in files)
+    return all(
+        np.array_equal(found[name], files[name]) if name != "c" else found[name] == b"bytes"
+        for name in files
+    )
 
 
 class Disk:
@@ -29,7 +34,13 @@ class Disk:
 
     def __init__(self, monkeypatch, fails: int, error: int):
         self.calls, self.fails, self.error = 0, fails, error
-        for place, name in ((os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "chmod"), (tempfile, "mkdtemp")):
+        for place, name in (
+            (os, "fsync"),
+            (os, "rename"),
+            (os, "mkdir"),
+            (os, "chmod"),
+            (tempfile, "mkdtemp"),
+        ):
             monkeypatch.setattr(place, name, self.guarded(getattr(place, name)))
         whole = builtins.open
 
@@ -79,9 +90,13 @@ class _File:
         return self.file.fileno()
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize(
+    "error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO]
+)
 @pytest.mark.parametrize("existing", [False, True])
-def test_whichever_call_fails_the_previous_artefact_is_intact(tmp_path, monkeypatch, existing, error):
+def test_whichever_call_fails_the_previous_artefact_is_intact(
+    tmp_path, monkeypatch, existing, error
+):
     path = tmp_path / "deep" / "it"
     fails, disk = 0, None
     while disk is None or disk.calls >= fails:  # until one gets through without having met it
@@ -96,7 +111,9 @@ def test_whichever_call_fails_the_previous_artefact_is_intact(tmp_path, monkeypa
                 saved = True  # whole, although it was told that it cannot make a folder that is there already
             except OSError as raised:
                 assert raised.errno == error and os.strerror(error) in str(raised), raised
-                assert "was not saved" in str(raised) and "Make room, or save elsewhere" in str(raised)
+                assert "was not saved" in str(raised) and "Make room, or save elsewhere" in str(
+                    raised
+                )
         left = os.listdir(path.parent) if path.parent.exists() else []
         assert left == (["it"] if existing or saved else []), f"call {fails} left {left}"
         assert not left or holds(path, NEW if saved else OLD)
@@ -107,7 +124,11 @@ def run(code: str, *command: str) -> subprocess.CompletedProcess:
     start = "import sys, errno, numpy as np\nfrom adkit import artefacts\n"
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(artefacts.__file__))}
     return subprocess.run(
-        [*command, sys.executable, "-c", start + code], capture_output=True, text=True, env=environment, check=False
+        [*command, sys.executable, "-c", start + code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -152,12 +173,17 @@ refused(10, errno.EROFS)
 def test_a_full_and_a_read_only_file_system(tmp_path):
     """A real tmpfs of 256 KiB, where this machine lets a user mount one in a name space of their own."""
     alone = "unshare", "--user", "--map-root-user", "--mount"
-    if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("no user name spaces here")
     done = run(f"FOLDER = {str(tmp_path)!r}\n" + MOUNT, *alone)
     if "CalledProcessError" in done.stderr:
         pytest.skip("no tmpfs may be mounted here")
-    assert "No space left on device" in done.stdout and "Read-only file system" in done.stdout, done.stderr
+    assert "No space left on device" in done.stdout and "Read-only file system" in done.stdout, (
+        done.stderr
+    )
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):
@@ -178,31 +204,49 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 def write(path, number: int, overwrite: bool) -> str:
     try:
-        artefacts.save(path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite)
+        artefacts.save(
+            path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite
+        )
         return "kept"
     except FileExistsError as error:
-        return "told" if "another process saved" in str(error) or "already holds" in str(error) else str(error)
+        return (
+            "told"
+            if "another process saved" in str(error) or "already holds" in str(error)
+            else str(error)
+        )
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_of_two_that_write_at_once_one_wins_whole_and_the_other_is_told(tmp_path, monkeypatch, overwrite):
+def test_of_two_that_write_at_once_one_wins_whole_and_the_other_is_told(
+    tmp_path, monkeypatch, overwrite
+):
     """Both have seen the same state before either is done, at every run: they meet before the last step."""
     path = tmp_path / "it"
     if overwrite:
         artefacts.save(path, "test", OLD, {})
     meet, chmod, said = threading.Barrier(2), os.chmod, {}
     monkeypatch.setattr(os, "chmod", lambda *args: (chmod(*args), meet.wait(30))[0])
-    pair = [threading.Thread(target=lambda n=n: said.update({n: write(path, n, overwrite)})) for n in (0, 1)]
+    pair = [
+        threading.Thread(target=lambda n=n: said.update({n: write(path, n, overwrite)}))
+        for n in (0, 1)
+    ]
     [each.start() for each in pair], [each.join() for each in pair]
     assert sorted(said.values()) == ["kept", "told"]
     files, about = artefacts.load(path, "test")
-    assert said[about["writer"]] == "kept" and (files["a.npy"] == about["writer"]).all() and os.listdir(tmp_path) == ["it"]
+    assert (
+        said[about["writer"]] == "kept"
+        and (files["a.npy"] == about["writer"]).all()
+        and os.listdir(tmp_path) == ["it"]
+    )
 
 
 def test_the_same_content_from_two_at_once_is_no_conflict(tmp_path, monkeypatch):
     meet, chmod, said = threading.Barrier(2), os.chmod, []
     monkeypatch.setattr(os, "chmod", lambda *args: (chmod(*args), meet.wait(30))[0])
-    pair = [threading.Thread(target=lambda: said.append(write(tmp_path / "it", 3, False))) for _ in range(2)]
+    pair = [
+        threading.Thread(target=lambda: said.append(write(tmp_path / "it", 3, False)))
+        for _ in range(2)
+    ]
     [each.start() for each in pair], [each.join() for each in pair]
     assert said == ["kept", "kept"] and os.listdir(tmp_path) == ["it"]
 
@@ -234,14 +278,22 @@ def test_what_is_no_such_artefact_is_never_overwritten(tmp_path, what):
         path.mkdir()
         (path / ("manifest.json" if what == "no manifest" else "notes.txt")).write_text("mine")
     before = sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
-    with pytest.raises(FileExistsError, match="place holds no test, and only that is overwritten; save under another name"):
+    with pytest.raises(
+        FileExistsError,
+        match="place holds no test, and only that is overwritten; save under another name",
+    ):
         artefacts.save(path, "test", NEW, {}, overwrite=True)
-    assert sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file()) == before
+    assert (
+        sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
+        == before
+    )
 
 
 def test_below_a_file_there_is_no_room(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileExistsError, match="lies below .*file, which is a file; save under another name"):
+    with pytest.raises(
+        FileExistsError, match="lies below .*file, which is a file; save under another name"
+    ):
         artefacts.save(tmp_path / "file" / "x" / "y", "test", NEW, {})
 
 
@@ -275,9 +327,17 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path):
 
 
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
-    path = artefacts.save(tmp_path / "x", "test", {}, {"seed": np.int64(3), "lr": np.float32(0.5), "shape": (1, np.bool_(True))})
+    path = artefacts.save(
+        tmp_path / "x",
+        "test",
+        {},
+        {"seed": np.int64(3), "lr": np.float32(0.5), "shape": (1, np.bool_(True))},
+    )
     assert artefacts.load(path, "test")[1] == {"seed": 3, "lr": 0.5, "shape": [1, True]}
-    with pytest.raises(TypeError, match="of type set is no JSON and cannot be saved; give numbers, text, lists or dicts"):
+    with pytest.raises(
+        TypeError,
+        match="of type set is no JSON and cannot be saved; give numbers, text, lists or dicts",
+    ):
         artefacts.save(tmp_path / "y", "test", {}, {"x": {1}})
 
 

@@ -20,14 +20,32 @@ def bare(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in ("make", "sh", "awk", "find", "df", "sed", "uname", "rm", "mkdir", "touch", "printf", "id"):
+    for tool in (
+        "make",
+        "sh",
+        "awk",
+        "find",
+        "df",
+        "sed",
+        "uname",
+        "rm",
+        "mkdir",
+        "touch",
+        "printf",
+        "id",
+    ):
         (tools / tool).symlink_to(shutil.which(tool))
     return tmp_path, tools
 
 
 def setup(folder, tools, *how):
     return subprocess.run(
-        ["make", "setup", *how], cwd=folder, env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+        ["make", "setup", *how],
+        cwd=folder,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -38,7 +56,11 @@ def script(path, text):
 
 def test_without_python_it_says_what_to_install(bare):
     done = setup(*bare)
-    assert done.returncode and "No Python 3.11 or newer among" in done.stderr and "apt install python3" in done.stderr
+    assert (
+        done.returncode
+        and "No Python 3.11 or newer among" in done.stderr
+        and "apt install python3" in done.stderr
+    )
     assert not (bare[0] / ".venv").exists()
 
 
@@ -46,7 +68,11 @@ def test_without_the_venv_module_it_names_the_package(bare):
     folder, tools = bare
     script(tools / "python3.11", 'case "$2" in *ensurepip*) exit 1;; *print*) echo 3.11;; esac')
     done = setup(folder, tools)
-    assert done.returncode and "apt install python3.11-venv" in done.stderr and not (folder / ".venv").exists()
+    assert (
+        done.returncode
+        and "apt install python3.11-venv" in done.stderr
+        and not (folder / ".venv").exists()
+    )
 
 
 def test_without_disk_space_it_says_how_much_is_missing(bare):
@@ -55,7 +81,11 @@ def test_without_disk_space_it_says_how_much_is_missing(bare):
     (tools / "df").unlink()
     script(tools / "df", 'echo head; echo "x 1 1 204800 1 /"')
     done = setup(folder, tools)
-    assert done.returncode and "Only 200 MB of disk are free" in done.stderr and not (folder / ".venv" / ".ready").exists()
+    assert (
+        done.returncode
+        and "Only 200 MB of disk are free" in done.stderr
+        and not (folder / ".venv" / ".ready").exists()
+    )
 
 
 def test_jupyterlab_is_bound_to_this_machine_and_keeps_its_token():
@@ -64,8 +94,14 @@ def test_jupyterlab_is_bound_to_this_machine_and_keeps_its_token():
     said = subprocess.run(say, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (command,) = (line for line in said.splitlines() if "-m jupyterlab" in line)
     options = command.split("-m jupyterlab")[1].split()
-    assert set(options) <= {"notebooks", "--ServerApp.ip=127.0.0.1", "--allow-root"} and "--ServerApp.ip=127.0.0.1" in options
-    assert not [*ROOT.glob("*jupyter*config*"), *ROOT.glob("**/.jupyter")] and "ServerApp" not in (ROOT / "postBuild").read_text()
+    assert (
+        set(options) <= {"notebooks", "--ServerApp.ip=127.0.0.1", "--allow-root"}
+        and "--ServerApp.ip=127.0.0.1" in options
+    )
+    assert (
+        not [*ROOT.glob("*jupyter*config*"), *ROOT.glob("**/.jupyter")]
+        and "ServerApp" not in (ROOT / "postBuild").read_text()
+    )
 
 
 def test_jupyterlab_itself_takes_those_options_to_mean_a_token_and_this_machine():
@@ -76,5 +112,7 @@ app.parse_command_line(["--ServerApp.ip=127.0.0.1", "--allow-root"])
 assert app.ip == "127.0.0.1" and not app.allow_remote_access and not app.allow_origin
 assert len(app.identity_provider_class(parent=app).token) >= 32, "no token"
 """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
+    }
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

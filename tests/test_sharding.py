@@ -15,9 +15,9 @@ from conftest import same
 
 import adkit as ad
 from adkit import artefacts, npy
-from adkit.recurrent import RecurrentPolicy
+from adkit.models.recurrent import RecurrentPolicy
+from adkit.models.tokens import ahead
 from adkit.sharding import workers
-from adkit.tokens import ahead
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
 TASKS = ENV.tasks()[:12]
@@ -25,7 +25,12 @@ SPAWN = get_context("spawn")
 
 
 def live(agent=None, **how):
-    return ad.collect(ENV, TASKS, agent or ad.sources.QLearning(), **{"episodes": 5, "lifetimes": 3, "seed": 4} | how)
+    return ad.collect(
+        ENV,
+        TASKS,
+        agent or ad.sources.QLearning(),
+        **{"episodes": 5, "lifetimes": 3, "seed": 4} | how,
+    )
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ def test_shards_are_put_together_as_they_were_lived(tmp_path):
 
 def test_labels_and_an_agents_own_loop_are_sharded_too(tmp_path):
     env = ad.envs.CookieWorld()
-    creatures = lambda **how: ad.collect(env, env.tasks()[:9], ad.sources.Shards(), episodes=4, seed=1, **how)
+    creatures = lambda **how: ad.collect(
+        env, env.tasks()[:9], ad.sources.Shards(), episodes=4, seed=1, **how
+    )
     assert same(creatures(), creatures(out=tmp_path / "lives"))
 
 
@@ -69,20 +76,33 @@ def test_what_is_there_is_not_lived_again(tmp_path):
     before = live(out=out)
     stamp = (out / "manifest.json").stat().st_mtime_ns
     assert same(before, live(out=out)) and (out / "manifest.json").stat().st_mtime_ns == stamp
-    for other in ({"seed": 5}, {"episodes": 6}, {"episodes": 4, "every": 1}, {"agent": ad.sources.Random()}):
-        with pytest.raises(FileExistsError, match="already holds other histories; collect into another folder"):
+    for other in (
+        {"seed": 5},
+        {"episodes": 6},
+        {"episodes": 4, "every": 1},
+        {"agent": ad.sources.Random()},
+    ):
+        with pytest.raises(
+            FileExistsError, match="already holds other histories; collect into another folder"
+        ):
             live(out=out, **other)
 
 
 def test_other_weights_are_another_agent(tmp_path):
-    models = [ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8, seed=seed) for seed in (0, 1)]
+    models = [
+        ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8, seed=seed)
+        for seed in (0, 1)
+    ]
     live(ad.InContext(models[0]), out=tmp_path / "lives")
     live(ad.InContext(models[0]), out=tmp_path / "lives")
     with pytest.raises(FileExistsError, match="already holds other histories"):
         live(ad.InContext(models[1]), out=tmp_path / "lives")
     with (
         ad.edit(models[0], {"blocks.0.resid": lambda resid: 0 * resid}),
-        pytest.raises(ValueError, match=r"being edited at blocks\.0\.resid, which no file .* told; collect without out="),
+        pytest.raises(
+            ValueError,
+            match=r"being edited at blocks\.0\.resid, which no file .* told; collect without out=",
+        ),
     ):
         live(ad.InContext(models[0]), out=tmp_path / "ablated")
     policies = [RecurrentPolicy(ENV.spec, width=8, seed=0) for _ in range(2)]
@@ -97,7 +117,10 @@ def test_who_does_not_say_what_it_is_made_of_keeps_nothing(tmp_path):
     class Nameless(ad.sources.QLearning):
         __repr__ = object.__repr__
 
-    with pytest.raises(ValueError, match="agent .*Nameless object at 0x.* does not say what it is made of; give its class"):
+    with pytest.raises(
+        ValueError,
+        match="agent .*Nameless object at 0x.* does not say what it is made of; give its class",
+    ):
         live(Nameless(), out=tmp_path / "lives")
     assert same(live(Nameless()), live())
 
@@ -121,7 +144,10 @@ def test_every_number_of_a_description_tells_agents_apart(tmp_path):
 
 
 def test_weights_without_a_fingerprint_keep_nothing(tmp_path):
-    with pytest.raises(ValueError, match=r"leaves out the weights in numbers of Table; give it a method fingerprint\(\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"leaves out the weights in numbers of Table; give it a method fingerprint\(\)",
+    ):
         live(Table(torch.nn.Linear(2, 2)), out=tmp_path / "lives")
     assert not list(tmp_path.iterdir()) and len(live(Table(torch.nn.Linear(2, 2)))) == 36
 
@@ -129,7 +155,10 @@ def test_weights_without_a_fingerprint_keep_nothing(tmp_path):
 def test_an_edit_is_not_sent_to_another_process():
     model = ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8)
     with ad.edit(model, {"blocks.0.resid": lambda resid: 0 * resid}):
-        with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(ValueError, match="no other process .* no executor but threads"):
+        with (
+            ProcessPoolExecutor(1, SPAWN) as pool,
+            pytest.raises(ValueError, match="no other process .* no executor but threads"),
+        ):
             live(ad.InContext(model), executor=pool)
         with ThreadPoolExecutor(1) as pool:
             assert same(live(ad.InContext(model)), live(ad.InContext(model), executor=pool))
@@ -146,20 +175,25 @@ class Labelled(ad.sources.Random):
 
 
 def test_labels_count_for_the_size_of_a_shard_and_only_a_steps_has_a_shape(tmp_path, monkeypatch):
-    module = __import__("sys").modules["adkit.collect"]
+    module = __import__("sys").modules["adkit.rollout"]
     monkeypatch.setattr(module, "SHARD", 2**10)
-    cut = lambda agent: module._shards(ad.Histories(ENV.spec, TASKS, np.arange(200), {}, np.arange(5), {}), agent, None)
+    cut = lambda agent: module._shards(
+        ad.Histories(ENV.spec, TASKS, np.arange(200), {}, np.arange(5), {}), agent, None
+    )
     assert cut(Labelled()) < cut(Labelled(label=("step", np.float32, 7)))
     for per in ("lifetime", "episode", "day"):
         with pytest.raises(
-            ValueError, match=rf"label 'told' is per '{per}' and of shape \(7,\); only one per \"step\" has a shape"
+            ValueError,
+            match=rf"label 'told' is per '{per}' and of shape \(7,\); only one per \"step\" has a shape",
         ):
             live(Labelled(label=(per, np.float32, 7)))
 
 
 def test_an_empty_folder_is_nothing_yet(tmp_path):
     (tmp_path / "lives").mkdir()
-    assert same(live(out=tmp_path / "lives"), live()) and sorted(file.name for file in tmp_path.iterdir()) == ["lives"]
+    assert same(live(out=tmp_path / "lives"), live()) and sorted(
+        file.name for file in tmp_path.iterdir()
+    ) == ["lives"]
 
 
 def test_any_whole_number_is_a_seed(tmp_path):
@@ -170,7 +204,7 @@ def test_any_whole_number_is_a_seed(tmp_path):
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
     """Where a call left six of its sixteen shards; and how many lifetimes any later call lived, one by one."""
-    module, lived = __import__("sys").modules["adkit.collect"], []
+    module, lived = __import__("sys").modules["adkit.rollout"], []
     real = module._live
 
     def counted(env, tasks, agent, task, number, **how):
@@ -183,7 +217,9 @@ def stopped(tmp_path, monkeypatch):
         broken.setattr(module, "_live", counted)
         live(out=tmp_path / "lives")
     again = []
-    monkeypatch.setattr(module, "_live", lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1])
+    monkeypatch.setattr(
+        module, "_live", lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1]
+    )
     return tmp_path / "lives", again
 
 
@@ -277,12 +313,26 @@ def test_a_dask_cluster_that_loses_a_worker_lives_the_same_lifetimes(tmp_path):
 
     reference = live(episodes=40)
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
+        distributed.LocalCluster(
+            2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         assert same(reference, live(executor=client.get_executor(), episodes=40))
-        assert same(reference, live(Mortal(file=str(tmp_path / "failed"), how="fail"), executor=client.get_executor(), episodes=40))
-        found = live(Mortal(file=str(tmp_path / "gone")), executor=client.get_executor(), episodes=40, out=tmp_path / "lives")
+        assert same(
+            reference,
+            live(
+                Mortal(file=str(tmp_path / "failed"), how="fail"),
+                executor=client.get_executor(),
+                episodes=40,
+            ),
+        )
+        found = live(
+            Mortal(file=str(tmp_path / "gone")),
+            executor=client.get_executor(),
+            episodes=40,
+            out=tmp_path / "lives",
+        )
     assert (tmp_path / "gone").exists() and same(reference, found)
 
 
@@ -312,7 +362,13 @@ def test_what_is_drawn_ahead_comes_in_order_and_its_errors_where_they_belong():
     assert not begun and [next(drawn) for _ in range(5)] == [1 / 5, 1 / 4, 1 / 3, 1 / 2, 1]
     with pytest.raises(ZeroDivisionError):
         next(drawn)
-    assert 5 < max(begun) < 10 and list(ahead(work, range(5), threads=9)) == [1 / 5, 1 / 4, 1 / 3, 1 / 2, 1]
+    assert 5 < max(begun) < 10 and list(ahead(work, range(5), threads=9)) == [
+        1 / 5,
+        1 / 4,
+        1 / 3,
+        1 / 2,
+        1,
+    ]
 
 
 def test_a_damaged_map_is_refused(tmp_path):
@@ -327,11 +383,21 @@ def test_a_damaged_map_is_refused(tmp_path):
 
 def test_parts_that_do_not_fit_leave_nothing_behind(tmp_path):
     parts = [{"x": np.zeros((2, 3))}, {"x": np.zeros((2, 4))}]
-    with pytest.raises(ValueError, match=r"x: a part of float64 \(2, 4\) below others of float64 \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"x: a part of float64 \(2, 4\) below others of float64 \(2, 3\)"
+    ):
         artefacts.assemble(tmp_path / "parts", "parts", parts, {})
     assert not list(tmp_path.iterdir())
     rows = np.arange(30, dtype=np.int16).reshape(10, 3)
-    artefacts.assemble(tmp_path / "rows", "parts", ({"x": part} for part in np.split(rows, [4, 7])), {"a": 1}, y=rows[0])
+    artefacts.assemble(
+        tmp_path / "rows",
+        "parts",
+        ({"x": part} for part in np.split(rows, [4, 7])),
+        {"a": 1},
+        y=rows[0],
+    )
     files, about = artefacts.load(tmp_path / "rows", "parts")
-    assert (files["x.npy"] == rows).all() and (files["y.npy"] == rows[0]).all() and about == {"a": 1}
+    assert (
+        (files["x.npy"] == rows).all() and (files["y.npy"] == rows[0]).all() and about == {"a": 1}
+    )
     assert (tmp_path / "rows" / "x.npy").read_bytes() == npy.stored("x", rows)

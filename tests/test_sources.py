@@ -34,10 +34,15 @@ def test_every_agent_keeps_the_contract_in_every_world(agent, env):
 
 @pytest.mark.parametrize("agent", [ad.sources.UCB(), ad.sources.ThompsonSampling()])
 def test_bandit_players_keep_the_contract_and_refuse_a_room(agent):
-    for env in (ad.envs.AdversarialBandit(n_tasks=6), ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=2)):
+    for env in (
+        ad.envs.AdversarialBandit(n_tasks=6),
+        ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=2),
+    ):
         check_agent(agent, env)
     for driver in ("compiled", "batched"):
-        with pytest.raises(ValueError, match=f"{type(agent).__name__} .*DarkRoom has things to see; use QLearning"):
+        with pytest.raises(
+            ValueError, match=f"{type(agent).__name__} .*DarkRoom has things to see; use QLearning"
+        ):
             ad.collect(WORLDS[0], WORLDS[0].tasks()[:1], agent, episodes=1, driver=driver)
 
 
@@ -58,7 +63,9 @@ def test_thompson_sampling_draws_from_the_beta_posterior():
 
 
 def test_thompson_sampling_refuses_rewards_that_are_no_successes():
-    learner = ad.sources.ThompsonSampling().start(ad.envs.AdversarialBandit().spec, ad.Rng.of(0, "x", np.arange(1)))
+    learner = ad.sources.ThompsonSampling().start(
+        ad.envs.AdversarialBandit().spec, ad.Rng.of(0, "x", np.arange(1))
+    )
     o, no = np.zeros((1, 1), np.uint8), np.zeros(1, bool)
     with pytest.raises(ValueError, match="rewards go up to 2.5; use UCB"):
         learner.update(ad.Transition(o, np.array([1]), np.array([2.5], np.float32), no, ~no, o))
@@ -83,7 +90,10 @@ def test_bandit_players_learn_the_bandit(agent):
     env = ad.envs.AdversarialBandit(n_tasks=300)
     returns = ad.collect(env, env.tasks(), agent, episodes=1000, lifetimes=2).returns
     optimum = ad.optimal_returns(env, env.tasks()).mean()
-    assert returns[:, :, -100:].mean() > 0.95 * optimum and ad.stats.improvement(returns, share=0.02).low > 0.2
+    assert (
+        returns[:, :, -100:].mean() > 0.95 * optimum
+        and ad.stats.improvement(returns, share=0.02).low > 0.2
+    )
 
 
 def test_the_q_update_is_the_textbooks():
@@ -99,24 +109,37 @@ def test_the_q_update_is_the_textbooks():
             np.array([False, True, False]), np.array([False, False, True]), column(1, 1, 1),
         )
     )  # fmt: skip
-    assert learner.q[:, 0, 0, 1].tolist() == pytest.approx([0.5 * (1 + 0.9 * 4), 0.5, 0.5 * (1 + 0.9 * 4)])
+    assert learner.q[:, 0, 0, 1].tolist() == pytest.approx(
+        [0.5 * (1 + 0.9 * 4), 0.5, 0.5 * (1 + 0.9 * 4)]
+    )
     assert (learner.q[:, 0, 0, 0] == 0).all()
 
 
 def test_values_after_a_reward_are_other_values():
     """Phase 0 learns from what phase 1 promises; phase 1 is left alone, and the next episode begins in phase 0."""
     spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
-    learner = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2).start(spec, ad.Rng.of(0, "x", np.arange(1)))
+    learner = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2).start(
+        spec, ad.Rng.of(0, "x", np.arange(1))
+    )
     learner.q[0, 1, 2] = [2.0, 4.0]
     go = lambda o, a, r, to: learner.update(
         ad.Transition(
-            np.array([[o]]), np.array([a]), np.array([r], np.float32), np.array([False]), np.array([False]), np.array([[to]])
+            np.array([[o]]),
+            np.array([a]),
+            np.array([r], np.float32),
+            np.array([False]),
+            np.array([False]),
+            np.array([[to]]),
         )
     )
     go(0, 1, 1.0, 2)
     assert learner.q[0, 0, 0, 1] == pytest.approx(0.5 * (1 + 0.9 * 4)) and learner.phase[0] == 1
     go(2, 1, 1.0, 0)
-    assert learner.q[0, 1, 2, 1] == pytest.approx(4 + 0.5 * (1 - 4)) and learner.phase[0] == 1 and (learner.q[0, 0, 2] == 0).all()
+    assert (
+        learner.q[0, 1, 2, 1] == pytest.approx(4 + 0.5 * (1 - 4))
+        and learner.phase[0] == 1
+        and (learner.q[0, 0, 2] == 0).all()
+    )
     learner.act(np.array([[0]]), np.array([True]))
     assert learner.phase[0] == 0
 
@@ -148,13 +171,17 @@ def test_epsilon_falls_linearly_to_zero():
     life = ad.collect(env, env.task(goal=(2, 2)), agent, episodes=40, lifetimes=200)
     late = life.returns[0, :, 12:]
     early = life.returns[0, :, :3]
-    assert (late == late[:, :1]).all(), "once epsilon is 0 every learner walks the same way every time"
+    assert (late == late[:, :1]).all(), (
+        "once epsilon is 0 every learner walks the same way every time"
+    )
     assert (early != early[:, :1]).any() and late.mean() > 1.5 * early.mean()
 
 
 def test_q_learning_solves_every_dark_room():
     env = ad.envs.DarkRoom()
-    returns = ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=500, lifetimes=4).returns
+    returns = ad.collect(
+        env, env.tasks(), ad.sources.QLearning(), episodes=500, lifetimes=4
+    ).returns
     optimum = ad.optimal_returns(env, env.tasks())
     np.testing.assert_allclose(returns[:, :, -10:].mean((1, 2)), optimum, atol=0.3)
     assert ad.stats.improvement(returns, share=0.02).low > 12
@@ -162,7 +189,9 @@ def test_q_learning_solves_every_dark_room():
 
 def test_posterior_sampling_finds_the_goal_and_then_walks_straight_to_it():
     env = ad.envs.DarkRoom()
-    returns = ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(noise=0.0), episodes=20, lifetimes=8).returns
+    returns = ad.collect(
+        env, env.tasks(), ad.sources.PosteriorSampling(noise=0.0), episodes=20, lifetimes=8
+    ).returns
     optimum = ad.optimal_returns(env, env.tasks())[:, None, None]
     assert (returns[:, :, -3:] == optimum).all()
     assert 0.08 < (returns[:, :, 0] / optimum[:, :, 0]).mean() < 0.25
@@ -170,7 +199,9 @@ def test_posterior_sampling_finds_the_goal_and_then_walks_straight_to_it():
 
 def test_the_systematic_explorer_solves_every_room_by_episode_six():
     env = ad.envs.DarkRoom()
-    returns = ad.collect(env, env.tasks(), ad.sources.SystematicExplorer(), episodes=8, lifetimes=4).returns
+    returns = ad.collect(
+        env, env.tasks(), ad.sources.SystematicExplorer(), episodes=8, lifetimes=4
+    ).returns
     assert (returns[:, :, 6:] == ad.optimal_returns(env, env.tasks())[:, None, None]).all()
 
 
@@ -182,37 +213,49 @@ def test_a_staged_posterior_finds_the_key_then_the_door_then_wanders():
     assert (life.returns[:, :, -3:] == 2).all() and life.returns[:, :, 0].mean() < 1.8
     steps = lambda a, b: np.abs(a.astype(int) - b.astype(int)).sum(-1)
     key, door = (tasks[name][life.task] for name in ("key", "door"))
-    least = np.maximum(steps(life.arrays["obs"][:, -1, 0], key), 1) + np.maximum(steps(key, door), 1)
+    least = np.maximum(steps(life.arrays["obs"][:, -1, 0], key), 1) + np.maximum(
+        steps(key, door), 1
+    )
     when = (life.arrays["reward"][:, -1].cumsum(1) == 2).argmax(1)
     assert (when + 1 == least).all()
     after = np.arange(20) > when[:, None]
     actions = np.bincount(life.arrays["action"][:, -1][after], minlength=5)
     assert actions.min() > 0.17 * actions.sum(), "with nothing left to gain it wanders"
-    life = ad.collect(env, tasks[::9], ad.sources.PosteriorSampling(noise=0.0, rest=True), episodes=12)
+    life = ad.collect(
+        env, tasks[::9], ad.sources.PosteriorSampling(noise=0.0, rest=True), episodes=12
+    )
     when = (life.arrays["reward"][:, -1].cumsum(1) == 2).argmax(1)
     assert (life.arrays["action"][:, -1][np.arange(20) > when[:, None]] == 0).all(), "or rests"
 
 
 def test_greed_finds_sooner_and_forgetting_later():
     env = ad.envs.DarkRoom(size=9, reward="once")
-    found = lambda **how: ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(**how), episodes=8, lifetimes=16).returns[
-        :, :, 3:5
-    ]
-    plain, greedy, forgetful = (ad.stats.bootstrap(found(**how)) for how in ({}, {"greed": 10.0}, {"forgetting": 0.9}))
+    found = lambda **how: ad.collect(
+        env, env.tasks(), ad.sources.PosteriorSampling(**how), episodes=8, lifetimes=16
+    ).returns[:, :, 3:5]
+    plain, greedy, forgetful = (
+        ad.stats.bootstrap(found(**how)) for how in ({}, {"greed": 10.0}, {"forgetting": 0.9})
+    )
     assert greedy.low > plain.high and forgetful.high < plain.low
 
 
 def test_a_goal_out_of_reach_is_not_looked_for():
     """With one step an episode there are five cells to try, one an episode; no step is spent on the way to any other."""
     env = ad.envs.DarkRoom(size=7, horizon=1, reward="once")
-    life = ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(noise=0.0), episodes=5, lifetimes=8)
+    life = ad.collect(
+        env, env.tasks(), ad.sources.PosteriorSampling(noise=0.0), episodes=5, lifetimes=8
+    )
     distance = np.abs(env.tasks()["goal"] - 3).sum(1)
-    assert (life.returns[distance <= 1][:, :, -1] == 1).all() and (life.returns[distance > 1] == 0).all()
+    assert (life.returns[distance <= 1][:, :, -1] == 1).all() and (
+        life.returns[distance > 1] == 0
+    ).all()
 
 
 @pytest.mark.parametrize("env", WORLDS[:3], ids=repr)
 def test_the_optimal_agent_earns_the_optimum_exactly(env):
-    returns = ad.collect(env, env.tasks()[:30], ad.sources.Optimal(), episodes=30, lifetimes=8).returns
+    returns = ad.collect(
+        env, env.tasks()[:30], ad.sources.Optimal(), episodes=30, lifetimes=8
+    ).returns
     optimum = ad.optimal_returns(env, env.tasks()[:30])
     if env.start == "centre":
         assert (returns == optimum[:, None, None]).all()
@@ -232,12 +275,19 @@ def test_q_learning_solves_the_one_fault_environments(fault):
 
 def test_a_crashed_shard_can_be_run_again_alone(env):
     whole = ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=6, lifetimes=2, seed=9)
-    assert same(whole[30:32], ad.collect(env, env.tasks()[15:16], ad.sources.QLearning(), episodes=6, lifetimes=2, seed=9))
+    assert same(
+        whole[30:32],
+        ad.collect(
+            env, env.tasks()[15:16], ad.sources.QLearning(), episodes=6, lifetimes=2, seed=9
+        ),
+    )
 
 
 @pytest.mark.parametrize("every", [2, 5])
 def test_keeping_every_kth_episode_is_subsampling(env, every):
-    live = lambda **how: ad.collect(env, env.tasks()[:4], ad.sources.QLearning(), episodes=11, seed=1, **how)
+    live = lambda **how: ad.collect(
+        env, env.tasks()[:4], ad.sources.QLearning(), episodes=11, seed=1, **how
+    )
     kept, whole = live(every=every), live().subsample(every)
     assert same(kept, whole) and (kept.episode == whole.episode).all()
     assert same(kept, live(every=every, driver="batched"))

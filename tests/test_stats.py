@@ -9,7 +9,10 @@ from adkit.stats import Interval
 
 def nests(rng, seeds=4, orbits=10, histories=5):
     """(seed, orbit, value) of histories whose orbits and seeds share effects."""
-    seed, orbit = np.repeat(np.arange(seeds), orbits * histories), np.tile(np.repeat(np.arange(orbits), histories), seeds)
+    seed, orbit = (
+        np.repeat(np.arange(seeds), orbits * histories),
+        np.tile(np.repeat(np.arange(orbits), histories), seeds),
+    )
     shared = rng.normal(size=(seeds, orbits))[seed, orbit] + 0.2 * rng.normal(size=seeds)[seed]
     return seed, orbit, shared + 0.5 * rng.normal(size=len(seed))
 
@@ -86,7 +89,9 @@ def test_equivalence_counts_groups_and_not_their_values():
     group = np.repeat(np.arange(6), 50)
     values = np.random.default_rng(4).normal(size=6)[group] * 0.5
     assert stats.equivalent(values, 0.3) < 0.05 < stats.equivalent(values, 0.3, groups=group)
-    assert stats.equivalent(np.random.default_rng(5).normal(0.3, 0.1, 200), 0.3) > 0.05, "an effect at the margin is not equivalent"
+    assert stats.equivalent(np.random.default_rng(5).normal(0.3, 0.1, 200), 0.3) > 0.05, (
+        "an effect at the margin is not equivalent"
+    )
 
 
 def test_p_values_are_adjusted_as_published():
@@ -97,7 +102,11 @@ def test_p_values_are_adjusted_as_published():
 
 def test_five_seeds_have_a_t_interval():
     mean, low, high = stats.over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert mean == 3 and high - mean == pytest.approx(2.7764 * np.sqrt(0.5), abs=1e-3) and mean - low == pytest.approx(high - mean)
+    assert (
+        mean == 3
+        and high - mean == pytest.approx(2.7764 * np.sqrt(0.5), abs=1e-3)
+        and mean - low == pytest.approx(high - mean)
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,10 +114,16 @@ def test_five_seeds_have_a_t_interval():
     [
         (lambda: stats.resamples(3, [np.zeros(2)]), r"levels of shapes \[\(2,\)\] for 3 units"),
         (lambda: stats.hierarchical(np.zeros((3, 2))), "say what to make of 2 means"),
-        (lambda: stats.hierarchical(np.ones(4), statistic=np.mean), r"makes \(\) of 2000 draws; say what to make of a mean"),
+        (
+            lambda: stats.hierarchical(np.ones(4), statistic=np.mean),
+            r"makes \(\) of 2000 draws; say what to make of a mean",
+        ),
         (lambda: stats.hierarchical(np.array([1.0, np.nan])), "not finite"),
         (lambda: stats.over_seeds([1.0]), "at least 2 seeds"),
-        (lambda: stats.equivalent(np.zeros(3), 1.0, groups=np.zeros(2)), r"3 values and groups of shape \(2,\)"),
+        (
+            lambda: stats.equivalent(np.zeros(3), 1.0, groups=np.zeros(2)),
+            r"3 values and groups of shape \(2,\)",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused_kindly(call, says):

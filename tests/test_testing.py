@@ -67,9 +67,17 @@ class Other(ad.envs.DarkRoom):
 
     def tables(self, given):
         table = super().tables(given)
-        change = {"reward": lambda t: 2 * t, "start": lambda t: np.ones_like(t), "terminated": lambda t: table.reward > 0}
+        change = {
+            "reward": lambda t: 2 * t,
+            "start": lambda t: np.ones_like(t),
+            "terminated": lambda t: table.reward > 0,
+        }
         change["next_state"] = lambda t: np.roll(t, 1, axis=2)
-        return table._replace(**{self.changed: change[self.changed](getattr(table, self.changed))}) if self.changed else table
+        return (
+            table._replace(**{self.changed: change[self.changed](getattr(table, self.changed))})
+            if self.changed
+            else table
+        )
 
     def reset(self, given, rng):
         return tables.reset(ROOM, given, rng)
@@ -111,12 +119,18 @@ def test_histories_that_break_the_contract_are_found_out():
     with pytest.raises(AssertionError, match="truncated is not empty beyond the end of an episode"):
         check_histories(replace(life, arrays=emptied))
     with pytest.raises(AssertionError, match="must end exactly once, terminated or truncated"):
-        check_histories(replace(life, arrays=life.arrays | {"terminated": life.arrays["truncated"]}))
+        check_histories(
+            replace(life, arrays=life.arrays | {"terminated": life.arrays["truncated"]})
+        )
 
 
 def test_histories_that_hold_more_or_of_another_kind_are_not_the_same():
     life = ad.collect(ROOM, ROOM.tasks()[:2], ad.sources.Random(), episodes=2)
-    for change in ({"mood": np.zeros(2)}, {"reward": life.arrays["reward"].astype(float)}, {"reward": 1 + life.arrays["reward"]}):
+    for change in (
+        {"mood": np.zeros(2)},
+        {"reward": life.arrays["reward"].astype(float)},
+        {"reward": 1 + life.arrays["reward"]},
+    ):
         changed = replace(life, arrays=life.arrays | change)
         for alike in (same, _equal):
             assert alike(life, life) and not alike(life, changed) and not alike(changed, life)

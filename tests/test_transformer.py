@@ -7,9 +7,10 @@ from conftest import same, scrambled
 from probe_worlds import OneFault
 
 import adkit as ad
-from adkit.distill import distill
-from adkit.model import CHUNK
-from adkit.tokens import NO_TARGET, tokenize, window_starts
+from adkit.models import tokens as token_layout
+from adkit.models.distill import distill
+from adkit.models.tokens import NO_TARGET, tokenize, window_starts
+from adkit.models.transformer import CHUNK
 
 
 def test_tokens_of_two_short_episodes_as_written_by_hand():
@@ -25,8 +26,18 @@ def test_tokens_of_two_short_episodes_as_written_by_hand():
     }
     tokens, target = tokenize(spec, windows)
     assert tokens.obs[0, :, 0].tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
-    assert tokens.action[0].tolist()[:3] == [2, 1, 0] and tokens.action[0].tolist()[4:] == [2, 0, 1, 1]  # 2 is "restart"
-    assert tokens.reward[0].tolist()[:3] == [0, 0, 7] and tokens.reward[0].tolist()[4:] == [0, 1, 2, 3]
+    assert tokens.action[0].tolist()[:3] == [2, 1, 0] and tokens.action[0].tolist()[4:] == [
+        2,
+        0,
+        1,
+        1,
+    ]  # 2 is "restart"
+    assert tokens.reward[0].tolist()[:3] == [0, 0, 7] and tokens.reward[0].tolist()[4:] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert tokens.valid[0].tolist() == [True] * 3 + [False] + [True] * 4
     assert target[0].tolist() == [1, 0, NO_TARGET, NO_TARGET, 0, 1, 1, NO_TARGET]
 
@@ -48,7 +59,11 @@ def test_the_model_equals_a_naive_one(env, model, histories):
     slot = np.arange(36)
     for b in range(2):
         table = w["embed_tokens.table"]
-        x = table[tokens.obs[b, :, 0]] + table[5 + tokens.obs[b, :, 1]] + table[10 + tokens.action[b]]
+        x = (
+            table[tokens.obs[b, :, 0]]
+            + table[5 + tokens.obs[b, :, 1]]
+            + table[10 + tokens.action[b]]
+        )
         x = x + np.log1p(tokens.reward[b])[:, None] * w["embed_tokens.reward"]
         x = x + w["embed_tokens.episode"][slot // 9] + w["embed_tokens.step"][slot % 9]
         for layer in range(2):
@@ -86,8 +101,18 @@ def test_record_takes_wildcards_and_gives_every_token_its_own_window(env, model)
     assert sorted(recording.values) == ["blocks.0.resid", "blocks.1.attn.pattern", "blocks.1.resid"]
     assert recording["blocks.0.resid"].shape == (6, 7, 9, 16)
     pattern = recording["blocks.1.attn.pattern"]
-    assert pattern.shape == (6, 7, 9, 2, 36) and recording.window_start.tolist() == [0, 0, 0, 0, 3, 3, 3]
-    assert (pattern[:, 5, 0, :, 19:] == 0).all() and (pattern[:, 5, 0, :, :19] > 0).all()  # two episodes and itself
+    assert pattern.shape == (6, 7, 9, 2, 36) and recording.window_start.tolist() == [
+        0,
+        0,
+        0,
+        0,
+        3,
+        3,
+        3,
+    ]
+    assert (pattern[:, 5, 0, :, 19:] == 0).all() and (
+        pattern[:, 5, 0, :, :19] > 0
+    ).all()  # two episodes and itself
     with pytest.raises(ValueError, match="3 taps were recorded"):
         _ = recording.array
     with pytest.raises(ValueError, match="was not recorded"):
@@ -105,25 +130,39 @@ def test_an_edit_has_an_effect_inside_its_block_and_none_after_it(env, model):
 
 
 @pytest.mark.parametrize(
-    "call", [lambda m, h: ad.record(m, h, "blocks.7.resid"), lambda m, h: ad.edit(m, {"nose": abs}).__enter__()]
+    "call",
+    [
+        lambda m, h: ad.record(m, h, "blocks.7.resid"),
+        lambda m, h: ad.edit(m, {"nose": abs}).__enter__(),
+    ],
 )
 def test_an_unknown_tap_lists_the_taps_there_are(model, histories, call):
-    with pytest.raises(ValueError, match=r"no tap '(blocks.7.resid|nose)'; this model has embed, .*blocks.0.attn.pattern"):
+    with pytest.raises(
+        ValueError,
+        match=r"no tap '(blocks.7.resid|nose)'; this model has embed, .*blocks.0.attn.pattern",
+    ):
         call(model, histories)
 
 
 def test_an_edit_that_changes_the_shape_is_refused(env, model):
-    with ad.edit(model, {"blocks.0.resid": lambda x: x[:1]}), pytest.raises(ValueError, match="an edit returned shape"):
+    with (
+        ad.edit(model, {"blocks.0.resid": lambda x: x[:1]}),
+        pytest.raises(ValueError, match="an edit returned shape"),
+    ):
         ad.collect(env, env.tasks()[:3], ad.InContext(model), episodes=1)
 
 
 def test_training_lowers_the_loss_and_logs_validation(env):
     train, held_out = env.tasks().split(0.8, seed=0)
     source = ad.sources.PosteriorSampling()
-    histories, unseen = (ad.collect(env, tasks, source, episodes=8, lifetimes=8) for tasks in (train, held_out))
+    histories, unseen = (
+        ad.collect(env, tasks, source, episodes=8, lifetimes=8) for tasks in (train, held_out)
+    )
     model = ad.CausalTransformer(env.spec, context=32, width=32)
     log = distill(model, histories, steps=60, batch=16, val=(env, unseen), val_every=30)
-    assert log.loss.iloc[-10:].mean() < 0.75 * np.log(5) and log.index.tolist() == list(range(1, 61))
+    assert log.loss.iloc[-10:].mean() < 0.75 * np.log(5) and log.index.tolist() == list(
+        range(1, 61)
+    )
     assert log.dropna().index.tolist() == [30, 60] and (log.dropna().val_loss < np.log(5)).all()
 
 
@@ -142,7 +181,11 @@ def test_only_memory_across_episodes_solves_the_world_that_needs_it():
     histories = ad.collect(env, env.tasks(), source, episodes=8, lifetimes=128)
     model = ad.CausalTransformer(env.spec, context=32, layers=2, width=32)
     distill(model, histories, steps=80, batch=32)
-    live = lambda memory: ad.collect(env, env.tasks(), ad.InContext(model, memory=memory), episodes=8, lifetimes=64, seed=1).returns
+    live = lambda memory: (
+        ad.collect(
+            env, env.tasks(), ad.InContext(model, memory=memory), episodes=8, lifetimes=64, seed=1
+        ).returns
+    )
     assert live("lifetime")[:, :, -2:].mean() > 0.9 * 4
     assert ad.stats.improvement(live("lifetime")).low > 0.5
     assert abs(ad.stats.improvement(live("episode")).estimate) < 0.3
@@ -153,7 +196,9 @@ def test_temperature_one_samples_what_the_model_says(env, model):
     task = env.task(goal=(0, 0))
     rollouts = ad.collect(env, task, ad.InContext(model), episodes=1, lifetimes=4000)
     drawn = np.bincount(rollouts.action[:, 0], minlength=5) / 4000
-    said = torch.as_tensor(ad.record(model, rollouts[:1], "logits").array[0, 0, 0]).softmax(-1).numpy()
+    said = (
+        torch.as_tensor(ad.record(model, rollouts[:1], "logits").array[0, 0, 0]).softmax(-1).numpy()
+    )
     np.testing.assert_allclose(drawn, said, atol=0.03)
 
 
@@ -164,46 +209,74 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    tokens, target = ad.tokens.tokenize(env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6))
-    packed, packed_target = ad.tokens.pad(*ad.tokens.pack(tokens, target), multiple=32)
+    tokens, target = token_layout.tokenize(
+        env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6)
+    )
+    packed, packed_target = token_layout.pad(*token_layout.pack(tokens, target), multiple=32)
     assert packed.action.shape[1] < tokens.action.shape[1]
     with torch.no_grad():
         loose, tight = model(model.on_device(tokens)), model(model.on_device(packed))
     for row in np.flatnonzero(tokens.valid.sum(1) <= packed.action.shape[1]):
         assert (target[row][tokens.valid[row]] == packed_target[row][packed.valid[row]]).all()
-        np.testing.assert_allclose(tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5)
+        np.testing.assert_allclose(
+            tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5
+        )
 
 
 @pytest.fixture(scope="module")
 def days():
     """Creatures' lives, whose days end early."""
     env = ad.envs.CookieWorld()
-    return ad.collect(env, env.tasks()[::2000], ad.sources.Shards(labelled=False), episodes=20, lifetimes=2, seed=3)
+    return ad.collect(
+        env,
+        env.tasks()[::2000],
+        ad.sources.Shards(labelled=False),
+        episodes=20,
+        lifetimes=2,
+        seed=3,
+    )
 
 
 def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
-    from adkit.distill import _actions, _losses
+    from adkit.models.distill import _actions, _losses
 
-    model = scrambled(ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1))
+    model = scrambled(
+        ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
+    )
     windows = days.windows(np.arange(12), np.zeros(12, int), 20)
     parts = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows), 12)]
     tokens, target = tokenize(days.spec, windows)
     logits = model(model.on_device(tokens))
-    whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten())
+    whole = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), torch.as_tensor(target).flatten()
+    )
     assert len(parts) == 4 and sum(parts) == pytest.approx(whole.item(), abs=1e-5)
-    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.as_tensor(target).flatten(), reduction="none")
+    each = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), torch.as_tensor(target).flatten(), reduction="none"
+    )
     weight = torch.where(torch.as_tensor(tokens.action == days.spec.n_actions).flatten(), 4.0, 1.0)
     weighted = (each * weight).sum() / weight[torch.as_tensor(target).flatten() >= 0].sum()
-    opening = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows, 4.0), 12, opening=4.0)]
-    assert sum(opening) == pytest.approx(weighted.item(), abs=1e-5) and abs(sum(opening) - sum(parts)) > 1e-3
+    opening = [
+        part.item()
+        for part in _losses(model, windows, torch.float32, _actions(windows, 4.0), 12, opening=4.0)
+    ]
+    assert (
+        sum(opening) == pytest.approx(weighted.item(), abs=1e-5)
+        and abs(sum(opening) - sum(parts)) > 1e-3
+    )
 
 
 def test_recording_packed_windows_changes_no_activation(days, monkeypatch):
     """With the pattern among the taps a window is run slot by slot; without, packed, and long ones so many queries at a time."""
-    monkeypatch.setattr("adkit.model.CHUNK", 64)
+    monkeypatch.setattr("adkit.models.transformer.CHUNK", 64)
     assert (days.length + 1).sum(1).min() > 64
-    model = scrambled(ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1))
-    packed, whole = ad.record(model, days, "logits", "blocks.0.resid"), ad.record(model, days, "logits", "blocks.*.attn.pattern")
+    model = scrambled(
+        ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
+    )
+    packed, whole = (
+        ad.record(model, days, "logits", "blocks.0.resid"),
+        ad.record(model, days, "logits", "blocks.*.attn.pattern"),
+    )
     real = np.arange(17) <= days.length[..., None]
     np.testing.assert_allclose(packed["logits"][real], whole["logits"][real], atol=1e-5)
     assert not packed["logits"][~real].any()
@@ -216,22 +289,32 @@ def test_of_a_window_longer_than_a_chunk_no_token_sees_a_later_one():
     env = ad.envs.DarkRoom(size=5, horizon=30)
     lives = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=10)
     model = scrambled(ad.CausalTransformer(env.spec, context=300, layers=2, heads=2, width=16))
-    tokens = model.on_device(tokenize(env.spec, lives.windows(np.arange(2), np.zeros(2, int), 10))[0])
+    tokens = model.on_device(
+        tokenize(env.spec, lives.windows(np.arange(2), np.zeros(2, int), 10))[0]
+    )
     assert tokens.valid is None and tokens.action.shape[1] > CHUNK
     with torch.inference_mode():
         before = model(tokens)
-        with ad.edit(model, {"*.pattern": lambda pattern: pattern}):  # whoever looks at patterns gets them whole
+        with ad.edit(
+            model, {"*.pattern": lambda pattern: pattern}
+        ):  # whoever looks at patterns gets them whole
             np.testing.assert_allclose(before, model(tokens), atol=1e-4)
         for cut in (300, CHUNK, 40):
             tokens.action[:, cut:] = (tokens.action[:, cut:] + 1) % 5
             after = model(tokens)
-            assert torch.equal(before[:, :cut], after[:, :cut]) and not torch.equal(before[:, cut:], after[:, cut:]), cut
+            assert torch.equal(before[:, :cut], after[:, :cut]) and not torch.equal(
+                before[:, cut:], after[:, cut:]
+            ), cut
 
 
 def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path):
     eaten = (days.arrays["reward"] == 0.5).sum(2).astype(np.float32)
-    told = ad.Histories(**{**vars(days), "arrays": days.arrays | {"eaten before": eaten.cumsum(1) - eaten}})
-    make = lambda: ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, outcomes=1, seed=1)
+    told = ad.Histories(
+        **{**vars(days), "arrays": days.arrays | {"eaten before": eaten.cumsum(1) - eaten}}
+    )
+    make = lambda: ad.CausalTransformer(
+        days.spec, context=20 * 16, layers=2, heads=2, width=32, outcomes=1, seed=1
+    )
     how = {"steps": 60, "batch": 12, "first": 1.0, "short": 0.0, "foretell": "eaten before"}
     model = make()
     log = ad.distill(model, told, **how)
@@ -246,7 +329,9 @@ def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path)
     ad.distill(make(), told, **brief)
     with pytest.raises(ValueError, match="other outlook"):
         ad.distill(make(), told, **brief | {"foretell_weight": 1.0})
-    with pytest.raises(ValueError, match=r"foretell='eaten' with a model of 1 outcomes; name one .*'eaten before'"):
+    with pytest.raises(
+        ValueError, match=r"foretell='eaten' with a model of 1 outcomes; name one .*'eaten before'"
+    ):
         ad.distill(make(), told, **how | {"foretell": "eaten"})
     with pytest.raises(ValueError, match="foretell='eaten before' with a model of 0 outcomes"):
         ad.distill(ad.CausalTransformer(days.spec, context=20 * 16), told, **how)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import adkit as ad
 from adkit import artefacts, weights
 from adkit.artefacts import ArtefactError
-from adkit.distill import distill
+from adkit.models.distill import distill
 
 CASES = int(os.environ.get("ADKIT_FUZZ", 100))
 DEEP = "as deep as it gets"
@@ -44,7 +44,16 @@ HEADERS = [
 
 def learn(folder, histories):
     model = ad.CausalTransformer(histories.spec, context=16, layers=1, heads=2, width=4)
-    log = distill(model, histories, steps=2, batch=2, short=0.0, precision="float32", checkpoint=folder, checkpoint_every=2)
+    log = distill(
+        model,
+        histories,
+        steps=2,
+        batch=2,
+        short=0.0,
+        precision="float32",
+        checkpoint=folder,
+        checkpoint_every=2,
+    )
     return model, log
 
 
@@ -56,7 +65,9 @@ def kinds(env, histories, tmp_path_factory):
     few = ad.Histories(few.spec, texts, few.task, few.arrays, few.episode, few.about)
     home = tmp_path_factory.mktemp("whole")
     few.save(home / "histories")
-    ad.CausalTransformer(env.spec, context=16, layers=2, heads=2, width=4).save(home / "transformer")
+    ad.CausalTransformer(env.spec, context=16, layers=2, heads=2, width=4).save(
+        home / "transformer"
+    )
     ad.RecurrentPolicy(env.spec, width=3).save(home / "recurrent")
     learn(home / "checkpoint", few)
     loads = {
@@ -72,14 +83,23 @@ def kinds(env, histories, tmp_path_factory):
 def content(folder) -> dict:
     """What a folder holds: its arrays as they are on disk, and tensors in whatever order and spacing their header names them."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    plain = lambda file: file.read_bytes() if file.suffix == ".npy" else weights.pack(weights.unpack(file.read_bytes()))
-    return {"files": {name: plain(folder / name) for name in manifest["files"]}, "about": manifest["about"]}
+    plain = lambda file: (
+        file.read_bytes()
+        if file.suffix == ".npy"
+        else weights.pack(weights.unpack(file.read_bytes()))
+    )
+    return {
+        "files": {name: plain(folder / name) for name in manifest["files"]},
+        "about": manifest["about"],
+    }
 
 
 def within(part, whole) -> bool:
     """Whether `whole` says all that `part` says; what `part` leaves out has a default."""
     if isinstance(part, dict):
-        return part.keys() <= whole.keys() and all(within(value, whole[key]) for key, value in part.items())
+        return part.keys() <= whole.keys() and all(
+            within(value, whole[key]) for key, value in part.items()
+        )
     return part == whole
 
 
@@ -130,13 +150,19 @@ def flipped(rng, blob: bytes, some: int) -> bytes:
 
 def harmed(rng, name: str, blob: bytes) -> bytes:
     """One file's bytes, changed as a bad disk would or as a stranger may."""
-    hows = ["flip", "flip", "cut", "longer", "inside"] + ["header"] * 2 * (name != artefacts.MANIFEST)
+    hows = ["flip", "flip", "cut", "longer", "inside"] + ["header"] * 2 * (
+        name != artefacts.MANIFEST
+    )
     how = rng.choice(hows)
     if how == "flip":
         return flipped(rng, blob, 4)
     at = rng.randint(0, len(blob) - 1)
     if how != "header":
-        return {"cut": blob[:at], "longer": blob + blob[at:], "inside": blob[:at] + b"\n" + blob[at:]}[how]
+        return {
+            "cut": blob[:at],
+            "longer": blob + blob[at:],
+            "inside": blob[:at] + b"\n" + blob[at:],
+        }[how]
     if name.endswith(".npy"):
         head = rng.choice(HEADERS).encode()
         size = struct.unpack("<H", blob[8:10])[0]
@@ -247,10 +273,15 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
         for name, blob in files.items():
             (whole / name).write_bytes(blob)
     if kind == "checkpoint":
-        network, log = weights.pack(loaded[0].state_dict()), loaded[1].reset_index().to_dict("records")
+        network, log = (
+            weights.pack(loaded[0].state_dict()),
+            loaded[1].reset_index().to_dict("records"),
+        )
         kept = json.loads((whole / "manifest.json").read_bytes())["about"]["log"]
         if len(kept) == len(log):  # else it went on from there
-            assert log == kept and network == weights.pack(weights.unpack((whole / "weights.safetensors").read_bytes()))
+            assert log == kept and network == weights.pack(
+                weights.unpack((whole / "weights.safetensors").read_bytes())
+            )
         return
     assert within(content(whole), content(loaded.save(home / "again")))
     assert repr(loaded).encode()
@@ -309,11 +340,17 @@ def test_a_sparse_manifest_of_a_terabyte_is_not_read(kinds, tmp_path):
         kinds("histories")[1](tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../a.npy", ".a.npy", "a/b.npy", "a\\b.npy", "a\nb.npy", "", "manifest.json", "x" * 300])
+@pytest.mark.parametrize(
+    "name",
+    ["../a.npy", ".a.npy", "a/b.npy", "a\\b.npy", "a\nb.npy", "", "manifest.json", "x" * 300],
+)
 def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
     with pytest.raises(ValueError, match="cannot be a file's name"):
         artefacts.save(tmp_path / "it", "test", {name: b""}, {})
-    with pytest.raises(ValueError, match="dtype object cannot be stored; artefacts hold bool, integers, floats and text"):
+    with pytest.raises(
+        ValueError,
+        match="dtype object cannot be stored; artefacts hold bool, integers, floats and text",
+    ):
         artefacts.save(tmp_path / "it", "test", {"a.npy": np.array([None])}, {})
     assert not os.listdir(tmp_path)
 

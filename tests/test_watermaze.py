@@ -11,11 +11,11 @@ from conftest import same, scrambled
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
 import adkit as ad
-from adkit import pixels
-from adkit.encoders import encoder
-from adkit.envs import watermaze
+from adkit.envs import pixels, watermaze
+from adkit.models.encoders import encoder
+from adkit.models.tokens import tokenize
 from adkit.testing import check_agent, check_env
-from adkit.tokens import tokenize
+from adkit.views import page
 
 TURN = 2 * np.pi / 16
 
@@ -33,8 +33,14 @@ def searches(maze):
 @pytest.fixture(scope="module")
 def poses():
     """Poses from everywhere in the room."""
-    radius, angle, heading = np.random.default_rng(0).uniform(size=(3, 500)) * [[0.95], [2 * np.pi], [2 * np.pi]]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1).astype(np.float32)
+    radius, angle, heading = np.random.default_rng(0).uniform(size=(3, 500)) * [
+        [0.95],
+        [2 * np.pi],
+        [2 * np.pi],
+    ]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1).astype(
+        np.float32
+    )
 
 
 def walk(env, task, pose, *actions):
@@ -55,7 +61,12 @@ def walk(env, task, pose, *actions):
 def test_the_pool_keeps_the_contract(ends):
     env = ad.envs.Watermaze(ends=ends, n_tasks=50)
     check_env(env)
-    for agent in (ad.sources.Optimal(), ad.sources.GoalSearch(), ad.sources.GoalSearch(noise=0.1), ad.sources.PoseQLearning()):
+    for agent in (
+        ad.sources.Optimal(),
+        ad.sources.GoalSearch(),
+        ad.sources.GoalSearch(noise=0.1),
+        ad.sources.PoseQLearning(),
+    ):
         check_agent(agent, env)
 
 
@@ -76,7 +87,9 @@ def test_the_wall_stops_and_the_platform_pays_once(maze):
     there = (0.3, 0, 0), 0, 0, 1, 0, 1, 0  # onto a platform at (0.5, 0), off it, and onto it again
     clock = ad.envs.Watermaze()
     steps = walk(clock, clock.task((0.5, 0)), *there)
-    assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0] and not any(step.terminated[0] for step in steps)
+    assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0] and not any(
+        step.terminated[0] for step in steps
+    )
     (first, *_) = walk(maze, maze.task((0.5, 0)), *there)
     assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
 
@@ -90,7 +103,11 @@ def test_episodes_start_in_the_middle_looking_anywhere(searches):
 def test_platforms_fill_the_ring_evenly():
     goal = ad.envs.Watermaze(n_tasks=4000).tasks()["goal"]
     radius = np.hypot(*goal.T)
-    assert radius.min() >= 0.25 and radius.max() <= 0.85 and abs(np.median(radius) - np.sqrt((0.25**2 + 0.85**2) / 2)) < 0.01
+    assert (
+        radius.min() >= 0.25
+        and radius.max() <= 0.85
+        and abs(np.median(radius) - np.sqrt((0.25**2 + 0.85**2) / 2)) < 0.01
+    )
     assert np.abs(goal.mean(0)).max() < 0.03
 
 
@@ -122,29 +139,53 @@ def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ad.envs.Watermaze(view=(0, 32)), r"picture size \(0, 32\); give \(height, width\) from \(8, 8\) to \(72, 96\)"),
-        (lambda: ad.envs.Watermaze(view=(10_000, 10_000)), r"from \(8, 8\) to \(72, 96\). Try \(24, 32\)"),
+        (
+            lambda: ad.envs.Watermaze(view=(0, 32)),
+            r"picture size \(0, 32\); give \(height, width\) from \(8, 8\) to \(72, 96\)",
+        ),
+        (
+            lambda: ad.envs.Watermaze(view=(10_000, 10_000)),
+            r"from \(8, 8\) to \(72, 96\). Try \(24, 32\)",
+        ),
         (lambda: ad.envs.Watermaze(view=(24.5, 32)), "picture size"),
         (lambda: ad.envs.Watermaze(view=24), "picture size 24"),
-        (lambda: ad.envs.Watermaze(view="picture"), """give \\(height, width\\), "pose" or "nothing"."""),
+        (
+            lambda: ad.envs.Watermaze(view="picture"),
+            """give \\(height, width\\), "pose" or "nothing".""",
+        ),
         (lambda: ad.envs.Watermaze(ends="never"), "ends='never'; Watermaze allows"),
         (lambda: ad.envs.Watermaze(horizon=5), "horizon=5; some platforms are 16 steps away"),
         (lambda: ad.envs.Watermaze(n_tasks=0), "n_tasks=0; a family has at least 1"),
-        (lambda: ad.envs.Watermaze().task(goal=(0.9, 0.9)), r"goal \[0.9, 0.9\] is outside the room; it must be within 0.95"),
+        (
+            lambda: ad.envs.Watermaze().task(goal=(0.9, 0.9)),
+            r"goal \[0.9, 0.9\] is outside the room; it must be within 0.95",
+        ),
         (lambda: ad.envs.Watermaze().task(goal=(0.1, 0.1, 0.1)), r"a goal is \(x, y\)"),
         (lambda: pixels.render(np.zeros(3), (0, 0)), "picture size"),
         (lambda: pixels.render(np.zeros(2)), r"a pose is \(x, y, heading\)"),
         (lambda: pixels.render(np.ones(3)), "outside the room"),
-        (lambda: pixels.render(np.zeros(3), dtype="int8"), """dtype='int8'; pictures come as "uint8\""""),
+        (
+            lambda: pixels.render(np.zeros(3), dtype="int8"),
+            """dtype='int8'; pictures come as "uint8\"""",
+        ),
         (lambda: ad.EnvSpec("x", 2, 5, cardinality=(3,), view="pose"), "only poses"),
         (lambda: ad.EnvSpec("x", 2, 5, shape=(3,), view=5), "view=5; give"),
         (lambda: ad.sources.GoalSearch(noise=2), "noise=2; a probability"),
         (lambda: ad.sources.GoalSearch(cells=3), "cells=3; give 24 to 256"),
-        (lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "this is DarkRoom; PosteriorSampling"),
+        (
+            lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)),
+            "this is DarkRoom; PosteriorSampling",
+        ),
         (lambda: ad.sources.PoseQLearning(bins=(0, 1, 1)), "bins="),
         (lambda: ad.sources.PoseQLearning(lr=0), "lr=0; a tabular step size"),
-        (lambda: ad.sources.PoseQLearning().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)), "needs poses and DarkRoom has none"),
-        (lambda: ad.optimal_returns(ad.envs.from_gymnasium("CartPole-v1"), ad.Tasks({"a": [0]})), "its optimum is unknown"),
+        (
+            lambda: ad.sources.PoseQLearning().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)),
+            "needs poses and DarkRoom has none",
+        ),
+        (
+            lambda: ad.optimal_returns(ad.envs.from_gymnasium("CartPole-v1"), ad.Tasks({"a": [0]})),
+            "its optimum is unknown",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_way_out(build, message):
@@ -159,7 +200,9 @@ def test_what_cannot_be_is_refused_with_a_way_out(build, message):
 def test_pictures_have_the_size_asked_for_and_are_the_same_every_time(poses, size):
     picture = pixels.render(poses, size)
     assert picture.shape == (500, *size, 3) and picture.dtype == np.uint8
-    assert np.array_equal(picture, pixels.render(poses, size)) and np.array_equal(picture[7], pixels.render(poses[7], size))
+    assert np.array_equal(picture, pixels.render(poses, size)) and np.array_equal(
+        picture[7], pixels.render(poses[7], size)
+    )
     assert picture.std(0).mean() > 20  # places look different
 
 
@@ -172,14 +215,21 @@ def test_landmarks_move_left_when_one_turns_right():
 
 
 def test_walls_grow_as_one_comes_close_and_sky_is_above_floor():
-    wall = lambda x: (np.ptp(pixels.render([x, 0, 0])[:, 16], axis=1) > 130).sum()  # rows of the saturated orange landmark
+    wall = lambda x: (
+        np.ptp(pixels.render([x, 0, 0])[:, 16], axis=1) > 130
+    ).sum()  # rows of the saturated orange landmark
     assert wall(-0.9) < wall(0) < wall(0.5) <= 24
     far = pixels.render([-0.9, 0, 0]).astype(int)
     assert (far[0, :, 2] > far[0, :, 0]).all() and (far[-1, :, 0] > far[-1, :, 2]).all()
 
 
 def test_the_view_does_not_show_the_platform(maze):
-    assert np.array_equal(*(gymnasium.make("adkit/Watermaze-v0", goal=goal).reset(seed=3)[0] for goal in ((0.3, 0.4), (-0.5, 0))))
+    assert np.array_equal(
+        *(
+            gymnasium.make("adkit/Watermaze-v0", goal=goal).reset(seed=3)[0]
+            for goal in ((0.3, 0.4), (-0.5, 0))
+        )
+    )
 
 
 def test_models_get_the_very_same_pictures(poses):
@@ -200,7 +250,9 @@ def test_pictures_in_use_are_never_drawn_over(poses):
         place = second.data_ptr()
         del second
         assert picture.draw(there[:9], dtype).data_ptr() == place  # and memory is used again
-    assert len(pickle.dumps(picture)) < 4.1 * sum(parameter.numel() for parameter in picture.parameters())  # it does not travel
+    assert len(pickle.dumps(picture)) < 4.1 * sum(
+        parameter.numel() for parameter in picture.parameters()
+    )  # it does not travel
     both = picture(there, torch.float32).sum() + picture(-there, torch.float32).sum()
     both.backward()
     together, picture.eye[0].weight.grad = picture.eye[0].weight.grad.clone(), None
@@ -213,7 +265,10 @@ def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):
     searches.save(tmp_path / "h")
     frame = np.prod((*searches.spec.view, 3))
     assert frame * searches.obs[0, :, 0].size * len(searches) >= 150 * searches.obs.nbytes
-    assert same(searches, ad.Histories.load(tmp_path / "h")) and ad.Histories.load(tmp_path / "h").spec == searches.spec
+    assert (
+        same(searches, ad.Histories.load(tmp_path / "h"))
+        and ad.Histories.load(tmp_path / "h").spec == searches.spec
+    )
     other = searches.seen_as("nothing")
     assert same(searches, other) and other.spec.view == "nothing" and other.obs is not None
 
@@ -225,7 +280,9 @@ def test_the_search_finds_a_platform_and_then_knows_it(maze):
     tasks = maze.tasks()[:200]
     searched = ad.collect(maze, tasks, ad.sources.GoalSearch(), episodes=15).episode_returns
     at_random = ad.collect(maze, tasks, ad.sources.Random(), episodes=15).episode_returns
-    early, late, control = (ad.stats.bootstrap(values) for values in (searched[:, :1], searched[:, 12:], at_random))
+    early, late, control = (
+        ad.stats.bootstrap(values) for values in (searched[:, :1], searched[:, 12:], at_random)
+    )
     assert early.low > 0.2 and early.high < 0.45 and late.low > 0.99 and control.high < 0.2
 
 
@@ -256,10 +313,17 @@ def test_the_search_begins_anew_when_the_platform_is_moved(maze):
         paid.append(step.reward)
         first = step.terminated | step.truncated
         fresh, _ = maze.reset(here, rng.at(t))
-        pose, time, found = (np.where(first.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(state, fresh, strict=True))
+        pose, time, found = (
+            np.where(first.reshape(-1, *[1] * (a.ndim - 1)), b, a)
+            for a, b in zip(state, fresh, strict=True)
+        )
         state, obs = type(state)(pose, time, found), pose
     paid = np.array(paid)
-    assert paid[120:150].mean() > 0.12 and paid[150:180].mean() < 0.02 and (paid[-60:].mean(0) > 0.08).mean() > 0.9
+    assert (
+        paid[120:150].mean() > 0.12
+        and paid[150:180].mean() < 0.02
+        and (paid[-60:].mean(0) > 0.08).mean() > 0.9
+    )
 
 
 def test_q_learning_on_binned_poses_learns_from_scratch(maze):
@@ -278,8 +342,13 @@ def test_a_backward_sweep_carries_the_reward_all_the_way():
     for t in range(2):
         learner.act(places[t : t + 1], np.array([t == 0]))
         paid = np.array([t], np.float32)
-        learner.update(ad.Transition(places[t : t + 1], np.array([3]), paid, no, no, places[t + 1 : t + 2]))
-    assert learner.q[0, [10, 11, 12], 3].tolist() == pytest.approx([0.225, 0.5, 0]) and np.count_nonzero(learner.q) == 2
+        learner.update(
+            ad.Transition(places[t : t + 1], np.array([3]), paid, no, no, places[t + 1 : t + 2])
+        )
+    assert (
+        learner.q[0, [10, 11, 12], 3].tolist() == pytest.approx([0.225, 0.5, 0])
+        and np.count_nonzero(learner.q) == 2
+    )
 
 
 # ---- what a model sees ----
@@ -287,13 +356,21 @@ def test_a_backward_sweep_carries_the_reward_all_the_way():
 
 def make(view, histories, seed=0):
     seen = histories.seen_as(view)
-    return scrambled(ad.CausalTransformer(seen.spec, context=150, layers=2, heads=2, width=16, seed=seed)), seen
+    return scrambled(
+        ad.CausalTransformer(seen.spec, context=150, layers=2, heads=2, width=16, seed=seed)
+    ), seen
 
 
 def logits(model, histories, **changed):
-    tokens, _ = tokenize(model.spec, histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), 3))
+    tokens, _ = tokenize(
+        model.spec, histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), 3)
+    )
     with torch.inference_mode():
-        return model(model.on_device(replace(tokens, **{name: change(tokens.obs) for name, change in changed.items()})))
+        return model(
+            model.on_device(
+                replace(tokens, **{name: change(tokens.obs) for name, change in changed.items()})
+            )
+        )
 
 
 VIEWS = [(8, 12), "pose", "nothing"]
@@ -302,10 +379,18 @@ VIEWS = [(8, 12), "pose", "nothing"]
 def test_a_model_of_pictures_reads_nothing_but_pictures(searches, monkeypatch):
     model, seen = make((8, 12), searches[:4])
     plain = logits(model, seen)
-    assert torch.equal(plain, logits(model, seen, obs=lambda obs: obs * np.float32(1 + 1e-6)))  # other poses, the same pictures
+    assert torch.equal(
+        plain, logits(model, seen, obs=lambda obs: obs * np.float32(1 + 1e-6))
+    )  # other poses, the same pictures
     assert not torch.equal(plain, logits(model, seen, obs=lambda obs: -obs))
-    monkeypatch.setattr(model.embed_tokens.encoder, "draw", lambda obs, dtype: torch.zeros(len(obs), 8, 12, 3, dtype=dtype))
-    assert torch.equal(logits(model, seen), logits(model, seen, obs=lambda obs: -obs))  # all grey: poses make no difference
+    monkeypatch.setattr(
+        model.embed_tokens.encoder,
+        "draw",
+        lambda obs, dtype: torch.zeros(len(obs), 8, 12, 3, dtype=dtype),
+    )
+    assert torch.equal(
+        logits(model, seen), logits(model, seen, obs=lambda obs: -obs)
+    )  # all grey: poses make no difference
 
 
 def test_a_blind_model_does_not_read_poses(searches):
@@ -319,7 +404,9 @@ def test_a_blind_model_does_not_read_poses(searches):
 def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
     model, seen = make(view, searches[:4])
     loaded = ad.CausalTransformer.load(model.save(tmp_path / "m"))
-    assert loaded.spec == model.spec and torch.equal(logits(model, seen), logits(loaded.eval(), seen))
+    assert loaded.spec == model.spec and torch.equal(
+        logits(model, seen), logits(loaded.eval(), seen)
+    )
     with pytest.raises(ValueError, match="with view="):
         model.check_spec(replace(model.spec, view=(9, 9)))
 
@@ -328,8 +415,15 @@ def test_a_step_of_a_rollout_draws_one_picture_per_lifetime(searches, monkeypatc
     model, _ = make((8, 12), searches)
     drawn = []
     render = pixels.render
-    monkeypatch.setattr(pixels, "render", lambda pose, *rest: drawn.append(len(pose)) or render(pose, *rest))
-    ad.collect(ad.envs.Watermaze(view=(8, 12)), ad.envs.Watermaze().tasks()[:5], ad.InContext(model), episodes=1)
+    monkeypatch.setattr(
+        pixels, "render", lambda pose, *rest: drawn.append(len(pose)) or render(pose, *rest)
+    )
+    ad.collect(
+        ad.envs.Watermaze(view=(8, 12)),
+        ad.envs.Watermaze().tasks()[:5],
+        ad.InContext(model),
+        episodes=1,
+    )
     assert drawn == [5] * 51
 
 
@@ -338,7 +432,9 @@ def test_training_reaches_every_parameter_and_lowers_the_loss(searches, view):
     seen = searches.seen_as(view)
     model = ad.CausalTransformer(seen.spec, context=100, layers=1, heads=2, width=16)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    log = ad.distill(model, seen, steps=20, batch=8, precision="bfloat16" if view == "pose" else "float32")
+    log = ad.distill(
+        model, seen, steps=20, batch=8, precision="bfloat16" if view == "pose" else "float32"
+    )
     assert log["loss"].iloc[-5:].mean() < log["loss"].iloc[:5].mean() - 0.02
     assert all(not torch.equal(before[name], value) for name, value in model.named_parameters())
 
@@ -346,9 +442,13 @@ def test_training_reaches_every_parameter_and_lowers_the_loss(searches, view):
 @pytest.mark.parametrize("view", VIEWS)
 def test_bfloat16_says_what_float32_says(searches, view):
     model, seen = make(view, searches[:4])
-    tokens = model.on_device(tokenize(model.spec, seen.windows(np.arange(4), np.zeros(4, int), 3))[0])
+    tokens = model.on_device(
+        tokenize(model.spec, seen.windows(np.arange(4), np.zeros(4, int), 3))[0]
+    )
     with torch.inference_mode():
-        exact, brief = (model(tokens, dtype=dtype)[tokens.valid] for dtype in (torch.float32, torch.bfloat16))
+        exact, brief = (
+            model(tokens, dtype=dtype)[tokens.valid] for dtype in (torch.float32, torch.bfloat16)
+        )
     assert (exact - brief).abs().mean() < 0.05 * exact.std()
 
 
@@ -361,15 +461,22 @@ CHANGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, values in CHANGED.items() for field in values])
+@pytest.mark.parametrize(
+    ("kind", "field"), [(kind, field) for kind, values in CHANGED.items() for field in values]
+)
 def test_every_config_field_changes_something(kind, field):
-    assert {f.name for f in fields(kind)} == set(CHANGED[kind]), "a new field needs a changed value here"
+    assert {f.name for f in fields(kind)} == set(CHANGED[kind]), (
+        "a new field needs a changed value here"
+    )
     default, changed = kind(), kind(**{field: CHANGED[kind][field]})
     if kind is not ad.envs.Watermaze:
         env = ad.envs.Watermaze(n_tasks=4)
         lives = [ad.collect(env, env.tasks(), agent, episodes=20) for agent in (default, changed)]
     else:
-        lives = [ad.collect(env, env.tasks()[:4], ad.sources.GoalSearch(), episodes=3) for env in (default, changed)]
+        lives = [
+            ad.collect(env, env.tasks()[:4], ad.sources.GoalSearch(), episodes=3)
+            for env in (default, changed)
+        ]
     assert not same(*lives) or lives[0].spec != lives[1].spec
 
 
@@ -385,24 +492,31 @@ def lives(world):
     return ad.collect(env, env.tasks()[[3]], agent, episodes=episodes, lifetimes=2)
 
 
-@pytest.mark.parametrize(("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])])
+@pytest.mark.parametrize(
+    ("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])]
+)
 def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names, tmp_path):
     histories = lives(world)
     player = ad.views.Player({"one": histories[0], "other": histories[1]}, episode=3)
     assert [mark["name"] for mark in player.data["lifetimes"][0]["marks"]] == names
     shown = player.png()
     player.show_goal = False
-    assert player.png() != shown and player.to_html(tmp_path / "player.html").stat().st_size > 10_000
+    assert (
+        player.png() != shown and player.to_html(tmp_path / "player.html").stat().st_size > 10_000
+    )
 
 
 def test_a_round_room_is_drawn_where_it_is():
     """The middle of the room is the middle of its 20 x 20 map, +y is up there; and the platform has its true size."""
     life = lives("maze")[0]
-    cells, goal = ad.display.token_cells(life), life.task_values["goal"][0]
-    assert cells[0, 0].tolist() == [9.5, 9.5] and ad.display.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
-    (mark,) = ad.display.marks(life)
+    cells, goal = page.token_cells(life), life.task_values["goal"][0]
+    assert (
+        cells[0, 0].tolist() == [9.5, 9.5]
+        and page.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
+    )
+    (mark,) = page.marks(life)
     np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
-    assert ad.display.PLATFORM == watermaze.PLATFORM
+    assert page.PLATFORM == watermaze.PLATFORM
     end = cells[0, life.length[0, 0]] if life.arrays["terminated"][0, 0].any() else None
     assert end is None or np.hypot(*(end - [mark["x"], mark["y"]])) <= 10 * watermaze.PLATFORM
 

@@ -60,7 +60,16 @@ def test_the_key_pays_once_and_only_then_the_door():
     task, rng = env.task(key=(0, 1), door=(2, 1)), ad.Rng.of(0, "x", np.arange(1))
     state, _ = env.reset(task, rng)
     paid = []
-    for action in (2, 1, 1, 0, 2, 2, 0, 1):  # right to the door, left, left to the key, stay, right, right to the door, stay, left
+    for action in (
+        2,
+        1,
+        1,
+        0,
+        2,
+        2,
+        0,
+        1,
+    ):  # right to the door, left, left to the key, stay, right, right to the door, stay, left
         state, step = env.step(state, task, np.array([action]), rng)
         paid.append(float(step.reward[0]))
     assert paid == [0, 0, 1, 0, 0, 1, 0, 0] and step.truncated.all()
@@ -124,7 +133,9 @@ def test_the_optimum_of_the_dark_room_is_the_papers():
 
 def test_the_optimum_of_the_slippery_lake_is_known():
     """Value iteration by Gymnasium's users gives 0.74 within 100 steps on the 4 x 4 map."""
-    env = ad.envs.from_gymnasium("FrozenLake-v1", tasks=[{"is_slippery": True}, {"is_slippery": False}])
+    env = ad.envs.from_gymnasium(
+        "FrozenLake-v1", tasks=[{"is_slippery": True}, {"is_slippery": False}]
+    )
     np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), [0.744, 1.0], atol=1e-3)
 
 
@@ -158,7 +169,10 @@ def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():
         colours: np.ndarray = None
 
     env = Painted(4, 6, colours=np.zeros(16))
-    with pytest.raises(ValueError, match=r"Painted has tables.*\(unhashable type: 'numpy.ndarray'\); make it a frozen dataclass"):
+    with pytest.raises(
+        ValueError,
+        match=r"Painted has tables.*\(unhashable type: 'numpy.ndarray'\); make it a frozen dataclass",
+    ):
         ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=2)
 
 
@@ -173,7 +187,10 @@ def test_gymnasium_tables_and_stepping_agree():
             assert obs == life.arrays["obs"][0, e, t, 0]
             obs, reward, terminated, truncated, _ = real.step(int(life.arrays["action"][0, e, t]))
             assert reward == life.arrays["reward"][0, e, t]
-            assert terminated == life.arrays["terminated"][0, e, t] and truncated == life.arrays["truncated"][0, e, t]
+            assert (
+                terminated == life.arrays["terminated"][0, e, t]
+                and truncated == life.arrays["truncated"][0, e, t]
+            )
 
 
 def test_an_old_state_of_a_stepped_environment_is_refused():

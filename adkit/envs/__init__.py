@@ -1,13 +1,13 @@
 """Environments: families of tasks. Loaded when first used."""
 
-from adkit.lazy import lazily
+from adkit._lazy import lazily
 
 _WHERE = {
     "AdversarialBandit": "bandit",
-    "CookieWorld": "cookie_world",
+    "CookieWorld": "adkit.cookieworld.world",
     "DarkKeyToDoor": "key_to_door",
     "DarkRoom": "dark_room",
     "Watermaze": "watermaze",
-    "from_gymnasium": "gym",
+    "from_gymnasium": "gymnasium",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

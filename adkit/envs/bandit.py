@@ -36,18 +36,24 @@ class AdversarialBandit:
 
     def __post_init__(self):
         if self.bias not in ("odd", "even", "uniform"):
-            raise ValueError(f"bias={self.bias!r}; AdversarialBandit allows bias in ('odd', 'even', 'uniform').")
+            raise ValueError(
+                f"bias={self.bias!r}; AdversarialBandit allows bias in ('odd', 'even', 'uniform')."
+            )
         if not 2 <= self.arms <= 256:
             raise ValueError(f"arms={self.arms}; a bandit has 2 to 256 arms. The paper uses 10.")
         if not 0 <= self.bias_share <= 1:
-            raise ValueError(f"bias_share={self.bias_share}; a share lies in [0, 1]. The paper uses 0.95.")
+            raise ValueError(
+                f"bias_share={self.bias_share}; a share lies in [0, 1]. The paper uses 0.95."
+            )
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a family has at least 1 task.")
         _ = self.spec  # EnvSpec checks the horizon
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("AdversarialBandit", n_actions=self.arms, horizon=self.horizon, cardinality=(1,))
+        return EnvSpec(
+            "AdversarialBandit", n_actions=self.arms, horizon=self.horizon, cardinality=(1,)
+        )
 
     def tasks(self) -> Tasks:
         """`n_tasks` draws: chances uniform in [0, 1); the best trades places with the best of those where the bias wants it."""
@@ -80,12 +86,18 @@ class AdversarialBandit:
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
         return tables.reset(self, tasks, rng)
 
-    def step(self, state, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[tables.TabularState, Step]:
+    def step(
+        self, state, tasks: Tasks, action: np.ndarray, rng: Rng
+    ) -> tuple[tables.TabularState, Step]:
         return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
         means = tasks["means"]
         if means.ndim != 2 or means.shape[1] != self.arms:
-            raise ValueError(f"means of shape {means.shape}; this bandit has {self.arms} arms, so give (tasks, {self.arms}).")
+            raise ValueError(
+                f"means of shape {means.shape}; this bandit has {self.arms} arms, so give (tasks, {self.arms})."
+            )
         if not ((means >= 0) & (means <= 1)).all():
-            raise ValueError(f"means {means[((means < 0) | (means > 1) | np.isnan(means)).any(1)][0]}; a chance lies in [0, 1].")
+            raise ValueError(
+                f"means {means[((means < 0) | (means > 1) | np.isnan(means)).any(1)][0]}; a chance lies in [0, 1]."
+            )

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from adkit import grid, tables
+from adkit import tables
+from adkit.envs import rooms
 from adkit.protocols import EnvSpec, Step, Tasks
 from adkit.seeds import Rng
 
@@ -31,48 +32,72 @@ class DarkKeyToDoor:
 
     def __post_init__(self):
         if self.start not in ("random", "centre"):
-            raise ValueError(f"start={self.start!r}; DarkKeyToDoor allows start in ('random', 'centre').")
+            raise ValueError(
+                f"start={self.start!r}; DarkKeyToDoor allows start in ('random', 'centre')."
+            )
         if not 2 <= self.size <= 32:
-            raise ValueError(f"size={self.size}; a room has 2 to 32 cells along a wall. The paper uses 9.")
+            raise ValueError(
+                f"size={self.size}; a room has 2 to 32 cells along a wall. The paper uses 9."
+            )
         _ = self.spec  # EnvSpec checks the horizon
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("DarkKeyToDoor", n_actions=5, horizon=self.horizon, cardinality=(self.size, self.size))
+        return EnvSpec(
+            "DarkKeyToDoor", n_actions=5, horizon=self.horizon, cardinality=(self.size, self.size)
+        )
 
     def tasks(self) -> Tasks:
         """All pairs, key-major. `split` holds out pairs; `split(..., by=("key", "door"))` holds out cells."""
-        cells, n = grid.cells(self.size), self.size**2
-        return grid.with_orders({"key": cells.repeat(n, 0), "door": np.tile(cells, (n, 1))}, self.permuted)
+        cells, n = rooms.cells(self.size), self.size**2
+        return rooms.with_orders(
+            {"key": cells.repeat(n, 0), "door": np.tile(cells, (n, 1))}, self.permuted
+        )
 
-    def task(self, key: tuple[int, int], door: tuple[int, int], actions: tuple[int, ...] | None = None) -> Tasks:
+    def task(
+        self, key: tuple[int, int], door: tuple[int, int], actions: tuple[int, ...] | None = None
+    ) -> Tasks:
         """The single task with this key and door (and action order), numbered as in `tasks()`."""
         values = {"key": key, "door": door} | ({"actions": actions} if self.permuted else {})
         self._check(Tasks({name: np.array([value]) for name, value in values.items()}))
-        return grid.pick(self.tasks(), **values)
+        return rooms.pick(self.tasks(), **values)
 
     def tables(self, tasks: Tasks) -> tables.Tables:
         """State = cell + cells * (0: no key yet, 1: key, 2: through the door)."""
         self._check(tasks)
-        led, cells = grid.reached(self.size, tasks, self.permuted), self.size**2  # (n, cells, 5)
-        on_key, on_door = (led == grid.number(tasks[name], self.size)[:, None, None] for name in ("key", "door"))
+        led, cells = rooms.reached(self.size, tasks, self.permuted), self.size**2  # (n, cells, 5)
+        on_key, on_door = (
+            led == rooms.number(tasks[name], self.size)[:, None, None] for name in ("key", "door")
+        )
         never = np.zeros_like(on_key)
-        next_state = np.concatenate([led + cells * on_key, led + cells * (1 + on_door), led + 2 * cells], axis=1)
+        next_state = np.concatenate(
+            [led + cells * on_key, led + cells * (1 + on_door), led + 2 * cells], axis=1
+        )
         reward = np.concatenate([on_key, on_door, never], axis=1)
-        begin = np.concatenate([grid.start(self.size, self.start), np.zeros(2 * cells)])
-        return tables.tables(self.spec, next_state[..., None], reward[..., None], np.tile(grid.cells(self.size), (3, 1)), begin)
+        begin = np.concatenate([rooms.start(self.size, self.start), np.zeros(2 * cells)])
+        return tables.tables(
+            self.spec,
+            next_state[..., None],
+            reward[..., None],
+            np.tile(rooms.cells(self.size), (3, 1)),
+            begin,
+        )
 
     def stages(self) -> tuple[tables.Tables, ...]:
         """First the key may be in any cell, then the door; neither says anything of the other."""
         if self.permuted:
-            raise ValueError("with permuted=True key, door and action order are one hypothesis: too many. Use QLearning().")
-        return (grid.search(self.spec, self.size),) * 2
+            raise ValueError(
+                "with permuted=True key, door and action order are one hypothesis: too many. Use QLearning()."
+            )
+        return (rooms.search(self.spec, self.size),) * 2
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
         return tables.reset(self, tasks, rng)
 
-    def step(self, state, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[tables.TabularState, Step]:
+    def step(
+        self, state, tasks: Tasks, action: np.ndarray, rng: Rng
+    ) -> tuple[tables.TabularState, Step]:
         return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
-        grid.check(tasks, ("key", "door"), self.size, self.permuted)
+        rooms.check(tasks, ("key", "door"), self.size, self.permuted)

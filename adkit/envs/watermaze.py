@@ -8,17 +8,34 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numba import njit
 
-from adkit import pixels
+from adkit.envs import pixels
 from adkit.protocols import EnvSpec, Step, Tasks
 from adkit.seeds import Rng
 from adkit.tables import check_action
 
-REACH, PLATFORM, RING = 0.95, 0.12, (0.25, 0.85)  # how far out one gets; the platform's radius; where its middle may be
+REACH, PLATFORM, RING = (
+    0.95,
+    0.12,
+    (0.25, 0.85),
+)  # how far out one gets; the platform's radius; where its middle may be
 STEP, TURN = 0.1, 2 * np.pi / 16
-ACTIONS = ("forward", "backward", "left", "right", "turn left", "turn right", "forward, turning left", "forward, turning right")
+ACTIONS = (
+    "forward",
+    "backward",
+    "left",
+    "right",
+    "turn left",
+    "turn right",
+    "forward, turning left",
+    "forward, turning right",
+)
 FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(8)
-MOVES = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 1), (1, 0, -1)])  # ahead, left, turn
-FARTHEST = 16  # steps within which `toward` leads to every platform of the ring, whatever the heading
+MOVES = np.array(
+    [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 1), (1, 0, -1)]
+)  # ahead, left, turn
+FARTHEST = (
+    16  # steps within which `toward` leads to every platform of the ring, whatever the heading
+)
 
 
 class WatermazeState(NamedTuple):
@@ -52,7 +69,9 @@ class Watermaze:
         if self.ends not in ("clock", "platform"):
             raise ValueError(f"ends={self.ends!r}; Watermaze allows ends in ('clock', 'platform').")
         if self.horizon < FARTHEST:
-            raise ValueError(f"horizon={self.horizon}; some platforms are {FARTHEST} steps away, so give at least that. Try 50.")
+            raise ValueError(
+                f"horizon={self.horizon}; some platforms are {FARTHEST} steps away, so give at least that. Try 50."
+            )
         if not isinstance(self.view, str):
             object.__setattr__(self, "view", pixels.check_size(self.view))
         if self.n_tasks < 1:
@@ -61,7 +80,9 @@ class Watermaze:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("Watermaze", n_actions=len(MOVES), horizon=self.horizon, shape=(3,), view=self.view)
+        return EnvSpec(
+            "Watermaze", n_actions=len(MOVES), horizon=self.horizon, shape=(3,), view=self.view
+        )
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +93,10 @@ class Watermaze:
         """`n_tasks` platforms, uniform in the ring between 0.25 and 0.85 from the middle."""
         rng = Rng.of(self.seed, "watermaze", np.arange(self.n_tasks))
         least, most = RING
-        radius, angle = np.sqrt(least**2 + rng.uniform(0) * (most**2 - least**2)), 2 * np.pi * rng.uniform(1)
+        radius, angle = (
+            np.sqrt(least**2 + rng.uniform(0) * (most**2 - least**2)),
+            2 * np.pi * rng.uniform(1),
+        )
         return Tasks({"goal": np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)})
 
     def task(self, goal: tuple[float, float]) -> Tasks:
@@ -87,7 +111,9 @@ class Watermaze:
         pose[:, 2] = 2 * np.pi * rng.uniform()
         return WatermazeState(pose, np.zeros(len(pose), np.int64), np.zeros(len(pose), bool)), pose
 
-    def step(self, state: WatermazeState, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[WatermazeState, Step]:
+    def step(
+        self, state: WatermazeState, tasks: Tasks, action: np.ndarray, rng: Rng
+    ) -> tuple[WatermazeState, Step]:
         action = check_action(action, self.spec, len(state.pose))
         pose, reached = _step(state.pose, tasks["goal"], action)
         paid = reached & ~state.found
@@ -145,7 +171,9 @@ def toward(x, y, heading, goal_x, goal_y):
         return FORWARD if abs(turns) <= 0.5 else FORWARD_LEFT if turns > 0 else FORWARD_RIGHT
     side = np.rint(turns / 4)
     off = turns - 4 * side
-    if abs(off) > 0.5 and np.hypot(dx, dy) * np.sin(abs(off) * TURN) > 0.75 * PLATFORM:  # it would be missed
+    if (
+        abs(off) > 0.5 and np.hypot(dx, dy) * np.sin(abs(off) * TURN) > 0.75 * PLATFORM
+    ):  # it would be missed
         return TURN_LEFT if off > 0 else TURN_RIGHT
     return LEFT if side == 1 else RIGHT if side == -1 else BACKWARD
 

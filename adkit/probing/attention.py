@@ -13,9 +13,9 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.model import CausalTransformer
-from adkit.taps import matching, record
-from adkit.tokens import slots, tokenize
+from adkit.models.taps import matching, record
+from adkit.models.tokens import slots, tokenize
+from adkit.models.transformer import CausalTransformer
 
 PATTERNS = "blocks.*.attn.pattern"
 KINDS = ("rewarded", "rewarded earlier", "restart", "same cell", "this episode", "earlier episodes")
@@ -46,13 +46,17 @@ class AttentionMasses:
             raise ValueError(f"kind={kind!r}; attention was measured on {', '.join(self.mass)}.")
         where = self.decided if where is None else np.asarray(where)
         if where.shape != self.decided.shape or where.dtype != bool:
-            raise ValueError(f"where is {where.dtype} {where.shape}; choose decisions with bool {self.decided.shape}.")
+            raise ValueError(
+                f"where is {where.dtype} {where.shape}; choose decisions with bool {self.decided.shape}."
+            )
         mass = np.einsum("nehlk,neh->nlk", self.mass[kind], where, dtype=float)
         uniform = np.einsum("neh,neh->n", self.uniform[kind], where, dtype=float)[:, None, None]
         return np.divide(mass, uniform, out=np.full(mass.shape, np.nan), where=uniform > 0)
 
 
-def attention_masses(model: CausalTransformer, histories: Histories, keep: int | None = None, batch: int = 8) -> AttentionMasses:
+def attention_masses(
+    model: CausalTransformer, histories: Histories, keep: int | None = None, batch: int = 8
+) -> AttentionMasses:
     """Measure, for every decision of N lifetimes and every head, how much attention falls on each kind of past.
 
     Every decision is seen in the window it was taken in; `keep` is as in `InContext`. `batch` lifetimes are held in
@@ -70,10 +74,14 @@ def attention_masses(model: CausalTransformer, histories: Histories, keep: int |
             here = np.flatnonzero(recording.window_start == start)
             at = np.ix_(rows, here)
             kinds, equal = _window(histories, rows, start, here)  # (n, Q, S, K), (n, Q, S)
-            decisions = lambda values: values.reshape(len(rows), len(here), h + 1, *values.shape[2:])[:, :, :h]  # noqa: B023
+            decisions = lambda values: values.reshape(
+                len(rows), len(here), h + 1, *values.shape[2:]
+            )[:, :, :h]  # noqa: B023
             uniform[at] = decisions((equal[:, :, None] @ kinds)[:, :, 0])
             for layer, pattern in enumerate(recording.values.values()):
-                pattern = pattern[:, here].reshape(*equal.shape[:2], heads, -1)[..., : equal.shape[2]]  # (n, Q, heads, S)
+                pattern = pattern[:, here].reshape(*equal.shape[:2], heads, -1)[
+                    ..., : equal.shape[2]
+                ]  # (n, Q, heads, S)
                 mass[at + (slice(None), layer)] = decisions(pattern @ kinds)
     decided = np.arange(h) < histories.length[..., None]
     mass[~decided], uniform[~decided] = 0, 0
@@ -81,13 +89,17 @@ def attention_masses(model: CausalTransformer, histories: Histories, keep: int |
     return AttentionMasses(by_kind(mass), by_kind(uniform), decided)
 
 
-def _window(histories: Histories, rows: np.ndarray, start: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _window(
+    histories: Histories, rows: np.ndarray, start: int, here: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """For the window at `start` and the tokens of episodes `here`: which tokens are of which kind, and equal weights.
 
     Kinds (n, query, key, K) and weights (n, query, key), both float32 and 0 where a query may not look.
     """
     per = slots(histories.spec)
-    tokens, _ = tokenize(histories.spec, histories.windows(rows, np.full(len(rows), start), here[-1] + 1 - start))
+    tokens, _ = tokenize(
+        histories.spec, histories.windows(rows, np.full(len(rows), start), here[-1] + 1 - start)
+    )
     slot = np.arange(tokens.action.shape[1])
     query, episode = slot[-len(here) * per :], slot // per
     valid = np.ones(tokens.action.shape, bool) if tokens.valid is None else tokens.valid
@@ -117,16 +129,22 @@ def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     shapes = [np.shape(pattern) for pattern in patterns]
     if not shapes or len(set(shapes)) > 1 or len(shapes[0]) != 5:
-        raise ValueError(f'patterns of shapes {shapes}; give (N, E, H + 1, heads, S) a layer: record(model, lives, "*.pattern").')
+        raise ValueError(
+            f'patterns of shapes {shapes}; give (N, E, H + 1, heads, S) a layer: record(model, lives, "*.pattern").'
+        )
     n, episodes, per, _, width = shapes[0]
     size = episodes * per
     if size > width:
-        raise ValueError(f"{size} tokens attend to {width}; attention rollout needs windows that start at the first episode.")
+        raise ValueError(
+            f"{size} tokens attend to {width}; attention rollout needs windows that start at the first episode."
+        )
     rollout, rolled = np.broadcast_to(np.eye(size, dtype=np.float32), (n, size, size)), []
     for pattern in patterns:
         mean = pattern.mean(3).reshape(n, size, width)[..., :size]
         rollout = 0.5 * (mean @ rollout + rollout)
-        rolled.append(np.pad(rollout, [(0, 0), (0, 0), (0, width - size)]).reshape(n, episodes, per, width))
+        rolled.append(
+            np.pad(rollout, [(0, 0), (0, 0), (0, width - size)]).reshape(n, episodes, per, width)
+        )
     return rolled
 
 
@@ -149,9 +167,13 @@ def ablate_head(head: int) -> Callable[[torch.Tensor], torch.Tensor]:
 
     def ablate(z: torch.Tensor) -> torch.Tensor:
         if z.ndim != 4:
-            raise ValueError(f'ablate_head got an activation of {tuple(z.shape)}; edit a "blocks.*.attn.z" (B, heads, S, d).')
+            raise ValueError(
+                f'ablate_head got an activation of {tuple(z.shape)}; edit a "blocks.*.attn.z" (B, heads, S, d).'
+            )
         if head not in range(z.shape[1]):
-            raise ValueError(f"ablate_head({head}) of a layer with heads 0 to {z.shape[1] - 1}; give one of these.")
+            raise ValueError(
+                f"ablate_head({head}) of a layer with heads 0 to {z.shape[1] - 1}; give one of these."
+            )
         return z.index_fill(1, torch.tensor(int(head), device=z.device), 0.0)
 
     return ablate
@@ -165,12 +187,16 @@ def erase_episode(histories: Histories, episode: np.ndarray) -> Histories:
     n, e = len(histories), histories.n_episodes
     episode = np.asarray(episode)
     if episode.shape != (n,) or not np.issubdtype(episode.dtype, np.integer):
-        raise ValueError(f"episode is {episode.dtype} {episode.shape}; give one whole number for each of {n} lifetimes.")
+        raise ValueError(
+            f"episode is {episode.dtype} {episode.shape}; give one whole number for each of {n} lifetimes."
+        )
     if e < 2 or (episode < 0).any() or (episode >= e).any():
         raise ValueError(
             f"episodes {episode.min()} to {episode.max()} to erase, of {e}; at least one must be left of 0 to {e - 1}."
         )
     left = np.arange(e - 1)
     left = left + (left >= episode[:, None])  # (N, E - 1)
-    arrays = {name: values[np.arange(n)[:, None], left] for name, values in histories.arrays.items()}
+    arrays = {
+        name: values[np.arange(n)[:, None], left] for name, values in histories.arrays.items()
+    }
     return replace(histories, arrays=arrays, episode=histories.episode[:-1])

@@ -10,24 +10,42 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.linear import Eraser, leace
-from adkit.sessions import Sessions
-from adkit.taps import Recording, head_start, record
+from adkit.models.taps import Recording, head_start, record
+from adkit.probing.labels import Sessions
+from adkit.probing.leace import Eraser, leace
 
 
-def erase(stream: Recording | np.ndarray, labels, *, where: np.ndarray | None = None, groups=None, classes: bool = False) -> Eraser:
+def erase(
+    stream: Recording | np.ndarray,
+    labels,
+    *,
+    where: np.ndarray | None = None,
+    groups=None,
+    classes: bool = False,
+) -> Eraser:
     """What removes all that is linearly readable of `labels` from activations: `ad.edit(model, {tap: erase(...)})`.
 
     Arguments are as in `fit`, of one tap; fit it on lifetimes that are not judged later. What non-linear probes still read is
     `fit(stream, labels, leftover=300).controls["leftover"]`.
     """
     values = stream.array if isinstance(stream, Recording) else np.asarray(stream)
-    task = np.asarray(stream.task if isinstance(stream, Recording) else np.arange(len(values)) if groups is None else groups)
+    task = np.asarray(
+        stream.task
+        if isinstance(stream, Recording)
+        else np.arange(len(values))
+        if groups is None
+        else groups
+    )
     sessions = Sessions.of(values.shape[:-1], task, labels, where)
     y = sessions.labels(sessions.session)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError("labels hold NaN or infinity; give finite numbers, or leave those tokens out with where=.")
-    return leace(sessions.tokens(values).astype(float), (y == np.unique(y)).astype(float) if classes else y.astype(float))
+        raise ValueError(
+            "labels hold NaN or infinity; give finite numbers, or leave those tokens out with where=."
+        )
+    return leace(
+        sessions.tokens(values).astype(float),
+        (y == np.unique(y)).astype(float) if classes else y.astype(float),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +89,35 @@ def erasure_effect(
     erase, everywhere by default. The difference of two corpora's `excess` (drifting, stable) is the effect of drift.
     """
     if random < 1 or not erasers:
-        raise ValueError(f"random={random}, {len(erasers)} erasers; give at least one of each: erasing shows nothing without both.")
+        raise ValueError(
+            f"random={random}, {len(erasers)} erasers; give at least one of each: erasing shows nothing without both."
+        )
     checks.tokens("at", at, histories)
 
     def run(erasers: Mapping[str, Callable]) -> np.ndarray:
         def change(eraser):
-            return lambda x, cut: eraser(x) if at is None else torch.where(cut(at)[..., None], eraser(x), x)
+            return lambda x, cut: (
+                eraser(x) if at is None else torch.where(cut(at)[..., None], eraser(x), x)
+            )
 
         changes = {tap: change(eraser) for tap, eraser in erasers.items()}
-        return outcome(record(model, histories, "logits", keep=keep, batch=batch, changes=changes, resume=stream).array)
+        return outcome(
+            record(
+                model, histories, "logits", keep=keep, batch=batch, changes=changes, resume=stream
+            ).array
+        )
 
     stream = head_start(model, histories, *erasers, batch=batch)
-    draws = {tap: eraser.random(random, seed + i) for i, (tap, eraser) in enumerate(erasers.items())}
+    draws = {
+        tap: eraser.random(random, seed + i) for i, (tap, eraser) in enumerate(erasers.items())
+    }
     at_random = [run({tap: drawn[i] for tap, drawn in draws.items()}) for i in range(random)]
     return ErasureEffect(run({}), run(erasers), np.stack(at_random))
 
 
-def action_loss(histories: Histories, where: np.ndarray | None = None, policy: np.ndarray | None = None) -> Callable:
+def action_loss(
+    histories: Histories, where: np.ndarray | None = None, policy: np.ndarray | None = None
+) -> Callable:
     """The outcome (N,) in nats per decision: cross-entropy of logits (N, E, H + 1, A) against the actions taken.
 
     With the source's exact `policy` (N, E, H, A) against that, which has no sampling noise. `where` (N, E, H) bool chooses
@@ -96,10 +126,16 @@ def action_loss(histories: Histories, where: np.ndarray | None = None, policy: n
     real = np.arange(checks.histories(histories).spec.horizon) < histories.length[..., None]
     where = real if where is None else np.asarray(where)
     if where.shape != real.shape or where.dtype != bool or (where & ~real).any():
-        raise ValueError(f"where is {where.dtype} {where.shape}; choose decisions that were taken with bool {real.shape}.")
+        raise ValueError(
+            f"where is {where.dtype} {where.shape}; choose decisions that were taken with bool {real.shape}."
+        )
     if policy is not None:
         checks.probabilities(policy, histories)
-    target = np.eye(histories.spec.n_actions)[histories.arrays["action"]] if policy is None else np.asarray(policy)
+    target = (
+        np.eye(histories.spec.n_actions)[histories.arrays["action"]]
+        if policy is None
+        else np.asarray(policy)
+    )
 
     def loss(logits: np.ndarray) -> np.ndarray:
         log_p = torch.as_tensor(logits[:, :, :-1]).double().log_softmax(-1).numpy()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.taps import matching, record
+from adkit.models.taps import matching, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +56,15 @@ class Patched:
         import pandas as pd
 
         tap, position, history = np.indices(self.patched.shape).reshape(3, -1)
-        names = {"tap": np.array(self.taps)[tap], "position": np.array(self.positions)[position], "history": history}
+        names = {
+            "tap": np.array(self.taps)[tap],
+            "position": np.array(self.positions)[position],
+            "history": history,
+        }
         values = {"base": self.base[history], "donor": self.donor[history]}
-        return pd.DataFrame(names | values | {"patched": self.patched.ravel(), "full": self.full.ravel()})
+        return pd.DataFrame(
+            names | values | {"patched": self.patched.ravel(), "full": self.full.ravel()}
+        )
 
     def _share(self, patched: np.ndarray) -> np.ndarray:
         gap = (self.donor - self.base).mean()
@@ -93,26 +99,45 @@ def patch(
     positions = {"every token": exists} if positions is None else dict(positions)
     for name, mask in positions.items():
         if np.shape(mask) != size or np.asarray(mask).dtype != bool or (mask & ~exists).any():
-            raise ValueError(f"positions {name!r} of shape {np.shape(mask)}; give bool {size}, of tokens that both histories have.")
+            raise ValueError(
+                f"positions {name!r} of shape {np.shape(mask)}; give bool {size}, of tokens that both histories have."
+            )
     taps = matching(model, tap)
     slot = np.broadcast_to(np.arange(size[1] * size[2]).reshape(size[1:]), size)
-    basis = None if subspace is None else torch.as_tensor(np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))[0]).float()
+    basis = (
+        None
+        if subspace is None
+        else torch.as_tensor(np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))[0]).float()
+    )
 
     def run(name: str | None, mask: np.ndarray, basis: torch.Tensor | None) -> np.ndarray:
         """Base and donor run side by side in one batch, so that the donor's activation is that of the very same window."""
         logits = []
         for rows in np.array_split(np.arange(size[0]), -(-2 * size[0] // max(batch, 2))):
             both = _stacked(base[rows], donor[rows])
-            here, both_slots = np.concatenate([mask[rows], np.zeros_like(mask[rows])]), np.concatenate([slot[rows], slot[rows]])
-            change = lambda x, cut, here=here, slots=both_slots: _swapped(x, cut(here), cut(slots), basis)
+            here, both_slots = (
+                np.concatenate([mask[rows], np.zeros_like(mask[rows])]),
+                np.concatenate([slot[rows], slot[rows]]),
+            )
+            change = lambda x, cut, here=here, slots=both_slots: _swapped(
+                x, cut(here), cut(slots), basis
+            )
             swap = {} if name is None else {name: change}
-            logits.append(record(model, both, "logits", keep=keep, batch=2 * len(rows), changes=swap).array)
+            logits.append(
+                record(model, both, "logits", keep=keep, batch=2 * len(rows), changes=swap).array
+            )
         halves = [np.array_split(part, 2) for part in logits]
-        return outcome(np.concatenate([half[0] for half in halves])), outcome(np.concatenate([half[1] for half in halves]))
+        return outcome(np.concatenate([half[0] for half in halves])), outcome(
+            np.concatenate([half[1] for half in halves])
+        )
 
     mine, theirs = run(None, exists, None)
     whole = np.array([[run(name, mask, None)[0] for mask in positions.values()] for name in taps])
-    part = whole if basis is None else np.array([[run(name, mask, basis)[0] for mask in positions.values()] for name in taps])
+    part = (
+        whole
+        if basis is None
+        else np.array([[run(name, mask, basis)[0] for mask in positions.values()] for name in taps])
+    )
     return Patched(tuple(taps), tuple(positions), mine, theirs, part, whole)
 
 
@@ -123,7 +148,9 @@ def _stacked(base: Histories, donor: Histories) -> Histories:
     return replace(base, arrays=arrays, task=np.concatenate([base.task, base.task]))
 
 
-def _swapped(x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
+def _swapped(
+    x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, basis: torch.Tensor | None
+) -> torch.Tensor:
     """The second half's activations (2b, ..., S, D) put in the first half's, at tokens `here` (2b, S).
 
     Where days ended early tokens are packed, so that one's column is another's in the donor: they meet at the same `slot` (2b, S).
@@ -132,7 +159,9 @@ def _swapped(x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, basis: tor
     mine, theirs = slot.chunk(2)
     column = torch.zeros(len(mine), int(slot.max()) + 1, dtype=torch.long, device=x.device)
     column.scatter_(1, theirs, torch.arange(theirs.shape[1], device=x.device).expand_as(theirs))
-    wide = lambda values: values[:, None, :, None] if x.ndim == 4 else values[..., None]  # per-head ones are (b, heads, S, d)
+    wide = lambda values: (
+        values[:, None, :, None] if x.ndim == 4 else values[..., None]
+    )  # per-head ones are (b, heads, S, d)
     other = other.gather(x.ndim - 2, wide(column.gather(1, mine)).expand_as(own))
     new = other if basis is None else own + (other - own) @ basis.to(x) @ basis.to(x).T
     return torch.cat([torch.where(wide(here[: len(own)]), new, own), x.chunk(2)[1]])

@@ -13,14 +13,16 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.model import CausalTransformer
+from adkit.models.taps import matching, record, resumable
+from adkit.models.transformer import CausalTransformer
 from adkit.stats import Interval, hierarchical
-from adkit.taps import matching, record, resumable
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
 
-def difference_of_means(activations: np.ndarray, high: np.ndarray, match: np.ndarray | None = None) -> np.ndarray:
+def difference_of_means(
+    activations: np.ndarray, high: np.ndarray, match: np.ndarray | None = None
+) -> np.ndarray:
     """(D,) mean activation (n, D) where `high` (n,) bool, minus where it is not, within each cell of `match` (n,).
 
     A cell is what must not differ: a pair of histories that differ by one edit, or a day x cookie count x layout orbit. Cells
@@ -28,7 +30,11 @@ def difference_of_means(activations: np.ndarray, high: np.ndarray, match: np.nda
     """
     activations, high = np.asarray(activations, float), np.asarray(high)
     match = np.zeros(len(high), int) if match is None else np.asarray(match)
-    if activations.ndim != 2 or high.dtype != bool or {high.shape, match.shape} != {activations.shape[:1]}:
+    if (
+        activations.ndim != 2
+        or high.dtype != bool
+        or {high.shape, match.shape} != {activations.shape[:1]}
+    ):
         raise ValueError(
             f"activations {activations.shape}, high {high.dtype} {high.shape}, match {match.shape}; give (n, D), bool (n,), (n,)."
         )
@@ -36,8 +42,12 @@ def difference_of_means(activations: np.ndarray, high: np.ndarray, match: np.nda
     count = np.stack([np.bincount(cell, side) for side in (high, ~high)])
     weight = np.prod(count, axis=0) / count.sum(0)
     if not weight.any():
-        raise ValueError(f"none of {count.shape[1]} cells of match has both high and low; match on less.")
-    share = np.divide(weight[cell], np.where(high, *count[:, cell]))  # a token's share of its cell's mean
+        raise ValueError(
+            f"none of {count.shape[1]} cells of match has both high and low; match on less."
+        )
+    share = np.divide(
+        weight[cell], np.where(high, *count[:, cell])
+    )  # a token's share of its cell's mean
     return (np.where(high, share, -share) / weight.sum()) @ activations
 
 
@@ -48,7 +58,9 @@ def off_unembedding(vector: np.ndarray, model: CausalTransformer) -> tuple[np.nd
     """
     head, vector = model.head.weight.detach().double().cpu().numpy(), np.asarray(vector, float)
     if vector.shape != head.shape[1:] or not 0 < np.linalg.norm(vector) < np.inf:
-        raise ValueError(f"vector {vector.shape}; give a finite vector {head.shape[1:]} that is not 0: a direction of the stream.")
+        raise ValueError(
+            f"vector {vector.shape}; give a finite vector {head.shape[1:]} that is not 0: a direction of the stream."
+        )
     span, _ = np.linalg.qr((head - head.mean(1, keepdims=True)).T)
     inside = span @ (span.T @ vector)
     return vector - inside, float(np.linalg.norm(inside) / np.linalg.norm(vector))
@@ -117,7 +129,9 @@ class Steering:
 
     def p(self, null: str = "norm") -> float:
         """Share of random vectors of equal "norm" or "kl" that swing the mean as far, either way; the vector itself counted."""
-        swings = checks.Named("null", {"norm": self.random_norm, "kl": self.random_kl})[null].mean(1)
+        swings = checks.Named("null", {"norm": self.random_norm, "kl": self.random_kl})[null].mean(
+            1
+        )
         return float((1 + (np.abs(swings) >= abs(self.swing.mean())).sum()) / (1 + len(swings)))
 
 
@@ -149,15 +163,26 @@ def steer(
     recording, n = record(model, histories, tap, keep=keep, batch=batch), len(histories)
     stream, resume = recording.array, recording if tap in resumable(model, histories) else None
     vector = np.asarray(vector, float)
-    if vector.shape != stream.shape[-1:] or not np.linalg.norm(vector) > 0 or doses[0] >= 0 or doses[-1] <= 0:
+    if (
+        vector.shape != stream.shape[-1:]
+        or not np.linalg.norm(vector) > 0
+        or doses[0] >= 0
+        or doses[-1] <= 0
+    ):
         raise ValueError(
             f"vector {vector.shape}, doses {doses}; give a vector ({stream.shape[-1]},) that is not 0, and doses of both signs."
         )
     checks.tokens("at", at, histories)
     checks.tokens("unrelated", unrelated, histories)
-    drawn = np.random.default_rng(seed).normal(size=(random, len(vector))) if isinstance(random, int) else np.asarray(random, float)
+    drawn = (
+        np.random.default_rng(seed).normal(size=(random, len(vector)))
+        if isinstance(random, int)
+        else np.asarray(random, float)
+    )
     if not drawn.size or drawn.shape[1:] != vector.shape:
-        raise ValueError(f"random vectors {drawn.shape}; give how many, at least 1, or (R, {len(vector)}) of your own.")
+        raise ValueError(
+            f"random vectors {drawn.shape}; give how many, at least 1, or (R, {len(vector)}) of your own."
+        )
     exists = np.arange(stream.shape[2]) <= histories.length[..., None]
     typical = fraction * np.linalg.norm(stream, axis=-1)[exists if at is None else at].mean()
     of_size = lambda v: v * typical / np.linalg.norm(v)
@@ -166,14 +191,19 @@ def steer(
         def change(x, cut):
             return x + x.new_tensor(added) * (1 if at is None else cut(at)[..., None])
 
-        return record(model, histories, "logits", keep=keep, batch=batch, changes={tap: change}, resume=resume).array
+        return record(
+            model, histories, "logits", keep=keep, batch=batch, changes={tap: change}, resume=resume
+        ).array
 
     clean = run(np.zeros_like(vector))
 
     def damage(logits: np.ndarray) -> float:
         if unrelated is None:
             return np.nan
-        p, q = (torch.as_tensor(values[unrelated]).double().log_softmax(-1) for values in (clean, logits))
+        p, q = (
+            torch.as_tensor(values[unrelated]).double().log_softmax(-1)
+            for values in (clean, logits)
+        )
         return float((p.exp() * (p - q)).sum(-1).mean())
 
     def swing(unit: np.ndarray) -> tuple[np.ndarray, float]:
@@ -196,4 +226,6 @@ def steer(
         reached.append(harm)
     response = np.stack([outcome(values) for values in logits])
     groups = histories.task if groups is None else np.asarray(groups)
-    return Steering(doses, response, kl, np.stack(by_norm), np.stack(by_kl), np.array(reached), unit, groups)
+    return Steering(
+        doses, response, kl, np.stack(by_norm), np.stack(by_kl), np.array(reached), unit, groups
+    )

@@ -1,6 +1,6 @@
 """Source algorithms: learners whose histories are worth distilling, and reference agents. Loaded when first used."""
 
-from adkit.lazy import lazily
+from adkit._lazy import lazily
 
 _WHERE = {
     "GoalSearch": "goal_search",
@@ -8,13 +8,13 @@ _WHERE = {
     "ActorCritic": "actor_critic",
     "DQN": "dqn",
     "QLearning": "q_learning",
-    "Shards": "shards",
+    "Shards": "adkit.cookieworld.population",
     "UCB": "bandits",
     "ThompsonSampling": "bandits",
     "PosteriorSampling": "posterior_sampling",
     "SystematicExplorer": "posterior_sampling",
-    "Optimal": "optimal",
-    "Random": "optimal",
+    "Optimal": "references",
+    "Random": "references",
     "StableBaselines3": "stable_baselines",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

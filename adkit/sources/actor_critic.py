@@ -11,10 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit import perceptron
-from adkit.perceptron import GOES_ON, TERMINATED, TRUNCATED, adam, backward, encode, forward, initialise, parts
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import GAMMA, Rng, mix, uniform
+from adkit.sources import networks
+from adkit.sources.networks import (
+    GOES_ON,
+    TERMINATED,
+    TRUNCATED,
+    adam,
+    backward,
+    encode,
+    forward,
+    initialise,
+    parts,
+)
 from adkit.tables import Tables, Trace, in_parallel, outcome, start_state
 
 CHOOSE = np.uint64(0)  # draws of a step: which action
@@ -49,7 +59,7 @@ class ActorCritic:
     """Copies of the environment the learner acts in at once. More than one needs tables; only the first leaves a history."""
 
     def __post_init__(self):
-        perceptron.check(self, "unroll", "actors")
+        networks.check(self, "unroll", "actors")
         if not 0 <= self.lam <= 1:
             raise ValueError(f"lam={self.lam}; lambda lies in [0, 1]. Try lam=0.95.")
         for name in ("entropy", "value_weight"):
@@ -59,12 +69,16 @@ class ActorCritic:
     @staticmethod
     def paper() -> ActorCritic:
         """Laskin et al. (2022), Table 4: 3 x 128, 100 actors, lr 1e-4. The unroll is not stated there; 20 is their RL2's."""
-        return ActorCritic(layers=3, width=128, lr=1e-4, gamma=0.99, lam=0.95, entropy=0.01, unroll=20, actors=100)
+        return ActorCritic(
+            layers=3, width=128, lr=1e-4, gamma=0.99, lam=0.95, entropy=0.01, unroll=20, actors=100
+        )
 
     def start(self, spec: EnvSpec, rng: Rng) -> ActorCriticLearner:
         return ActorCriticLearner(self, spec, rng)
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Whole lifetimes over tables."""
         row, _ = encode(spec, tables.observation)
         in_parallel(
@@ -74,7 +88,7 @@ class ActorCritic:
 
     def shape(self, spec: EnvSpec) -> tuple[int, int, int, int]:
         """Of the networks: the outputs are a logit for each action, and the value."""
-        return perceptron.inputs(spec, "ActorCritic"), self.layers, self.width, spec.n_actions + 1
+        return networks.inputs(spec, "ActorCritic"), self.layers, self.width, spec.n_actions + 1
 
     @property
     def hyper(self) -> tuple:
@@ -92,8 +106,10 @@ class ActorCriticLearner:
             )
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
         self.shape, n, size = config.shape(spec), len(rng), config.unroll
-        self.weights, self.m, self.v = np.zeros((3, n, perceptron.count(self.shape)), np.float32)
-        self.seen = tuple(np.stack([x] * size, 1) for x in encode(spec, np.zeros((n, *spec.obs_shape))))  # (N, unroll, C) each
+        self.weights, self.m, self.v = np.zeros((3, n, networks.count(self.shape)), np.float32)
+        self.seen = tuple(
+            np.stack([x] * size, 1) for x in encode(spec, np.zeros((n, *spec.obs_shape)))
+        )  # (N, unroll, C) each
         self.h = np.zeros((n, size, config.layers, config.width), np.float32)
         self.y = np.zeros((n, size, spec.n_actions + 1), np.float32)
         self.action, self.end = np.zeros((2, n, size), np.uint8)
@@ -104,7 +120,17 @@ class ActorCriticLearner:
         slot = self.t % self.config.unroll
         for mine, now in zip(self.seen, encode(self.spec, obs), strict=True):
             mine[:, slot] = now
-        _act_all(self.weights, self.shape, *self.seen, self.h, self.y, self.action, slot, self.rng.keys, self.t)
+        _act_all(
+            self.weights,
+            self.shape,
+            *self.seen,
+            self.h,
+            self.y,
+            self.action,
+            slot,
+            self.rng.keys,
+            self.t,
+        )
         return self.action[:, slot].copy()
 
     def update(self, transition: Transition) -> None:
@@ -112,13 +138,33 @@ class ActorCriticLearner:
         last = slot == self.config.unroll - 1
         self.t += 1
         self.reward[:, slot] = transition.reward
-        self.end[:, slot] = np.where(transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON))
+        self.end[:, slot] = np.where(
+            transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON)
+        )
         if last or transition.truncated.any():
-            _bootstrap_all(self.weights, self.shape, *encode(self.spec, transition.next_obs), self.end, self.after, slot, last)
+            _bootstrap_all(
+                self.weights,
+                self.shape,
+                *encode(self.spec, transition.next_obs),
+                self.end,
+                self.after,
+                slot,
+                last,
+            )
         if last:
             lived = *self.seen, self.h, self.y, self.action, self.reward, self.end, self.after
             step = self.t // self.config.unroll
-            in_parallel(_learn_all, len(self.weights), self.weights, self.m, self.v, self.shape, *lived, self.config.hyper, step)
+            in_parallel(
+                _learn_all,
+                len(self.weights),
+                self.weights,
+                self.m,
+                self.v,
+                self.shape,
+                *lived,
+                self.config.hyper,
+                step,
+            )
 
 
 @njit(cache=True)
@@ -179,7 +225,9 @@ def _slopes(y, action, reward, end, after, actors, hyper, dy):
 
 
 @njit(cache=True, nogil=True)
-def _live(begin, end_n, tables, seen, task, keys, env_keys, horizon, shape, hyper, unroll, actors, trace):
+def _live(
+    begin, end_n, tables, seen, task, keys, env_keys, horizon, shape, hyper, unroll, actors, trace
+):
     next_state, reward_of, terminated, cumulative, start, _, _ = tables
     states, actions, outcomes, every, episodes = trace
     (inputs, layers, width, outputs), size, active = shape, unroll * actors, seen.shape[2]
@@ -199,7 +247,9 @@ def _live(begin, end_n, tables, seen, task, keys, env_keys, horizon, shape, hype
         initialise(w, shape, active, keys[n])
         m, v = np.zeros(n_params, np.float32), np.zeros(n_params, np.float32)
         for i in range(actors):
-            apart = np.uint64(0) if i == 0 else mix(GAMMA * np.uint64(i))  # the first actor lives as it would alone
+            apart = (
+                np.uint64(0) if i == 0 else mix(GAMMA * np.uint64(i))
+            )  # the first actor lives as it would alone
             mine[i], envs[i], time[i] = keys[n] ^ apart, env_keys[n] ^ apart, 0
             state[i] = start_state(start, which, envs[i], np.uint64(0))
         t, slot, step, episode = np.uint64(0), 0, 0, 0
@@ -267,7 +317,9 @@ def _bootstrap_all(weights, shape, row, value, end, after, slot, last):
 
 
 @njit(cache=True, nogil=True)
-def _learn_all(begin, end_n, weights, m, v, shape, row, value, h, y, action, reward, end, after, hyper, step):
+def _learn_all(
+    begin, end_n, weights, m, v, shape, row, value, h, y, action, reward, end, after, hyper, step
+):
     dy, gradient = np.empty(y.shape[1:], np.float32), np.empty(weights.shape[1], np.float32)
     for n in range(begin, end_n):
         _slopes(y[n], action[n], reward[n], end[n], after[n], 1, hyper, dy)

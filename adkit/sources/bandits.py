@@ -15,7 +15,10 @@ from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
 from adkit.tables import Tables, Trace, best_of, in_parallel, outcome, start_state
 
-CHOOSE, SAMPLE = np.uint64(0), np.uint64(1)  # draws of a step: which of the arms that are tied; the posterior's samples
+CHOOSE, SAMPLE = (
+    np.uint64(0),
+    np.uint64(1),
+)  # draws of a step: which of the arms that are tied; the posterior's samples
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class UCB:
     def start(self, spec: EnvSpec, rng: Rng) -> BanditLearner:
         return BanditLearner(self, spec, rng)
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Whole lifetimes over tables."""
         _live_all(self, spec, tables, task, rng, env_rng, trace)
 
@@ -44,7 +49,9 @@ class ThompsonSampling:
     def start(self, spec: EnvSpec, rng: Rng) -> BanditLearner:
         return BanditLearner(self, spec, rng)
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Whole lifetimes over tables. Raises ValueError if a reward is neither 0 nor 1."""
         _check_reward(tables.reward)
         _live_all(self, spec, tables, task, rng, env_rng, trace)
@@ -80,7 +87,9 @@ def _check(config, spec: EnvSpec) -> None:
 
 def _check_reward(reward: np.ndarray) -> None:
     if not np.isin(reward, (0, 1)).all():
-        raise ValueError(f"ThompsonSampling counts successes, and here rewards go up to {reward.max()}; use UCB() instead.")
+        raise ValueError(
+            f"ThompsonSampling counts successes, and here rewards go up to {reward.max()}; use UCB() instead."
+        )
 
 
 def _bonus(config: UCB | ThompsonSampling) -> float:
@@ -90,7 +99,9 @@ def _bonus(config: UCB | ThompsonSampling) -> float:
 
 def _live_all(config, spec, tables, task, rng, env_rng, trace) -> None:
     _check(config, spec)
-    in_parallel(_live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, _bonus(config), trace)
+    in_parallel(
+        _live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, _bonus(config), trace
+    )
 
 
 @njit(cache=True)
@@ -114,7 +125,11 @@ def _promise(pulls, paid, bonus, key, t):
             promise[a] = up / (up + _gamma(stream, drawn + np.uint64(won), lost))
             drawn += np.uint64(won + lost)
         else:
-            promise[a] = paid[a] / pulls[a] + bonus * np.sqrt(2 * np.log(t) / pulls[a]) if pulls[a] > 0 else np.inf
+            promise[a] = (
+                paid[a] / pulls[a] + bonus * np.sqrt(2 * np.log(t) / pulls[a])
+                if pulls[a] > 0
+                else np.inf
+            )
     return promise
 
 

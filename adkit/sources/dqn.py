@@ -14,15 +14,30 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit import perceptron, pixels
-from adkit.perceptron import GOES_ON, TERMINATED, TRUNCATED, adam, backward, forward, initialise, parts
+from adkit.envs import pixels
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
+from adkit.sources import networks
+from adkit.sources.networks import (
+    GOES_ON,
+    TERMINATED,
+    TRUNCATED,
+    adam,
+    backward,
+    forward,
+    initialise,
+    parts,
+)
 from adkit.tables import best_of, in_parallel
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
-SOURCE, START = np.uint64(0), np.uint64(1)  # draws of a replayed rollout: from all of memory or the newest; where it begins
-REPLAY = np.uint64(0xA0761D6478BD642F)  # sets the stream of replayed rollouts apart from that of actions
+SOURCE, START = (
+    np.uint64(0),
+    np.uint64(1),
+)  # draws of a replayed rollout: from all of memory or the newest; where it begins
+REPLAY = np.uint64(
+    0xA0761D6478BD642F
+)  # sets the stream of replayed rollouts apart from that of actions
 WORTH_SAYING = 2.0  # seconds per 1,000 steps
 BLIND = (*pixels.eyes((0, 0))[:3], np.empty((2, 0), np.float32))  # no pictures are drawn
 
@@ -68,16 +83,22 @@ class DQN:
     def __post_init__(self):
         if self.pixels is not None:
             object.__setattr__(self, "pixels", pixels.check_size(self.pixels))
-        perceptron.check(self, "batch", "rollout", "capacity", "target_update")
+        networks.check(self, "batch", "rollout", "capacity", "target_update")
         for name in ("lam", "epsilon", "offline"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}; it lies in [0, 1].")
         if not (isinstance(self.overlap, int) and 0 <= self.overlap < self.rollout):
-            raise ValueError(f"overlap={self.overlap!r}; rollouts of {self.rollout} steps overlap by 0 to {self.rollout - 1}.")
+            raise ValueError(
+                f"overlap={self.overlap!r}; rollouts of {self.rollout} steps overlap by 0 to {self.rollout - 1}."
+            )
         if self.capacity < self.rollout:
-            raise ValueError(f"capacity={self.capacity}; the memory must hold at least one rollout of {self.rollout} steps.")
+            raise ValueError(
+                f"capacity={self.capacity}; the memory must hold at least one rollout of {self.rollout} steps."
+            )
         if not self.clip > 0:
-            raise ValueError(f"clip={self.clip}; the longest gradient is positive. For no limit, clip=float('inf').")
+            raise ValueError(
+                f"clip={self.clip}; the longest gradient is positive. For no limit, clip=float('inf')."
+            )
 
     @staticmethod
     def paper() -> DQN:
@@ -101,31 +122,49 @@ class DQNLearner:
 
     def __init__(self, config: DQN, spec: EnvSpec, rng: Rng):
         if config.pixels and spec.view is None:
-            raise ValueError(f"pixels={config.pixels}: {spec.name} has no poses to draw pictures from. Leave it at None.")
+            raise ValueError(
+                f"pixels={config.pixels}: {spec.name} has no poses to draw pictures from. Leave it at None."
+            )
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
         sizes = spec.cardinality or ()
-        self.offsets = np.cumsum((0, *sizes[:-1]) if sizes else (), dtype=np.int64)  # none: real numbers are the input
+        self.offsets = np.cumsum(
+            (0, *sizes[:-1]) if sizes else (), dtype=np.int64
+        )  # none: real numbers are the input
         self.eyes = pixels.eyes(config.pixels) if config.pixels else BLIND
-        inputs = 3 * math.prod(config.pixels) if config.pixels else perceptron.inputs(spec, "DQN")
+        inputs = 3 * math.prod(config.pixels) if config.pixels else networks.inputs(spec, "DQN")
         self.shape = inputs, config.layers, config.width, spec.n_actions
         kept = 3 if config.pixels else len(sizes) or inputs
-        self.weights, self.m, self.v = np.zeros((3, len(rng), perceptron.count(self.shape)), np.float32)
+        self.weights, self.m, self.v = np.zeros(
+            (3, len(rng), networks.count(self.shape)), np.float32
+        )
         _initialise_all(self.weights, self.shape, len(sizes) or inputs, rng.keys)
         self.target = self.weights.copy()
         self.memory = _memory(len(rng), config.capacity, kept)
         self._say_what_it_costs(kept)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        args = self.shape, self.offsets, self.eyes, self._read(obs), self.config.epsilon, self.rng.keys, self.t
+        args = (
+            self.shape,
+            self.offsets,
+            self.eyes,
+            self._read(obs),
+            self.config.epsilon,
+            self.rng.keys,
+            self.t,
+        )
         action = np.empty(len(self.weights), np.uint8)
         _act_all(action, self.weights, *args)
         return action
 
     def update(self, transition: Transition) -> None:
-        obs, following, action, reward, end = (values[:, self.t % self.config.capacity] for values in self.memory)
+        obs, following, action, reward, end = (
+            values[:, self.t % self.config.capacity] for values in self.memory
+        )
         obs[:], following[:] = self._read(transition.obs), self._read(transition.next_obs)
         action[:], reward[:] = transition.action, transition.reward
-        end[:] = np.where(transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON))
+        end[:] = np.where(
+            transition.terminated, TERMINATED, np.where(transition.truncated, TRUNCATED, GOES_ON)
+        )
         self.t += 1
         if self.t >= self.config.rollout and self.t % self.config.every == 0:
             learned = self.weights, self.target, self.m, self.v, self.memory, self.rng.keys
@@ -134,18 +173,38 @@ class DQNLearner:
     def _read(self, obs: np.ndarray) -> np.ndarray:
         """(N, C) float32: what is kept of observations."""
         as_it_is = self.spec.cardinality or self.config.pixels
-        return np.ascontiguousarray(obs, np.float32) if as_it_is else perceptron.features(self.spec, obs)
+        return (
+            np.ascontiguousarray(obs, np.float32) if as_it_is else networks.features(self.spec, obs)
+        )
 
     @property
     def _settings(self) -> tuple:
         c = self.config
-        hyper = c.lr, np.float32(c.gamma), np.float32(c.lam), c.offline, c.clip if math.isfinite(c.clip) else 0.0
-        return self.shape, self.offsets, self.eyes, hyper, c.batch, c.rollout, c.every, c.target_update
+        hyper = (
+            c.lr,
+            np.float32(c.gamma),
+            np.float32(c.lam),
+            c.offline,
+            c.clip if math.isfinite(c.clip) else 0.0,
+        )
+        return (
+            self.shape,
+            self.offsets,
+            self.eyes,
+            hyper,
+            c.batch,
+            c.rollout,
+            c.every,
+            c.target_update,
+        )
 
     def _say_what_it_costs(self, kept: int) -> None:
         """Time one update of one lifetime, and print what 1,000 steps of all of them will take, if that is long."""
         rollout = self.config.rollout
-        spare = *(x[:1].copy() for x in (self.weights, self.target, self.m, self.v)), _memory(1, rollout, kept)
+        spare = (
+            *(x[:1].copy() for x in (self.weights, self.target, self.m, self.v)),
+            _memory(1, rollout, kept),
+        )
         seconds = []
         for _ in range(2):  # the first may compile
             began = time.perf_counter()
@@ -204,7 +263,10 @@ def _learn_all(
     (inputs, layers, width, outputs), size = shape, batch * rollout
     capacity, active = obs.shape[1], len(offsets) or inputs
     stored, step = min(t, capacity), (t - rollout) // every + 1
-    seen, then = np.empty((size, obs.shape[2]), np.float32), np.empty((size, obs.shape[2]), np.float32)
+    seen, then = (
+        np.empty((size, obs.shape[2]), np.float32),
+        np.empty((size, obs.shape[2]), np.float32),
+    )
     row, value = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
     row_t, value_t = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
     chosen = np.empty(size, np.uint8)
@@ -264,4 +326,6 @@ def _act_all(action, weights, shape, offsets, eyes, obs, epsilon, keys, t):
         embed, hidden, head = parts(weights[n], shape)
         _encode(obs[n : n + 1], offsets, eyes, row, value)
         forward(embed, hidden, head, row[0], value[0], h, q)
-        action[n] = best_of(q, uniform(keys[n], t, CHOOSE))  # at first all values are 0: ties are broken at random
+        action[n] = best_of(
+            q, uniform(keys[n], t, CHOOSE)
+        )  # at first all values are 0: ties are broken at random

@@ -52,13 +52,24 @@ class GoalSearcher:
         self.prior = (radius > RING[0] - slack) & (radius < RING[1] + slack)
         self.possible = np.tile(self.prior, (len(rng), 1, 1))
         self.target, self.found = np.full((len(rng), 2), -1), np.zeros(len(rng), bool)
-        self.open = np.ones(len(rng), bool)  # the platform was not yet reached in this episode: not being paid says something
+        self.open = np.ones(
+            len(rng), bool
+        )  # the platform was not yet reached in this episode: not being paid says something
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.open |= first
         self.target[first & ~self.found] = -1
         noise, keys = self.config.noise, self.rng.keys
-        return _act_all(self.prior, self.possible, self.target, obs, noise, self.n_actions, keys, np.uint64(self.t))
+        return _act_all(
+            self.prior,
+            self.possible,
+            self.target,
+            obs,
+            noise,
+            self.n_actions,
+            keys,
+            np.uint64(self.t),
+        )
 
     def update(self, transition: Transition) -> None:
         paid = transition.reward > 0
@@ -114,8 +125,14 @@ def _learn_all(possible, target, found, open, pose, paid):
     for n in range(len(pose)):
         if not open[n]:
             continue
-        x, y, near = pose[n, 0], pose[n, 1], PLATFORM + (_slack(cells) if paid[n] else -_slack(cells))
-        far = near if not paid[n] else 4 * PLATFORM if found[n] else 2.0  # what more there was of a platform found is closer
+        x, y, near = (
+            pose[n, 0],
+            pose[n, 1],
+            PLATFORM + (_slack(cells) if paid[n] else -_slack(cells)),
+        )
+        far = (
+            near if not paid[n] else 4 * PLATFORM if found[n] else 2.0
+        )  # what more there was of a platform found is closer
         news = paid[n] and not found[n]
         found[n] |= paid[n]
         for i in _cells(x, far, cells):
@@ -134,7 +151,9 @@ def _learn_all(possible, target, found, open, pose, paid):
 @njit(cache=True)
 def _cells(x, far, cells):
     """The cells, along either axis, between x - far and x + far."""
-    return range(max(0, int((x - far + 1) * cells / 2)), min(cells, int((x + far + 1) * cells / 2) + 1))
+    return range(
+        max(0, int((x - far + 1) * cells / 2)), min(cells, int((x + far + 1) * cells / 2) + 1)
+    )
 
 
 @njit(cache=True)

@@ -39,7 +39,9 @@ class PoseQLearning:
     def __post_init__(self):
         object.__setattr__(self, "bins", tuple(int(n) for n in self.bins))
         if len(self.bins) != 3 or min(self.bins) < 1 or np.prod(self.bins) > 2**16:
-            raise ValueError(f"bins={self.bins}; give three counts, for x, y and heading, 65536 in all at most. Try (10, 10, 8).")
+            raise ValueError(
+                f"bins={self.bins}; give three counts, for x, y and heading, 65536 in all at most. Try (10, 10, 8)."
+            )
         if not 0 < self.lr <= 1:
             raise ValueError(f"lr={self.lr}; a tabular step size lies in (0, 1]. Try lr=0.5.")
         if not 0 <= self.gamma < 1:
@@ -85,7 +87,15 @@ class PoseQLearner:
         due = ~self.paid & (pays | transition.terminated | transition.truncated)
         ends = pays | transition.terminated  # truncated still bootstraps
         _sweep_all(
-            self.q, self.lived, self.time, due, transition.reward, ends, s_t, np.float32(config.lr), np.float32(config.gamma)
+            self.q,
+            self.lived,
+            self.time,
+            due,
+            transition.reward,
+            ends,
+            s_t,
+            np.float32(config.lr),
+            np.float32(config.gamma),
         )
         self.paid |= pays
         self.t += 1

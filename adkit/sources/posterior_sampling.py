@@ -43,11 +43,15 @@ class PosteriorSampling:
     def __post_init__(self):
         for name in ("noise", "forgetting"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}; a probability lies in [0, 1]. Try {name}=0.02.")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}; a probability lies in [0, 1]. Try {name}=0.02."
+                )
         if not 0 < self.gamma < 1:
             raise ValueError(f"gamma={self.gamma}; the discount lies in (0, 1). Try gamma=0.9.")
         if not self.greed >= 0:
-            raise ValueError(f"greed={self.greed}; give a number of at least 0, or infinity. Try greed=10.")
+            raise ValueError(
+                f"greed={self.greed}; give a number of at least 0, or infinity. Try greed=10."
+            )
 
     def informed(self, env: Env, tasks: Tasks) -> PosteriorSampling:
         """Told the family of tasks (never which one): every task of `env` is a hypothesis.
@@ -62,24 +66,47 @@ class PosteriorSampling:
         stages = env.stages() if hasattr(env, "stages") else (env.tables(env.tasks()),)
         family = Tables(*(np.stack(arrays) for arrays in zip(*stages, strict=True)))
         if env.spec.n_observations == 1 and family.cumulative.shape[-1] > 1:
-            raise ValueError(f"no single reward refutes a hypothesis about {env.spec.name}; ThompsonSampling() is made for it.")
+            raise ValueError(
+                f"no single reward refutes a hypothesis about {env.spec.name}; ThompsonSampling() is made for it."
+            )
         return replace(self, family=family)
 
     def start(self, spec: EnvSpec, rng: Rng) -> PosteriorSampler:
         return PosteriorSampler(self, spec, rng)
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Whole lifetimes over tables."""
         q = self.values(spec)
-        in_parallel(_live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, self.family, q, self.how, trace)
+        in_parallel(
+            _live,
+            len(task),
+            tables,
+            task,
+            rng.keys,
+            env_rng.keys,
+            spec.horizon,
+            self.family,
+            q,
+            self.how,
+            trace,
+        )
 
     def values(self, spec: EnvSpec) -> np.ndarray:
         """(stages, M, S, A) discounted action values under each hypothesis."""
         if self.family is None:
-            raise ValueError("this agent must be told its family of tasks first: agent.informed(env, tasks).")
+            raise ValueError(
+                "this agent must be told its family of tasks first: agent.informed(env, tasks)."
+            )
         sweeps = min(4 * spec.horizon, 400)
         stages = range(len(self.family.seen))
-        return np.stack([discounted_values(Tables(*(a[k] for a in self.family)), self.gamma, sweeps) for k in stages])
+        return np.stack(
+            [
+                discounted_values(Tables(*(a[k] for a in self.family)), self.gamma, sweeps)
+                for k in stages
+            ]
+        )
 
     @property
     def how(self) -> tuple[float | bool, ...]:
@@ -99,7 +126,11 @@ class PosteriorSampler:
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
         self.q = config.values(spec)
         self.belief = np.zeros((len(rng), *self.q.shape[:2]), np.int32)
-        self.stage, self.chosen, self.left = np.zeros(len(rng), np.int64), np.full(len(rng), -1), np.zeros(len(rng), np.int64)
+        self.stage, self.chosen, self.left = (
+            np.zeros(len(rng), np.int64),
+            np.full(len(rng), -1),
+            np.zeros(len(rng), np.int64),
+        )
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.left = np.where(first, self.spec.horizon, self.left - 1)
@@ -110,7 +141,15 @@ class PosteriorSampler:
 
     def update(self, transition: Transition) -> None:
         seen = self.spec.index(transition.next_obs)
-        _learn_all(self.config.family, self.belief, self.stage, self.chosen, transition.action, transition.reward, seen)
+        _learn_all(
+            self.config.family,
+            self.belief,
+            self.stage,
+            self.chosen,
+            transition.action,
+            transition.reward,
+            seen,
+        )
         self.t += 1
 
 
@@ -163,11 +202,15 @@ def _choose(belief, q, left, gamma, greed, key, t):
             best, chosen = promise[h], h
     if greed == np.inf or chosen < 0 or (greed > 0 and best <= 0):
         return chosen
-    least = gamma ** (left - 1) * (1 - 1e-6)  # what a goal pays that is reached in the very last step
+    least = gamma ** (left - 1) * (
+        1 - 1e-6
+    )  # what a goal pays that is reached in the very last step
     least = least if best >= least else 0.0
     total = 0.0
     for h in range(len(belief)):
-        promise[h] = 0.0 if promise[h] < least else 1.0 if greed == 0 else (promise[h] / best) ** greed
+        promise[h] = (
+            0.0 if promise[h] < least else 1.0 if greed == 0 else (promise[h] / best) ** greed
+        )
         total += promise[h]
     target = uniform(key, t, SAMPLE) * total
     for h in range(len(belief)):
@@ -257,7 +300,9 @@ def _act_all(family, q, belief, stage, chosen, left, o, first, how, keys, t):
             action[n] = 0 if rest else int(uniform(keys[n], np.uint64(t), CHOOSE) * q.shape[3])
         else:
             if chosen[n] < 0 or belief[n, k, chosen[n]] < 0:
-                chosen[n] = _choose(belief[n, k], q[k], left[n], gamma, greed, keys[n], np.uint64(t))
+                chosen[n] = _choose(
+                    belief[n, k], q[k], left[n], gamma, greed, keys[n], np.uint64(t)
+                )
             action[n] = _act(q[k], belief[n, k], chosen[n], noise, keys[n], np.uint64(t))
     return action
 
@@ -269,7 +314,16 @@ def _learn_all(family, belief, stage, chosen, action, reward, o):
         k = stage[n]
         if k == len(seen):
             continue
-        if _learn(next_state[k], rewards[k], terminated[k], seen[k], belief[n, k], action[n], reward[n], o[n]):
+        if _learn(
+            next_state[k],
+            rewards[k],
+            terminated[k],
+            seen[k],
+            belief[n, k],
+            action[n],
+            reward[n],
+            o[n],
+        ):
             stage[n], chosen[n] = k + 1, -1
             if k + 1 < len(seen):
                 _begin(start[k + 1], seen[k + 1], belief[n, k + 1], o[n])

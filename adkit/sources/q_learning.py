@@ -42,7 +42,9 @@ class QLearning:
         if not self.exploration_episodes >= 1:
             raise ValueError(f"exploration_episodes={self.exploration_episodes}; give at least 1.")
         if not 1 <= self.phases <= 256:
-            raise ValueError(f"phases={self.phases}; give 1 to 256. Key-to-Door needs 3: no reward yet, the key, both.")
+            raise ValueError(
+                f"phases={self.phases}; give 1 to 256. Key-to-Door needs 3: no reward yet, the key, both."
+            )
         if not np.isfinite(self.initial_q):
             raise ValueError(f"initial_q={self.initial_q}; give a finite number, such as 1.0.")
 
@@ -50,15 +52,21 @@ class QLearning:
         """N empty tables; `spec` must have discrete observations."""
         return QLearner(self, spec, rng)
 
-    def live(self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace) -> None:
+    def live(
+        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
+    ) -> None:
         """Whole lifetimes over tables: ~50 M steps/s per core."""
         hyper = np.float32(self.lr), np.float32(self.gamma), self.epsilon, self.exploration_episodes
         q = self.table(spec, len(task))
-        in_parallel(_live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, q, *hyper, trace)
+        in_parallel(
+            _live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, q, *hyper, trace
+        )
 
     def table(self, spec: EnvSpec, n: int) -> np.ndarray:
         """(n, phases, observations, actions) float32 values of n learners who have lived nothing."""
-        return np.full((n, self.phases, spec.n_observations, spec.n_actions), self.initial_q, np.float32)
+        return np.full(
+            (n, self.phases, spec.n_observations, spec.n_actions), self.initial_q, np.float32
+        )
 
 
 class QLearner:
@@ -80,7 +88,9 @@ class QLearner:
         self.phase = np.minimum(self.phase + (transition.reward > 0), self.config.phases - 1)
         _, s_next = self._rows(transition.next_obs)
         lr, gamma = np.float32(self.config.lr), np.float32(self.config.gamma)
-        _learn_all(q, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma)
+        _learn_all(
+            q, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma
+        )
         self.t += 1
 
     def _rows(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,19 +135,40 @@ def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
 
 
 @njit(cache=True, nogil=True)
-def _live(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsilon, exploration_episodes, trace):
+def _live(
+    begin,
+    end,
+    tables,
+    task,
+    keys,
+    env_keys,
+    horizon,
+    q,
+    lr,
+    gamma,
+    epsilon,
+    exploration_episodes,
+    trace,
+):
     next_state, reward, terminated, cumulative, start, _, seen = tables
     states, actions, outcomes, every, episodes = trace
     n_observations = np.uint64(q.shape[2])
     last = np.uint64(q.shape[1] - 1) * n_observations  # where the rows of the last phase begin
     for n in range(begin, end):
-        row, key, env_key, q_n = np.uint64(task[n]), keys[n], env_keys[n], q[n].reshape(-1, q.shape[3])
+        row, key, env_key, q_n = (
+            np.uint64(task[n]),
+            keys[n],
+            env_keys[n],
+            q[n].reshape(-1, q.shape[3]),
+        )
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
             e = episode // every if episode % every == 0 else -1
             eps = _epsilon(epsilon, exploration_episodes, episode)
             s = start_state(start, row, env_key, t)
-            phase = np.uint64(0)  # where its rows begin: a view of its own for each phase costs as much as a step
+            phase = np.uint64(
+                0
+            )  # where its rows begin: a view of its own for each phase costs as much as a step
             o = seen[row, s]
             for i in range(horizon):
                 a = _act(q_n, o, eps, key, t)

@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from adkit.envs.gym import GymnasiumEnv
-from adkit.lazy import extra
+from adkit._lazy import extra
+from adkit.envs.gymnasium import GymnasiumEnv
 from adkit.protocols import Env, Tasks
 from adkit.seeds import Rng
 
 DISCRETE, CONTINUOUS = ("A2C", "DQN", "PPO"), ("DDPG", "SAC", "TD3")
-OURS = {"env": "collect(env, ...)", "seed": "collect(..., seed=)"}  # settings that are not the algorithm's to choose
+OURS = {
+    "env": "collect(env, ...)",
+    "seed": "collect(..., seed=)",
+}  # settings that are not the algorithm's to choose
 ONE_AT_A_TIME = Lock()  # Stable-Baselines3 draws from generators that belong to the whole process
 
 
@@ -50,7 +53,9 @@ class StableBaselines3:
             )
             raise ValueError(f"algorithm={algorithm!r} {why}; choose one of {', '.join(DISCRETE)}.")
         for name in OURS.keys() & settings:
-            raise ValueError(f"{name}={settings[name]!r}: this is given as {OURS[name]}, not to the source.")
+            raise ValueError(
+                f"{name}={settings[name]!r}: this is given as {OURS[name]}, not to the source."
+            )
         for name, value in (("algorithm", algorithm), ("policy", policy), ("settings", settings)):
             object.__setattr__(self, name, value)
 
@@ -62,7 +67,9 @@ class StableBaselines3:
         """In every environment: its actions are discrete."""
         return True
 
-    def drive(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int) -> dict[str, np.ndarray]:
+    def drive(
+        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int
+    ) -> dict[str, np.ndarray]:
         """Whole lifetimes, one after the other: the arrays of histories."""
         arrays = env.spec.empty(len(tasks), -(-episodes // every))
         for n in tqdm(range(len(tasks)), desc="lifetimes", disable=None, delay=2, mininterval=0.5):
@@ -70,17 +77,26 @@ class StableBaselines3:
             life = Life(env, tasks[[n]], env_rng[[n]], record, every)
             with ONE_AT_A_TIME, _own_randomness():
                 learner = self._learner(life, int(rng[[n]].integers(2**31)[0]))
-                learner.learn(episodes * env.spec.horizon, callback=lambda *_, life=life: life.episode < episodes)
+                learner.learn(
+                    episodes * env.spec.horizon,
+                    callback=lambda *_, life=life: life.episode < episodes,
+                )
         return arrays
 
     def _learner(self, life: Life, seed: int) -> Any:
         """A model that has learned nothing, and writes no log."""
         sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
         try:
-            learner = getattr(sb3, self.algorithm)(self.policy, life, seed=seed, **{"device": "cpu", **self.settings})
+            learner = getattr(sb3, self.algorithm)(
+                self.policy, life, seed=seed, **{"device": "cpu", **self.settings}
+            )
         except TypeError as error:
-            raise ValueError(f"{self!r}: {error}; see help(stable_baselines3.{self.algorithm}) for its settings.") from error
-        learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder for every lifetime
+            raise ValueError(
+                f"{self!r}: {error}; see help(stable_baselines3.{self.algorithm}) for its settings."
+            ) from error
+        learner.set_logger(
+            sb3.common.logger.Logger(None, [])
+        )  # else it makes a folder for every lifetime
         return learner
 
 
@@ -91,7 +107,9 @@ class Life(GymnasiumEnv):
         super().__init__(env, task)
         self.rng, self.record, self.every, self.t, self.episode = rng, record, every, 0, 0
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[np.ndarray, dict]:
         draws = self.rng.at(self.t)
         if self.episode and hasattr(self.env, "next_episode"):
             self.state, self.obs = self.env.next_episode(self.state, self.task, draws)
@@ -102,10 +120,18 @@ class Life(GymnasiumEnv):
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         action = np.array([action], np.uint8)
-        self.state, (after, reward, terminated, truncated) = self.env.step(self.state, self.task, action, self.rng.at(self.t))
+        self.state, (after, reward, terminated, truncated) = self.env.step(
+            self.state, self.task, action, self.rng.at(self.t)
+        )
         episode, late = divmod(self.episode, self.every)
         if not late and episode < len(self.record["obs"]):
-            now = {"obs": self.obs, "action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+            now = {
+                "obs": self.obs,
+                "action": action,
+                "reward": reward,
+                "terminated": terminated,
+                "truncated": truncated,
+            }
             for name, values in now.items():
                 self.record[name][episode, self.time] = values[0]
             self.record["final_obs"][episode] = after[0]

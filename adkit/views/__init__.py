@@ -1,14 +1,10 @@
 """Pictures of histories. Loaded when first used."""
 
-from adkit.lazy import lazily
+from adkit._lazy import lazily
 
 _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
-    "verdict": "studies",
-    "verdicts": "studies",
-    "drift": "studies",
-    "lifetime": "studies",
     "heat_map": "curves",
     "visits": "curves",
     "visit_shares": "curves",

@@ -15,7 +15,9 @@ from measure import compare, note, one_core, say
 
 import adkit as ad
 
-sb3 = pytest.importorskip("stable_baselines3", reason="no Stable-Baselines3 to compare with: pip install -e '.[rl]'")
+sb3 = pytest.importorskip(
+    "stable_baselines3", reason="no Stable-Baselines3 to compare with: pip install -e '.[rl]'"
+)
 
 ENV = ad.envs.DarkRoom()
 SIZE, HORIZON, EPISODES = ENV.size, ENV.spec.horizon, 500
@@ -27,7 +29,10 @@ SOURCE = ad.sources.ActorCritic()
 class Room(gymnasium.Env):
     """The Dark Room in a few lines of plain Python, so that nothing but Stable-Baselines3 itself is timed against it."""
 
-    observation_space, action_space = gymnasium.spaces.MultiDiscrete([SIZE, SIZE]), gymnasium.spaces.Discrete(5)
+    observation_space, action_space = (
+        gymnasium.spaces.MultiDiscrete([SIZE, SIZE]),
+        gymnasium.spaces.Discrete(5),
+    )
     moves = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
     def __init__(self, goal: tuple[int, int]):
@@ -52,7 +57,11 @@ class Room(gymnasium.Env):
 def alike(seed: int, goal: tuple[int, int]) -> tuple[sb3.A2C, Room]:
     """Stable-Baselines3 with our hyperparameters and our network, as far as it has them (its critic is a network of its own)."""
     room, c = Room(goal), SOURCE
-    net = {"net_arch": [c.width] * c.layers, "activation_fn": torch.nn.ReLU, "optimizer_class": torch.optim.Adam}
+    net = {
+        "net_arch": [c.width] * c.layers,
+        "activation_fn": torch.nn.ReLU,
+        "optimizer_class": torch.optim.Adam,
+    }
     learner = sb3.A2C(
         "MlpPolicy", room, learning_rate=c.lr, n_steps=c.unroll, gamma=c.gamma, gae_lambda=c.lam, ent_coef=c.entropy,
         vf_coef=c.value_weight, use_rms_prop=False, seed=seed, device="cpu",
@@ -75,12 +84,16 @@ def per_cpu_second(work) -> float:
 
 
 def ours() -> int:
-    ad.collect(ENV, ENV.tasks()[:64], SOURCE, episodes=100, lifetimes=LEARNERS // 64, driver="compiled")
+    ad.collect(
+        ENV, ENV.tasks()[:64], SOURCE, episodes=100, lifetimes=LEARNERS // 64, driver="compiled"
+    )
     return LEARNERS * 100 * HORIZON
 
 
 def in_lock_step() -> int:
-    ad.collect(ENV, ENV.tasks()[:64], SOURCE, episodes=10, lifetimes=LEARNERS // 64, driver="batched")
+    ad.collect(
+        ENV, ENV.tasks()[:64], SOURCE, episodes=10, lifetimes=LEARNERS // 64, driver="batched"
+    )
     return LEARNERS * 10 * HORIZON
 
 
@@ -91,8 +104,19 @@ def theirs() -> int:
 
 def test_speed_against_stable_baselines():
     with one_core():
-        compare("A2C, 256 learners, one core", lambda: per_cpu_second(ours), lambda: per_cpu_second(theirs), asked=100)
-        compare("the same in lock step", lambda: per_cpu_second(in_lock_step), lambda: per_cpu_second(theirs), None, repetitions=3)
+        compare(
+            "A2C, 256 learners, one core",
+            lambda: per_cpu_second(ours),
+            lambda: per_cpu_second(theirs),
+            asked=100,
+        )
+        compare(
+            "the same in lock step",
+            lambda: per_cpu_second(in_lock_step),
+            lambda: per_cpu_second(theirs),
+            None,
+            repetitions=3,
+        )
 
 
 def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
@@ -112,5 +136,7 @@ def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
         for name, curve in curves.items():
             them = summary(curve)
             gap = ad.stats.bootstrap(summary(mine).mean(1, keepdims=True) - them)  # task by task
-            say(f"{what}: {name} {them.mean():.2f}, adkit is ahead by {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}]")
+            say(
+                f"{what}: {name} {them.mean():.2f}, adkit is ahead by {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}]"
+            )
             assert gap.high >= 0, f"{name} learns better: by {-gap.estimate:.2f} over its {what}."

@@ -63,7 +63,10 @@ def lab(tmp_path_factory):
 def show(page, code: str, selector: str) -> float:
     """Seconds from running a cell to the first picture."""
     page.evaluate("void jupyterapp.commands.execute('notebook:insert-cell-below'); 0")
-    page.evaluate("code => { jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.setSource(code) }", code)
+    page.evaluate(
+        "code => { jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.setSource(code) }",
+        code,
+    )
     began = page.evaluate("performance.now()")
     page.evaluate("void jupyterapp.commands.execute('notebook:run-cell'); 0")
     page.wait_for_function(f"document.querySelector({selector!r})?.dataset.frames > 0", polling=10)
@@ -71,7 +74,9 @@ def show(page, code: str, selector: str) -> float:
 
 
 def test_first_display(lab):
-    bound("first display, 50 episodes, 4 x 4 heads", [show(lab, SHOW, ".EpisodeAttention")], "s", 1.5)
+    bound(
+        "first display, 50 episodes, 4 x 4 heads", [show(lab, SHOW, ".EpisodeAttention")], "s", 1.5
+    )
 
 
 def test_a_key_to_changed_pixels(lab):
@@ -109,7 +114,9 @@ def test_frames_of_a_drag(lab):
 
 
 def test_size_of_the_saved_notebook(lab):
-    lab.evaluate("window.__saved = 0; void jupyterapp.shell.currentWidget.context.save().then(() => { window.__saved = 1 }); 0")
+    lab.evaluate(
+        "window.__saved = 0; void jupyterapp.shell.currentWidget.context.save().then(() => { window.__saved = 1 }); 0"
+    )
     lab.wait_for_function("window.__saved")
     saved = lab.folder / "see.ipynb"
     assert "image/png" in saved.read_text(), "saved without its picture"
@@ -117,6 +124,13 @@ def test_size_of_the_saved_notebook(lab):
 
 
 def test_a_long_lifetime(lab):
-    bound("first display, 1000 episodes (20,000 steps), 4 x 4 heads", [show(lab, LONG, ".s-long .EpisodeAttention")], "s", 5)
-    said = in_kernel(lab, "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)")
+    bound(
+        "first display, 1000 episodes (20,000 steps), 4 x 4 heads",
+        [show(lab, LONG, ".s-long .EpisodeAttention")],
+        "s",
+        5,
+    )
+    said = in_kernel(
+        lab, "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)"
+    )
     bound("the kernel's memory by then", [float(said)], "MB", 1000)

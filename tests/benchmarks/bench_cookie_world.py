@@ -32,12 +32,20 @@ def test_populations():
     found = {}
     for days in (30, 60):
         for labelled in (False, True):
-            for name, types in (("all", {"P": 0.35, "S": 0.4, "R": 0.25}), ("S", {"S": 1}), ("P", {"P": 1})):
+            for name, types in (
+                ("all", {"P": 0.35, "S": 0.4, "R": 0.25}),
+                ("S", {"S": 1}),
+                ("P", {"P": 1}),
+            ):
                 case = days, labelled, name
-                found[case] = lives(days, 4000 if name == "P" else 2000, types=types, labelled=labelled)
+                found[case] = lives(
+                    days, 4000 if name == "P" else 2000, types=types, labelled=labelled
+                )
                 what = f"creatures of {days} days, {name}, {'with labels' if labelled else 'bare'}"
                 note(what, [found[case]], "/s", asked=ASKED if case == (30, False, "all") else None)
-    assert found[30, False, "all"] >= ASKED, f"{found[30, False, 'all']:,.0f} histories/s, and {ASKED} were asked."
+    assert found[30, False, "all"] >= ASKED, (
+        f"{found[30, False, 'all']:,.0f} histories/s, and {ASKED} were asked."
+    )
 
 
 def test_belief():
@@ -47,14 +55,19 @@ def test_belief():
     believer.follow(histories[:2])
     began = time.process_time()
     believer.follow(histories)
-    note("belief, 400 creatures of 60 days, 1,000 particles", [(time.process_time() - began) * 4], " s of a core", less=True)
+    note(
+        "belief, 400 creatures of 60 days, 1,000 particles",
+        [(time.process_time() - began) * 4],
+        " s of a core",
+        less=True,
+    )
 
 
 @one_core()
 def test_training(monkeypatch):
     """Tokens per second of one core, 3 layers x 128, 60 days; beside all windows padded alike and attention in one piece."""
-    from adkit import model as transformer
-    from adkit.tokens import pack
+    from adkit.models import transformer as transformer
+    from adkit.models.tokens import pack
 
     distilling = sys.modules[ad.distill.__module__]
     lives = ad.collect(ENV, TASKS[:400], ad.sources.Shards(labelled=False), episodes=60, seed=1)
@@ -63,7 +76,11 @@ def test_training(monkeypatch):
     def train(steps: int = 4, batch: int = 16, **how) -> float:
         model = ad.CausalTransformer(ENV.spec, context=60 * 16, layers=3, heads=2, width=128)
         how = {"first": 1.0, "short": 0.0} | how
-        return rate(lambda: len(ad.distill(model, lives, steps=steps, batch=batch, **how)) * batch * per_life)
+        return rate(
+            lambda: (
+                len(ad.distill(model, lives, steps=steps, batch=batch, **how)) * batch * per_life
+            )
+        )
 
     def padded() -> float:
         with monkeypatch.context() as patched:
@@ -74,6 +91,13 @@ def test_training(monkeypatch):
     compare("creatures, tokens of 60 days", train, padded, asked=1.2, repetitions=3)
     whole = max(train(8) for _ in range(3))
     note("creatures, training on one core, whole lives", [whole], " tokens/s", asked=TOKENS)
-    as_the_study = max(train(8, batch=32, short=0.5, short_episodes=20) for _ in range(3))  # half of its steps on 20 days
-    note("creatures, training on one core, as the study does", [as_the_study], " tokens/s", asked=TOKENS)
+    as_the_study = max(
+        train(8, batch=32, short=0.5, short_episodes=20) for _ in range(3)
+    )  # half of its steps on 20 days
+    note(
+        "creatures, training on one core, as the study does",
+        [as_the_study],
+        " tokens/s",
+        asked=TOKENS,
+    )
     assert as_the_study >= TOKENS, f"{as_the_study:,.0f} tokens/s, and {TOKENS:,} were asked."

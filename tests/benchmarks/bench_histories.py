@@ -14,12 +14,16 @@ SIZE, HORIZON, CELLS = ENV.size, ENV.spec.horizon, ENV.size**2
 SOURCE = ad.sources.QLearning()
 LR, GAMMA = SOURCE.lr, SOURCE.gamma
 EPISODES, EVERY = 500, 25
-MOVED = {"bytes": EPISODES * HORIZON * 2 * 5 * 8}  # of the value table: two rows of five actions, each step
+MOVED = {
+    "bytes": EPISODES * HORIZON * 2 * 5 * 8
+}  # of the value table: two rows of five actions, each step
 TASKS = ENV.tasks()[:64]
 GOALS = (TASKS["goal"] @ (SIZE, 1)).tolist()  # as cell numbers
 CENTRE = SIZE // 2 * SIZE + SIZE // 2
 ACTIONS = ENV.spec.n_actions
-NEXT = ENV.tables(TASKS[:1]).next_state[0, :, :, 0]  # (cells, actions): the walls are the same in every task
+NEXT = ENV.tables(TASKS[:1]).next_state[
+    0, :, :, 0
+]  # (cells, actions): the walls are the same in every task
 
 
 def epsilon_in(episode: int) -> float:
@@ -31,7 +35,16 @@ def epsilon_in(episode: int) -> float:
 
 def compiled(lifetimes: int = 128, seed: int = 0) -> np.ndarray:
     """adkit: 64 tasks x 128 lifetimes = 8192 learners; one episode in 25 is kept, all 82 M steps are learned from."""
-    histories = ad.collect(ENV, TASKS, SOURCE, episodes=EPISODES, lifetimes=lifetimes, every=EVERY, seed=seed, driver="compiled")
+    histories = ad.collect(
+        ENV,
+        TASKS,
+        SOURCE,
+        episodes=EPISODES,
+        lifetimes=lifetimes,
+        every=EVERY,
+        seed=seed,
+        driver="compiled",
+    )
     return histories.episode_returns.mean(0)
 
 
@@ -56,7 +69,9 @@ def plain_python(goals: list[int] = GOALS, seed: int = 0) -> np.ndarray:
                     return a
                 chosen -= 1
 
-    def learn(q: list[list[float]], s_tm1: int, a_tm1: int, r_t: float, terminated_t: bool, s_t: int) -> None:
+    def learn(
+        q: list[list[float]], s_tm1: int, a_tm1: int, r_t: float, terminated_t: bool, s_t: int
+    ) -> None:
         target = r_t
         if not terminated_t:
             target += GAMMA * max(q[s_t])
@@ -112,7 +127,12 @@ def python_tuned(goals: list[int] = GOALS, seed: int = 0) -> np.ndarray:
 def numpy_textbook(goals: np.ndarray, seed: int = 0) -> np.ndarray:
     """All learners take one step at a time, every line a NumPy expression: the usual way."""
     rng, n, returns = np.random.default_rng(seed), len(goals), np.zeros(EPISODES)
-    q, row, lr, gamma = np.full((n, CELLS, ACTIONS), SOURCE.initial_q, np.float32), np.arange(n), np.float32(LR), np.float32(GAMMA)
+    q, row, lr, gamma = (
+        np.full((n, CELLS, ACTIONS), SOURCE.initial_q, np.float32),
+        np.arange(n),
+        np.float32(LR),
+        np.float32(GAMMA),
+    )
     for episode in range(EPISODES):
         epsilon, cell, total = epsilon_in(episode), np.full(n, CENTRE), np.zeros(n, np.float32)
         for _ in range(HORIZON):
@@ -120,7 +140,9 @@ def numpy_textbook(goals: np.ndarray, seed: int = 0) -> np.ndarray:
             best = values == values.max(1, keepdims=True)
             action = np.where(best, rng.random(values.shape, np.float32), -1).argmax(1)
             if epsilon > 0:
-                action = np.where(rng.random(n, np.float32) < epsilon, rng.integers(ACTIONS, size=n), action)
+                action = np.where(
+                    rng.random(n, np.float32) < epsilon, rng.integers(ACTIONS, size=n), action
+                )
             reached = NEXT[cell, action]
             reward = (reached == goals).astype(np.float32)
             old = values[row, action]
@@ -149,7 +171,9 @@ def numpy_tuned(goals: np.ndarray, seed: int = 0) -> np.ndarray:
         share = (rng.random((HORIZON, n), np.float32) * shares).astype(np.intp)
         row = begin + cell
         for t in range(HORIZON):
-            values = q.take(row, axis=0).T.copy()  # (actions, n): the maximum of five long rows, not of n short ones
+            values = q.take(
+                row, axis=0
+            ).T.copy()  # (actions, n): the maximum of five long rows, not of n short ones
             best = values.max(0)
             if explore is not None:
                 best[explore[t]] = -np.inf  # who explores has all actions tied
@@ -184,7 +208,9 @@ def test_all_learn_the_same():
     def summary(curve: np.ndarray) -> np.ndarray:
         """Mean return in the middle of learning and after exploration has ended, of all episodes there are."""
         step = EPISODES // len(curve)
-        return np.array([curve[a // step : b // step].mean() for a, b in ((100, 175), (175, 250), (400, 500))])
+        return np.array(
+            [curve[a // step : b // step].mean() for a, b in ((100, 175), (175, 250), (400, 500))]
+        )
 
     reference = summary(compiled())
     others = {
@@ -194,21 +220,49 @@ def test_all_learn_the_same():
         "NumPy, tuned": numpy_tuned(MANY)[::EVERY],
     }
     for name, curve in others.items():
-        np.testing.assert_allclose(summary(curve), reference, atol=0.35, err_msg=f"{name} does not learn what adkit learns.")
+        np.testing.assert_allclose(
+            summary(curve),
+            reference,
+            atol=0.35,
+            err_msg=f"{name} does not learn what adkit learns.",
+        )
 
 
 def test_against_plain_python():
-    compare("histories, plain Python", OURS, lambda: of(plain_python, GOALS[::4], lifetimes=16), asked=150, **MOVED)
+    compare(
+        "histories, plain Python",
+        OURS,
+        lambda: of(plain_python, GOALS[::4], lifetimes=16),
+        asked=150,
+        **MOVED,
+    )
 
 
 def test_against_numpy():
-    compare("histories, NumPy lock-step", OURS, lambda: of(numpy_textbook, MANY, lifetimes=1024), asked=10, repetitions=3)
+    compare(
+        "histories, NumPy lock-step",
+        OURS,
+        lambda: of(numpy_textbook, MANY, lifetimes=1024),
+        asked=10,
+        repetitions=3,
+    )
 
 
 def test_against_tuned_baselines():
     """No bound was asked against tricks like these; shown so that the figures above are not mistaken for the baselines' limits."""
-    compare("histories, Python tuned by hand", OURS, lambda: of(python_tuned, GOALS[::4], lifetimes=16), asked=None)
-    compare("histories, NumPy tuned by hand", OURS, lambda: of(numpy_tuned, MANY, lifetimes=1024), asked=None, repetitions=3)
+    compare(
+        "histories, Python tuned by hand",
+        OURS,
+        lambda: of(python_tuned, GOALS[::4], lifetimes=16),
+        asked=None,
+    )
+    compare(
+        "histories, NumPy tuned by hand",
+        OURS,
+        lambda: of(numpy_tuned, MANY, lifetimes=1024),
+        asked=None,
+        repetitions=3,
+    )
 
 
 def test_first_call(tmp_path):
@@ -219,5 +273,15 @@ histories = ad.collect(env, env.tasks()[:8], ad.sources.QLearning(), episodes=20
 assert histories.reward.sum() > 0
 """
     caches = [{"NUMBA_CACHE_DIR": str(tmp_path / str(i))} for i in range(3)]
-    bound("first histories in a fresh process, nothing cached", [fresh(code, environment=cache)[0] for cache in caches], "s", 5)
-    bound("first histories in a fresh process, cached", [fresh(code, environment=caches[0])[0] for _ in range(5)], "s", 1.5)
+    bound(
+        "first histories in a fresh process, nothing cached",
+        [fresh(code, environment=cache)[0] for cache in caches],
+        "s",
+        5,
+    )
+    bound(
+        "first histories in a fresh process, cached",
+        [fresh(code, environment=caches[0])[0] for _ in range(5)],
+        "s",
+        1.5,
+    )

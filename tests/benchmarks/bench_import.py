@@ -20,17 +20,23 @@ print(made, distilled, peak_mb())
 
 
 def test_import():
-    code = "import time; began = time.perf_counter(); import adkit; print(time.perf_counter() - began)"
+    code = (
+        "import time; began = time.perf_counter(); import adkit; print(time.perf_counter() - began)"
+    )
     bound("import adkit", [float(fresh(code)[1]) for _ in range(6)][1:], "s", 0.4)
 
 
 def test_import_leaves_the_heavy_ones_for_later():
     heavy = ("torch", "numba", "pandas", "plotly", "scipy", "statsmodels", "IPython")
-    _, loaded = fresh(f"import adkit, sys; print(*[name for name in {heavy} if name in sys.modules])")
+    _, loaded = fresh(
+        f"import adkit, sys; print(*[name for name in {heavy} if name in sys.modules])"
+    )
     assert not loaded, f"import adkit also imports {loaded}."
 
 
 def test_memory_of_the_quick_path():
     made, distilled, rolled_out = map(float, fresh(PEAK_MB + QUICK_PATH)[1].split())
-    say(f"peak memory so far: histories {made:.0f} MB, 20 steps of distillation {distilled:.0f} MB, rollouts {rolled_out:.0f} MB")
+    say(
+        f"peak memory so far: histories {made:.0f} MB, 20 steps of distillation {distilled:.0f} MB, rollouts {rolled_out:.0f} MB"
+    )
     bound("resident memory of the quick path", [rolled_out], "MB", 1000)

@@ -18,8 +18,8 @@ from measure import PEAK_MB, compare, fresh, rate, say
 
 import adkit as ad
 from adkit import artefacts, npy
+from adkit.models.tokens import ahead, sample_windows
 from adkit.seeds import Rng
-from adkit.tokens import ahead, sample_windows
 
 ENV = ad.envs.DarkRoom()
 EPISODES, WINDOW, BATCH = 200, 20, 64
@@ -28,7 +28,7 @@ DRAW = """
 import json, sys, time
 import adkit as ad
 from adkit.seeds import Rng
-from adkit.tokens import ahead, sample_windows
+from adkit.models.tokens import ahead, sample_windows
 began = time.perf_counter()
 histories = ad.Histories.load(sys.argv[1], mapped=sys.argv[2] == "mapped")
 loaded = time.perf_counter() - began
@@ -46,9 +46,16 @@ print(json.dumps([1000 / (time.perf_counter() - began), loaded, peak_mb()]))
 def sparse(folder: Path, gigabytes: float) -> Path:
     """A saved artefact of so much, nearly all of it holes: episodes of full length in which nothing happens."""
     n, h, spec = round(gigabytes * 1e9 / LIFETIME), ENV.spec.horizon, ENV.spec
-    shapes = {name: (values.dtype, (n, *values.shape[1:])) for name, values in spec.empty(1, EPISODES).items()}
+    shapes = {
+        name: (values.dtype, (n, *values.shape[1:]))
+        for name, values in spec.empty(1, EPISODES).items()
+    }
     tasks = ENV.tasks()
-    whose = {"task": np.arange(n) * len(tasks) // n, "episode": np.arange(EPISODES), "task_ids": tasks.ids}
+    whose = {
+        "task": np.arange(n) * len(tasks) // n,
+        "episode": np.arange(EPISODES),
+        "task_ids": tasks.ids,
+    }
     whose |= {f"tasks.{name}": values for name, values in tasks.columns.items()}
 
     def fill(place: Path) -> dict:
@@ -56,7 +63,9 @@ def sparse(folder: Path, gigabytes: float) -> Path:
             with open(place / f"{name}.npy", "wb") as file:
                 file.write(npy.head(dtype, shape))
                 file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-        ends = np.memmap(place / "truncated.npy", np.uint8, "r+")[-n * EPISODES * h :].reshape(-1, h)
+        ends = np.memmap(place / "truncated.npy", np.uint8, "r+")[-n * EPISODES * h :].reshape(
+            -1, h
+        )
         ends[:, -1] = 1
         ends.flush()
         for name, values in whose.items():
@@ -73,12 +82,21 @@ def drawn(path: Path, how: str) -> tuple[float, float, float]:
 
 
 def test_windows_from_a_map(tmp_path):
-    lives = ad.collect(ENV, ENV.tasks(), ad.sources.QLearning(), episodes=EPISODES, lifetimes=20, out=tmp_path / "lives")
+    lives = ad.collect(
+        ENV,
+        ENV.tasks(),
+        ad.sources.QLearning(),
+        episodes=EPISODES,
+        lifetimes=20,
+        out=tmp_path / "lives",
+    )
     whole = ad.Histories.load(tmp_path / "lives")
 
     def draw(histories) -> float:
         def work(steps: int = 50) -> int:
-            window = lambda step: sample_windows(histories, WINDOW, BATCH, 0.5, Rng.of(0, "draw", np.arange(BATCH)).at(step))
+            window = lambda step: sample_windows(
+                histories, WINDOW, BATCH, 0.5, Rng.of(0, "draw", np.arange(BATCH)).at(step)
+            )
             return sum(1 for _ in ahead(window, range(steps)))
 
         return rate(work)
@@ -89,9 +107,18 @@ def test_windows_from_a_map(tmp_path):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("gigabytes", type=float)
-    parser.add_argument("--in-memory", type=float, default=2.0, help="gigabytes of the artefact that is read into memory")
+    parser.add_argument(
+        "--in-memory",
+        type=float,
+        default=2.0,
+        help="gigabytes of the artefact that is read into memory",
+    )
     given = parser.parse_args()
-    for how, size in (("mapped", given.gigabytes), ("memory", given.in_memory), ("mapped", given.in_memory)):
+    for how, size in (
+        ("mapped", given.gigabytes),
+        ("memory", given.in_memory),
+        ("mapped", given.in_memory),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             speed, loaded, peak = drawn(sparse(Path(folder), size), how)
             what = f"{speed:,.0f} batches/s of {BATCH} x {WINDOW} episodes"

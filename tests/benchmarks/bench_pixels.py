@@ -8,7 +8,7 @@ import numpy as np
 from measure import bound, note, rate
 
 import adkit as ad
-from adkit import pixels
+from adkit.envs import pixels
 
 SIZES = (24, 32), (36, 48), (72, 96)
 ASKED = 150  # times smaller than pictures
@@ -25,7 +25,11 @@ def test_frames():
             args = pose, *pixels.eyes(size, dtype), out
             draw = lambda args=args: pixels.draw(0, len(pose), *args) or len(pose)
             draw()
-            note(f"pictures of {size[0]}x{size[1]}, {dtype}, one core", [rate(draw) for _ in range(7)], "/s")
+            note(
+                f"pictures of {size[0]}x{size[1]}, {dtype}, one core",
+                [rate(draw) for _ in range(7)],
+                "/s",
+            )
 
 
 def test_share_of_a_training_step(monkeypatch):
@@ -65,6 +69,15 @@ def test_size_of_histories():
     others = sum(values.nbytes for values in arrays.values()) - poses
     for size in SIZES:
         pictures = poses // 12 * 3 * size[0] * size[1]
-        note(f"histories of {size[0]}x{size[1]} as poses", [(pictures + others) / (poses + others)], " x smaller")
-        note(f"observations of {size[0]}x{size[1]} as poses", [pictures / poses], " x smaller", asked=ASKED)
+        note(
+            f"histories of {size[0]}x{size[1]} as poses",
+            [(pictures + others) / (poses + others)],
+            " x smaller",
+        )
+        note(
+            f"observations of {size[0]}x{size[1]} as poses",
+            [pictures / poses],
+            " x smaller",
+            asked=ASKED,
+        )
         assert pictures >= ASKED * poses

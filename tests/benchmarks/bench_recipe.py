@@ -52,7 +52,9 @@ OUT = ROOT / "runs" / "recipe.csv"
 # ---- one run; in its own process ----
 
 
-def live(name: str, split: int, seed: int, controls: bool, ed: bool, began: float) -> dict[str, float | str]:
+def live(
+    name: str, split: int, seed: int, controls: bool, ed: bool, began: float
+) -> dict[str, float | str]:
     """One row of the table; `began` is when, on the monotonic clock, this process was spawned."""
     clock = Clock(began)
     import adkit as ad
@@ -80,12 +82,31 @@ def live(name: str, split: int, seed: int, controls: bool, ed: bool, began: floa
 
     last = student[:, :, -asked.last :]
     row = {"recipe": name, "split": split, "seed": seed, "reached": reached(student)}
-    row |= {f"ep{e}": float(student[:, :, e - 1].mean() / optimum.mean()) if e <= asked.episode else nan for e in CURVE}
-    row |= {"to_0.8": episodes_to(student, 0.8 * optimum), "to_0.9": episodes_to(student, 0.9 * optimum)}
-    row |= {"dead_tasks": int((last.sum((1, 2)) == 0).sum()), "dead_lifetimes": int((last.sum(2) == 0).sum())}
-    row |= {"seconds": clock.total, **{f"s_{stage}": seconds for stage, seconds in clock.laps.items()}, "peak_mb": peak_mb()}
-    row |= {"source_late": float(histories.episode_returns[:, -2:].mean() / ad.optimal_returns(recipe.env, train).mean())}
-    row |= {"amnesiac": reached(returns(ad.InContext(model, memory="episode"))) if controls else nan}
+    row |= {
+        f"ep{e}": float(student[:, :, e - 1].mean() / optimum.mean()) if e <= asked.episode else nan
+        for e in CURVE
+    }
+    row |= {
+        "to_0.8": episodes_to(student, 0.8 * optimum),
+        "to_0.9": episodes_to(student, 0.9 * optimum),
+    }
+    row |= {
+        "dead_tasks": int((last.sum((1, 2)) == 0).sum()),
+        "dead_lifetimes": int((last.sum(2) == 0).sum()),
+    }
+    row |= {
+        "seconds": clock.total,
+        **{f"s_{stage}": seconds for stage, seconds in clock.laps.items()},
+        "peak_mb": peak_mb(),
+    }
+    row |= {
+        "source_late": float(
+            histories.episode_returns[:, -2:].mean() / ad.optimal_returns(recipe.env, train).mean()
+        )
+    }
+    row |= {
+        "amnesiac": reached(returns(ad.InContext(model, memory="episode"))) if controls else nan
+    }
     learned = histories.episodes[-max(2, histories.n_episodes // 4) :] if ed else None
     row |= {"ed": reached(returns(ad.InContext(recipe.distil(learned, seed)[0]))) if ed else nan}
     return row
@@ -116,10 +137,22 @@ class Clock:
 
 
 def run(
-    name: str, split: int, seed: int, controls: bool = True, ed: bool = False, environment: dict[str, str] | None = None
+    name: str,
+    split: int,
+    seed: int,
+    controls: bool = True,
+    ed: bool = False,
+    environment: dict[str, str] | None = None,
 ) -> dict:
     """A run in a fresh process; its row."""
-    job = {"name": name, "split": split, "seed": seed, "controls": controls, "ed": ed, "began": time.monotonic()}
+    job = {
+        "name": name,
+        "split": split,
+        "seed": seed,
+        "controls": controls,
+        "ed": ed,
+        "began": time.monotonic(),
+    }
     child = subprocess.run(
         [sys.executable, str(Path(__file__).resolve()), "--run", json.dumps(job)],
         env={**os.environ, **(environment or {})}, capture_output=True, text=True, cwd=ROOT,
@@ -129,8 +162,27 @@ def run(
     return json.loads(child.stdout.splitlines()[-1])
 
 
-COLUMNS = ("recipe", "split", "seed", "reached", *(f"ep{episode}" for episode in CURVE), "to_0.8", "to_0.9", "dead_tasks")
-COLUMNS += ("dead_lifetimes", "amnesiac", "ed", "source_late", "seconds", "s_import", "s_histories", "s_distill", "s_evaluate")
+COLUMNS = (
+    "recipe",
+    "split",
+    "seed",
+    "reached",
+    *(f"ep{episode}" for episode in CURVE),
+    "to_0.8",
+    "to_0.9",
+    "dead_tasks",
+)
+COLUMNS += (
+    "dead_lifetimes",
+    "amnesiac",
+    "ed",
+    "source_late",
+    "seconds",
+    "s_import",
+    "s_histories",
+    "s_distill",
+    "s_evaluate",
+)
 COLUMNS += ("peak_mb",)
 
 
@@ -157,11 +209,15 @@ def failures(row: dict) -> list[str]:
     """What was asked of a run and not reached."""
     asked, missed = ASKED[row["recipe"]], []
     if row["reached"] < asked.share:
-        missed.append(f"{row['reached']:.3f} of the optimum by episode {asked.episode}, asked {asked.share:.3f}")
+        missed.append(
+            f"{row['reached']:.3f} of the optimum by episode {asked.episode}, asked {asked.share:.3f}"
+        )
     if row["seconds"] > asked.seconds:
         missed.append(f"{row['seconds']:.0f} s from nothing, asked under {asked.seconds} s")
     if row["dead_tasks"]:
-        missed.append(f"{row['dead_tasks']} tasks without any reward in their last {asked.last} episodes")
+        missed.append(
+            f"{row['dead_tasks']} tasks without any reward in their last {asked.last} episodes"
+        )
     missed += [
         f"{name} reaches {row[name]:.2f}, asked below {CONTROLS_AT_MOST}"
         for name in ("amnesiac", "ed")
@@ -175,8 +231,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recipe", choices=[*ASKED, "all"], default="all")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cold", metavar="FOLDER", help="an empty folder for Numba's cache: the first run compiles everything")
-    parser.add_argument("--no-controls", action="store_true", help="neither amnesiac nor expert distillation (ED)")
+    parser.add_argument(
+        "--cold",
+        metavar="FOLDER",
+        help="an empty folder for Numba's cache: the first run compiles everything",
+    )
+    parser.add_argument(
+        "--no-controls", action="store_true", help="neither amnesiac nor expert distillation (ED)"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -190,29 +252,51 @@ def main(arguments: list[str] | None = None) -> None:
         for split in range(given.splits):
             for seed in range(given.seeds):
                 controls = not given.no_controls
-                rows.append(run(name, split, seed, controls, ed=controls and seed == 0, environment=environment))
+                rows.append(
+                    run(
+                        name,
+                        split,
+                        seed,
+                        controls,
+                        ed=controls and seed == 0,
+                        environment=environment,
+                    )
+                )
                 print(line([rows[-1][column] for column in COLUMNS]), flush=True)
                 write(rows, given.out)
     for name in dict.fromkeys(row["recipe"] for row in rows):
         mine = [row for row in rows if row["recipe"] == name]
-        shares, seconds = sorted(row["reached"] for row in mine), sorted(row["seconds"] for row in mine)
-        middle, asked = len(mine) // 2, ASKED[name]
-        reached = (
-            f"worst {shares[0]:.3f}, median {shares[middle]:.3f}, best {shares[-1]:.3f} of the optimum by episode {asked.episode}"
+        shares, seconds = (
+            sorted(row["reached"] for row in mine),
+            sorted(row["seconds"] for row in mine),
         )
+        middle, asked = len(mine) // 2, ASKED[name]
+        reached = f"worst {shares[0]:.3f}, median {shares[middle]:.3f}, best {shares[-1]:.3f} of the optimum by episode {asked.episode}"
         took = f"median {seconds[middle]:.1f} s, slowest {seconds[-1]:.1f} s"
-        print(f"{name}: {len(mine)} runs, {reached}; {took} (asked of every run: {asked.share:.3f}, under {asked.seconds} s)")
-    print("\n".join(what for row in rows for what in failures(row)) or "everything asked was reached")
+        print(
+            f"{name}: {len(mine)} runs, {reached}; {took} (asked of every run: {asked.share:.3f}, under {asked.seconds} s)"
+        )
+    print(
+        "\n".join(what for row in rows for what in failures(row)) or "everything asked was reached"
+    )
 
 
 @pytest.mark.parametrize("name", list(ASKED))
 def test_held_out_tasks_are_learned_in_context(name):
     row, asked = run(name, split=0, seed=0, ed=True), ASKED[name]
-    note(f"{name}: share of the optimum by episode {asked.episode}", [row["reached"]], asked=asked.share)
+    note(
+        f"{name}: share of the optimum by episode {asked.episode}",
+        [row["reached"]],
+        asked=asked.share,
+    )
     note(f"{name}: from nothing", [row["seconds"]], " s", asked=asked.seconds, less=True)
-    stages = ", ".join(f"{column[2:]} {row[column]:.1f} s" for column in COLUMNS if column.startswith("s_"))
+    stages = ", ".join(
+        f"{column[2:]} {row[column]:.1f} s" for column in COLUMNS if column.startswith("s_")
+    )
     controls = f"amnesiac {row['amnesiac']:.3f}, ED {row['ed']:.3f}"
-    say(f"{name}: {stages}; 0.8 of the optimum after {row['to_0.8']:.0f} episodes, {controls}, {row['peak_mb']:.0f} MB")
+    say(
+        f"{name}: {stages}; 0.8 of the optimum after {row['to_0.8']:.0f} episodes, {controls}, {row['peak_mb']:.0f} MB"
+    )
     assert not failures(row), "; ".join(failures(row))
 
 

@@ -29,6 +29,12 @@ def test_rl2_reaches_far_above_random_on_goals_it_never_saw():
         "the same at random": tenth(test, ad.sources.Random()),
     }
     for name, interval in found.items():
-        note(f"RL2, return in the tenth episode, {name}", interval, less=name.startswith("the same"))
+        note(
+            f"RL2, return in the tenth episode, {name}", interval, less=name.startswith("the same")
+        )
     unseen = found["goals it never saw"]
-    assert unseen.low > 2 > max(found["the same without memory"].high, found["the same at random"].high)
+    assert (
+        unseen.low
+        > 2
+        > max(found["the same without memory"].high, found["the same at random"].high)
+    )

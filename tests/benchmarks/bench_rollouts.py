@@ -10,9 +10,9 @@ import torch
 from measure import compare
 
 import adkit as ad
-from adkit.collect import collect
+from adkit.models.tokens import Tokens, kept, slots, window_starts
+from adkit.rollout import collect
 from adkit.seeds import Rng
-from adkit.tokens import Tokens, kept, slots, window_starts
 
 ENV = ad.envs.DarkRoom()
 SPEC, PER = ENV.spec, slots(ENV.spec)
@@ -20,10 +20,15 @@ SPEC, PER = ENV.spec, slots(ENV.spec)
 
 def opinionated(context: int = 200, seed: int = 0) -> ad.CausalTransformer:
     """A model whose layers all matter: a fresh one starts with zero output weights, and any cache would agree with it."""
-    model, generator = ad.CausalTransformer(SPEC, context=context, seed=seed), torch.Generator().manual_seed(seed)
+    model, generator = (
+        ad.CausalTransformer(SPEC, context=context, seed=seed),
+        torch.Generator().manual_seed(seed),
+    )
     for name, parameter in model.named_parameters():
         if name.endswith(("out.weight", "head.weight")):
-            torch.nn.init.normal_(parameter, std=2 * parameter.shape[-1] ** -0.5, generator=generator)
+            torch.nn.init.normal_(
+                parameter, std=2 * parameter.shape[-1] ** -0.5, generator=generator
+            )
     return model.eval()
 
 
@@ -44,7 +49,9 @@ class RecomputedLearner:
         model, n = config.model, len(rng)
         self.model, self.rng, self.t, self.slot, self.episode = model, rng, 0, 0, -1
         self.starts = window_starts(config.episodes + 1, model.window, kept(model.window))
-        size = (config.episodes + 1) * PER  # every token of the lifetime; the window is a slice of it
+        size = (
+            config.episodes + 1
+        ) * PER  # every token of the lifetime; the window is a slice of it
         self.obs = torch.zeros(n, size, *SPEC.obs_shape, dtype=torch.long, device=model.device)
         self.action = torch.zeros(n, size, dtype=torch.long, device=model.device)
         self.reward = torch.zeros(n, size, device=model.device)
@@ -57,7 +64,9 @@ class RecomputedLearner:
             self.last = np.full(len(obs), SPEC.n_actions), np.zeros(len(obs), np.float32)
         self._append(obs, *self.last)
         window = slice(int(self.starts[self.episode]) * PER, self.slot)
-        logits = self.model(Tokens(self.obs[:, window], self.action[:, window], self.reward[:, window]))[:, -1]
+        logits = self.model(
+            Tokens(self.obs[:, window], self.action[:, window], self.reward[:, window])
+        )[:, -1]
         cumulative = logits.double().softmax(-1).cumsum(-1).cpu().numpy()
         drawn = (cumulative <= self.rng.at(self.t).uniform()[:, None]).sum(-1)
         return drawn.clip(max=SPEC.n_actions - 1).astype(np.uint8)
@@ -96,11 +105,16 @@ class Life:
 
 
 def test_both_choose_the_same_actions():
-    model, tasks = opinionated(context=100), ENV.tasks()[::21]  # a window of 5 episodes: it is refilled 3 times in 12
+    model, tasks = (
+        opinionated(context=100),
+        ENV.tasks()[::21],
+    )  # a window of 5 episodes: it is refilled 3 times in 12
     cached = collect(ENV, tasks, ad.InContext(model), episodes=12, lifetimes=2, seed=0)
     again = collect(ENV, tasks, Recomputed(model, 12), episodes=12, lifetimes=2, seed=0)
     shares = np.bincount(cached.action.ravel(), minlength=SPEC.n_actions) / cached.action.size
-    assert shares.min() > 0.01, f"a model that ignores what it sees proves nothing; it acts {shares}."
+    assert shares.min() > 0.01, (
+        f"a model that ignores what it sees proves nothing; it acts {shares}."
+    )
     np.testing.assert_array_equal(cached.action, again.action)
 
 
@@ -144,9 +158,27 @@ def test_cached_against_recomputed():
             seconds += SPEC.horizon * lifetimes / timed(life, steps)
         return turn * SPEC.horizon * lifetimes / seconds
 
-    compare("rollout steps in the episode that fills the window", cached_fills, recomputed_fills, asked=25, repetitions=3)
-    compare("rollout steps, refills included, full window recomputed", cached_turns, recomputed_fills, asked=25, repetitions=3)
-    compare("rollout steps, both over whole turns of the window", cached_turns, recomputed_turns, asked=None, repetitions=3)
+    compare(
+        "rollout steps in the episode that fills the window",
+        cached_fills,
+        recomputed_fills,
+        asked=25,
+        repetitions=3,
+    )
+    compare(
+        "rollout steps, refills included, full window recomputed",
+        cached_turns,
+        recomputed_fills,
+        asked=25,
+        repetitions=3,
+    )
+    compare(
+        "rollout steps, both over whole turns of the window",
+        cached_turns,
+        recomputed_turns,
+        asked=None,
+        repetitions=3,
+    )
 
 
 def timed(life: Life, steps: int = SPEC.horizon) -> float:

@@ -65,7 +65,9 @@ def machine() -> dict[str, float]:
 
     size = 2**28
     limits, cuda = {}, torch.cuda.is_available()
-    device, n, done = ("cuda", 8192, torch.cuda.synchronize) if cuda else ("cpu", 2048, lambda: None)
+    device, n, done = (
+        ("cuda", 8192, torch.cuda.synchronize) if cuda else ("cpu", 2048, lambda: None)
+    )
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a, b = torch.randn(2, n, n, device=device).to(dtype)
         limits[name] = best(lambda a=a, b=b: (a @ b, done()), 2 * n**3)
@@ -78,7 +80,11 @@ def trains_on() -> str:
     """What models are trained on here, in words."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, threads: {torch.get_num_threads()}"
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, threads: {torch.get_num_threads()}"
+    )
 
 
 def kept() -> dict[str, float]:
@@ -106,7 +112,12 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def compare(
-    name: str, ours: Callable[[], float], baseline: Callable[[], float], asked: float | None, repetitions: int = 5, **each: float
+    name: str,
+    ours: Callable[[], float],
+    baseline: Callable[[], float],
+    asked: float | None,
+    repetitions: int = 5,
+    **each: float,
 ) -> float:
     """Print and return the median ratio of two rates (per second); AssertionError if it is below what was `asked`.
 
@@ -128,7 +139,9 @@ def compare(
     wanted = "no bound" if asked is None else f"asked {asked:g}x"
     figures = f"ours {mine:.2g}/s, baseline {theirs:.2g}/s, ratio {ratio:.3g}x [{ratios[0]:.3g}-{ratios[-1]:.3g}]"
     say(f"{name}: {figures} ({wanted})")
-    shares = ", ".join(f"{mine * amount / machine()[what]:.0%} of {what}" for what, amount in each.items())
+    shares = ", ".join(
+        f"{mine * amount / machine()[what]:.0%} of {what}" for what, amount in each.items()
+    )
     RESULTS.append(Result(name, ratio, f"{mine:.3g}/s, {ratio:.3g} x baseline", limit=shares))
     assert asked is None or ratio >= asked, f"{name}: {ratio:.3g}x, and {asked:g}x was asked."
     return ratio
@@ -137,19 +150,37 @@ def compare(
 def bound(name: str, values: Sequence[float], unit: str, most: float) -> float:
     """Print and return the median of `values`; AssertionError if it is not below `most`."""
     middle = statistics.median(values)
-    say(f"{name}: {middle:.3g} {unit} [{min(values):.3g}-{max(values):.3g}] (asked < {most:g} {unit})")
-    RESULTS.append(Result(name, middle, f"{middle:.3g} {unit}", less=True, limit=f"{middle / most:.0%} of what is allowed"))
+    say(
+        f"{name}: {middle:.3g} {unit} [{min(values):.3g}-{max(values):.3g}] (asked < {most:g} {unit})"
+    )
+    RESULTS.append(
+        Result(
+            name,
+            middle,
+            f"{middle:.3g} {unit}",
+            less=True,
+            limit=f"{middle / most:.0%} of what is allowed",
+        )
+    )
     assert middle < most, f"{name}: {middle:.3g} {unit}, and less than {most:g} was asked."
     return middle
 
 
-def note(name: str, values: Sequence[float], unit: str = "", asked: float | None = None, less: bool = False) -> float:
+def note(
+    name: str,
+    values: Sequence[float],
+    unit: str = "",
+    asked: float | None = None,
+    less: bool = False,
+) -> float:
     """Print and return the median of `values`, and put it in the table; whoever asked judges it. `less` is better."""
     middle = statistics.median(values)
     spread = f" [{short(min(values))}-{short(max(values))}]" if len(values) > 1 else ""
     wanted = "no bound" if asked is None else f"asked {'under ' * less}{short(asked)}{unit}"
     say(f"{name}: {short(middle)}{unit}{spread} ({wanted})")
-    share = "" if asked is None else f"{middle / asked:.0%} of what is {'allowed' if less else 'asked'}"
+    share = (
+        "" if asked is None else f"{middle / asked:.0%} of what is {'allowed' if less else 'asked'}"
+    )
     RESULTS.append(Result(name, middle, f"{short(middle)}{unit}", less, share))
     return middle
 
@@ -178,11 +209,15 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fresh(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[float, str]:
+def fresh(
+    code: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> tuple[float, str]:
     """Run code in a new Python: seconds from spawning it to its end, and what it printed."""
     began = time.perf_counter()
     command = [sys.executable, "-c", code, *arguments]
-    child = subprocess.run(command, env={**os.environ, **(environment or {})}, cwd=ROOT, capture_output=True, text=True)
+    child = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, cwd=ROOT, capture_output=True, text=True
+    )
     seconds = time.perf_counter() - began
     assert child.returncode == 0, child.stderr
     return seconds, child.stdout.strip()
@@ -193,7 +228,9 @@ def summary(write: Callable[[str], None], keep: bool) -> None:
     limits = machine()
     for line in table(RESULTS, kept()):
         write(line)
-    flops = ", ".join(f"{name} {limits[name] / 1e9:,.0f} Gflop/s" for name in ("float32", "bfloat16"))
+    flops = ", ".join(
+        f"{name} {limits[name] / 1e9:,.0f} Gflop/s" for name in ("float32", "bfloat16")
+    )
     write(f"This machine, now: {flops} ({trains_on()}), memory {limits['bytes'] / 1e9:.1f} GB/s.")
     if keep:
         figures = kept() | {result.figure: round(result.now, 4) for result in RESULTS}

@@ -23,7 +23,11 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 WARM = 2  # rounds in which caches fill
-BESIDE = (".tmp", ".old", ".shards")  # how the names of adkit's own temporary folders end; they begin with a dot
+BESIDE = (
+    ".tmp",
+    ".old",
+    ".shards",
+)  # how the names of adkit's own temporary folders end; they begin with a dot
 CACHE = "torchinductor_"  # torch's, a folder for each user
 
 
@@ -34,7 +38,11 @@ def lived(notebook: Path) -> None:
         if cell["cell_type"] != "code":
             continue
         tree = ast.parse("".join(cell["source"]))
-        last = ast.Expression(tree.body.pop().value) if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = (
+            ast.Expression(tree.body.pop().value)
+            if tree.body and isinstance(tree.body[-1], ast.Expr)
+            else None
+        )
         exec(compile(tree, notebook.name, "exec"), space)
         shown = eval(compile(last, notebook.name, "eval"), space) if last else None
         for show in ("_repr_mimebundle_", "_repr_html_"):
@@ -46,18 +54,34 @@ def lived(notebook: Path) -> None:
 
 def left(temporary: Path) -> set[Path]:
     """Everything in the temporary folder, and adkit's own temporary folders wherever notebooks write."""
-    written = (place for name in ("runs", "data", "notebooks") for place in (ROOT / name).rglob(".*"))
-    kept = (place for top in temporary.iterdir() if not top.name.startswith(CACHE) for place in (top, *top.rglob("*")))
+    written = (
+        place for name in ("runs", "data", "notebooks") for place in (ROOT / name).rglob(".*")
+    )
+    kept = (
+        place
+        for top in temporary.iterdir()
+        if not top.name.startswith(CACHE)
+        for place in (top, *top.rglob("*"))
+    )
     return {*kept, *(place for place in written if place.suffix in BESIDE)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("notebooks", nargs="*", default=["[0-9][0-9]"], help="numbers of notebooks; by default all that have one")
+    parser.add_argument(
+        "notebooks",
+        nargs="*",
+        default=["[0-9][0-9]"],
+        help="numbers of notebooks; by default all that have one",
+    )
     given = parser.parse_args()
     os.chdir(ROOT / "notebooks")
-    notebooks = [notebook for number in given.notebooks for notebook in sorted(Path().glob(f"{number}_*.ipynb"))]
+    notebooks = [
+        notebook
+        for number in given.notebooks
+        for notebook in sorted(Path().glob(f"{number}_*.ipynb"))
+    ]
     if not notebooks:
         parser.error(f"no notebook begins with {', '.join(given.notebooks)}")
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -69,12 +93,20 @@ def main() -> int:
             lived(notebook)
         gc.collect()
         held.append(process.memory_info().rss / 2**20)
-        print(f"{(time.perf_counter() - began) / 60:5.1f} min, round {len(held)}: {held[-1]:.0f} MB", file=sys.stderr, flush=True)
+        print(
+            f"{(time.perf_counter() - began) / 60:5.1f} min, round {len(held)}: {held[-1]:.0f} MB",
+            file=sys.stderr,
+            flush=True,
+        )
     few = max(1, (len(held) - WARM) // 4)
     first, last = statistics.median(held[WARM : WARM + few]), statistics.median(held[-few:])
     forgotten = sorted(left(folder) - before)
     memory = f"{first:.0f} MB, then {last:.0f} MB ({last / first - 1:+.1%})"
-    print(f"{len(held)} rounds: {memory}; {len(forgotten)} temporary files or folders left", *forgotten, sep="\n")
+    print(
+        f"{len(held)} rounds: {memory}; {len(forgotten)} temporary files or folders left",
+        *forgotten,
+        sep="\n",
+    )
     shutil.rmtree(folder, ignore_errors=True)
     return int(last > 1.05 * first or bool(forgotten))
 

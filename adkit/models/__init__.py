@@ -1,0 +1,1 @@
+"""The transformer and its relatives: tokens, model, training, frozen rollouts."""

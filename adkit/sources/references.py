@@ -1,0 +1,99 @@
+"""The floor and the ceiling of every plot: an agent that acts at random, and one that is told the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adkit.protocols import Env, EnvSpec, Tasks, Transition
+from adkit.seeds import Rng
+from adkit.tables import Tables, backward_induction, of_rows
+
+
+@dataclass(frozen=True)
+class Random:
+    """Every action equally likely, always."""
+
+    def start(self, spec: EnvSpec, rng: Rng) -> RandomLearner:
+        return RandomLearner(spec, rng)
+
+
+class RandomLearner:
+    def __init__(self, spec: EnvSpec, rng: Rng):
+        self.spec, self.rng, self.t = spec, rng, 0
+
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return self.rng.at(self.t).integers(self.spec.n_actions).astype(np.uint8)
+
+    def update(self, transition: Transition) -> None:
+        self.t += 1
+
+
+@dataclass(frozen=True)
+class Optimal:
+    """Told the task, it walks the policy that backward induction finds: the most that can be had, from episode one.
+
+    Where there are no tables it takes what the environment's `optimal_actions(obs, tasks)` names.
+    """
+
+    told: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
+    """The distinct tasks' tables and each lifetime's row, or environment and tasks, filled in by `informed`."""
+
+    def informed(self, env: Env, tasks: Tasks) -> Optimal:
+        """Told each lifetime's task."""
+        if hasattr(env, "optimal_actions"):
+            return Optimal((env, tasks))
+        if not hasattr(env, "tables"):
+            raise ValueError(
+                f"{env.spec.name} publishes no tables, so its optimum is unknown; leave Optimal() out."
+            )
+        return Optimal(of_rows(env, tasks))
+
+    def start(self, spec: EnvSpec, rng: Rng) -> OptimalLearner | Guided:
+        if self.told is None:
+            raise ValueError("Optimal() must be told the tasks first: agent.informed(env, tasks).")
+        return (
+            OptimalLearner(*self.told, spec)
+            if isinstance(self.told[0], Tables)
+            else Guided(*self.told)
+        )
+
+
+class OptimalLearner:
+    """Follows the true state of N lifetimes from what they see and are paid."""
+
+    def __init__(self, table: Tables, row: np.ndarray, spec: EnvSpec):
+        self.table, self.row, self.spec = table, row, spec
+        _, self.policy = backward_induction(table, spec.horizon)
+        self.state, self.time = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        looks = self.table.seen[self.row] == self.spec.index(obs)[:, None]
+        possible = looks & (np.diff(self.table.start[self.row], axis=1, prepend=0.0) > 0)
+        self.state = np.where(first, possible.argmax(1), self.state)
+        self.time = np.where(first, 0, self.time)
+        return self.policy[self.row, self.time, self.state]
+
+    def update(self, transition: Transition) -> None:
+        at = self.row, self.state, transition.action
+        outcomes = self.table.next_state[at]  # (N, K)
+        seen = self.spec.index(transition.next_obs)[:, None]
+        explains = (self.table.seen[self.row[:, None], outcomes] == seen) & (
+            self.table.reward[at] == transition.reward[:, None]
+        )
+        self.state = np.take_along_axis(outcomes, explains.argmax(1)[:, None], 1)[:, 0]
+        self.time += 1
+
+
+class Guided:
+    """N lifetimes that do what their environment says is best."""
+
+    def __init__(self, env: Env, tasks: Tasks):
+        self.env, self.tasks = env, tasks
+
+    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return self.env.optimal_actions(obs, self.tasks)
+
+    def update(self, transition: Transition) -> None:
+        pass

@@ -19,7 +19,7 @@ TORCH_BUILD := $(TORCH)+$(notdir $(TORCH_INDEX:/=))
 export GOMP_SPINCOUNT ?= 10000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo lab figures study test bench
+.PHONY: help setup demo lab figures study check test bench
 help:  ## list these commands
 	@echo "adkit: a workbench for in-context reinforcement learning and value drift"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -41,9 +41,16 @@ figures: $(READY)  ## run what is missing of the paper's figures; stop it at any
 study: $(READY)  ## run what is missing of the CookieWorld study: make study ARGS=standard
 	@OMP_NUM_THREADS=1 PYTHONPATH=notebooks $(VENV)/bin/python -m study.run $(ARGS)
 
-test: $(READY)  ## run all tests
-	@echo "Running the tests."
-	@$(VENV)/bin/python -m pytest $(ARGS)
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadgroup
+
+check: $(READY)  ## one minute: style, and the tests that need no training, no subprocess and no browser
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(PYTEST) tests/unit tests/contract tests/property tests/golden/test_golden.py $(ARGS)
+
+test: $(READY)  ## eight minutes: everything, in parallel; it gets itself a Chromium if there is none
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@CHROMIUM="$$($(VENV)/bin/python tests/browser/chromium.py)" || exit 1; export CHROMIUM; \
+	$(PYTEST) $(ARGS)
 
 bench: $(READY)  ## measure speed, memory and learning against the figures we claim
 	@echo "Running the benchmarks; close other programs first."

@@ -1,4 +1,10 @@
+import os
 import sys
+
+# Each parallel worker has a core of its own, so torch's and BLAS's threads would only wait for each
+# other. Set before NumPy and torch are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -66,3 +72,20 @@ def pytest_terminal_summary(terminalreporter, config):
     if measure and measure.RESULTS:
         terminalreporter.section("figures")
         measure.summary(terminalreporter.write_line, config.getoption("--keep"))
+
+
+# ---- which tests run where ----
+
+LONGEST_FIRST = ["notebooks", "browser", "learning", "study", "system"]
+
+
+def pytest_collection_modifyitems(items):
+    """Start the longest tests first; keep a file's tests, which share fixtures, in one worker."""
+    folder = lambda item: item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(folder(item), len(rank)))
+    for item in items:
+        if folder(item) == "browser":
+            item.add_marker(pytest.mark.xdist_group("browser"))
+        elif folder(item) != "notebooks":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -4,42 +4,43 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # it writes a file
+    monkeypatch.chdir(tmp_path)  # the blocks write files
     scope = {"__name__": "readme"}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(compile(block, "README.md", "exec"), scope)
-    assert scope["rollouts"].returns[:, :, -5:].mean() > 3 * scope["amnesiac"].returns.mean()
-    assert (
-        scope["life"].returns[:, :, -1].mean()
-        == ad.optimal_returns(scope["env"], scope["env"].tasks()).mean()
+    rollouts, amnesiac = scope["rollouts"], scope["amnesiac"]
+    assert rollouts.returns[:, :, -5:].mean() > 3 * amnesiac.returns.mean()
+    env, corridor = scope["env"], scope["corridor_histories"]
+    assert corridor.returns[:, :, -1].mean() == pytest.approx(
+        ad.optimal_returns(env, env.tasks()).mean()
     )
-    assert len(scope["log"]) == 20 and (tmp_path / "attention.html").stat().st_size > 100_000
+    assert len(scope["log"]) == 20
+    assert (tmp_path / "attention.html").stat().st_size > 100_000
 
 
 def test_every_file_it_names_exists():
-    named = re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(
-        r"`(notebooks/[\w.]+)`", README
-    )
-    assert named and not [name for name in named if not (ROOT / name).exists()]
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    paths = re.findall(r"`((?:notebooks|adkit|tests|data)/[\w./]+)`", README)
+    assert links and paths
+    assert not [name for name in links + paths if not (ROOT / name).exists()]
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(f"`{name}`" in README for name in notebooks)
 
 
-def test_every_make_target_it_names_is_there():
-    targets = subprocess.run(
-        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert all(
-        f"make {name}" in targets
-        for name in set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))
-    )
+def test_every_make_target_it_names_exists():
+    quiet = {"capture_output": True, "text": True, "check": True}
+    targets = subprocess.run(["make", "-s", "help"], cwd=ROOT, **quiet).stdout
+    named = set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))
+    assert named and all(f"make {name}" in targets for name in named)
 
 
 def test_the_badge_opens_the_first_notebook():

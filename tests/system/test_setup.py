@@ -1,4 +1,4 @@
-"""Set-up: what a stranger's first command meets. That the lists of packages agree: test_binder.py."""
+"""Set-up: the first command of a stranger, on a machine that lacks something."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def bare(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in (
+    for tool in [
         "make",
         "sh",
         "awk",
@@ -33,7 +33,7 @@ def bare(tmp_path):
         "touch",
         "printf",
         "id",
-    ):
+    ]:
         (tools / tool).symlink_to(shutil.which(tool))
     return tmp_path, tools
 
@@ -89,7 +89,7 @@ def test_without_disk_space_it_says_how_much_is_missing(bare):
 
 
 def test_jupyterlab_is_bound_to_this_machine_and_keeps_its_token():
-    """What `make lab` runs, as make itself says it, and nothing shipped that would open it elsewhere."""
+    """`make lab` listens on 127.0.0.1 only, and no shipped file opens it elsewhere."""
     say = ["make", "-n", "-o", "pyproject.toml", "-o", "constraints.txt", "lab", "ARGS="]
     said = subprocess.run(say, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (command,) = (line for line in said.splitlines() if "-m jupyterlab" in line)
@@ -116,3 +116,12 @@ assert len(app.identity_provider_class(parent=app).token) >= 32, "no token"
         name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
     }
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_adkit_imports_from_the_folder_that_holds_the_clone(tmp_path):
+    """A clone named adkit, seen from its parent folder, must not look like an empty package."""
+    (tmp_path / "adkit").symlink_to(ROOT)
+    code = "import adkit; print(adkit.EnvSpec.__name__)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "EnvSpec\n"

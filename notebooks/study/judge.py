@@ -1,136 +1,111 @@
-"""The study of creatures, judged: tables of per-life results in, measures of every gate and hypothesis out."""
+"""From the study's tables of per-lifetime results to the measures of every gate and hypothesis.
+
+A new hypothesis is one file beside this one, one entry in `hypotheses.yaml`, and one line in
+`MEASURES`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from adkit.stats import Interval, over_seeds
 from study import competence, compression, drift, erasure, hiding, steering
-from study.verdicts import Verdict, check_hypotheses, verdict
+from study.verdicts import Verdict, verdict
 
-if TYPE_CHECKING:
-    import pandas as pd
+Tables = Mapping[str, pd.DataFrame]
+Measures = dict[str, Interval | float]
 
-NEEDED = {
-    "G0": ("instruments",),
-    "G1": ("competence", "returns", "edits action only"),
-    "G2": ("drift", "drift tolerance visible", "hiding"),
-    "G3": ("drift", "false positives"),
-    "H0": ("compression",),
-    "H1": ("competence", "edits action only", "edits untrained"),
-    "H2a": ("drift", "drift draws"),
-    "H2a_future": ("drift ahead", "drift ahead draws"),
-    "H2b": ("erasure", "erasure draws"),
-    "H4": ("hiding", "edits action only", "edits primitive only"),
-    "H6": ("steering", "steering draws"),
+
+def instruments(checks: pd.DataFrame) -> Measures:
+    """Return the measures of G0: the worst value of each check over seeds."""
+    return checks.drop(columns="seed").max().to_dict()
+
+
+def must_be_seen(drifts: pd.DataFrame, tolerance: pd.DataFrame, hides: pd.DataFrame) -> Measures:
+    """Return the measures of G2: effects that the instruments must find."""
+    random_hider = {"random_hider_auc": hiding.measured_random(hides)}
+    return drift.measured_controls(drifts, tolerance) | random_hider
+
+
+def must_not_be_seen(drifts: pd.DataFrame, false_positives: pd.DataFrame) -> Measures:
+    """Return the measures of G3: what the instruments find where there is nothing."""
+    share = float((false_positives["p"] <= 0.05).mean())
+    return drift.measured_controls(drifts) | {"false_positives": share}
+
+
+MEASURES = {  # name: the function that measures it, and the tables that the function takes
+    "G0": (instruments, "instruments"),
+    "G1": (competence.measured_competence, "competence", "returns", "edits action only"),
+    "G2": (must_be_seen, "drift", "drift tolerance visible", "hiding"),
+    "G3": (must_not_be_seen, "drift", "false positives"),
+    "H0": (compression.measured, "compression"),
+    "H1": (competence.measured_activation, "competence", "edits action only", "edits untrained"),
+    "H2a": (drift.measured, "drift", "drift draws"),
+    "H2a_future": (drift.measured, "drift ahead", "drift ahead draws"),
+    "H2b": (erasure.measured, "erasure", "erasure draws"),
+    "H4": (hiding.measured, "hiding", "edits action only", "edits primitive only"),
+    "H6": (steering.measured, "steering", "steering draws"),
 }
 
 
 def load(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Every table of a folder such as data/cookie_world, by name; ValueError when one that is judged by is missing."""
-    import pandas as pd
+    """Read every table of a folder such as data/cookie_world, by name.
 
+    Raises FileNotFoundError if a table that a hypothesis needs is missing.
+    """
     tables = {path.stem: pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))}
-    if missing := sorted({name for names in NEEDED.values() for name in names} - set(tables)):
-        raise ValueError(
-            f"{folder} has no tables {', '.join(missing)}; `make study ARGS= standard` makes them."
+    needed = {name for _, *names in MEASURES.values() for name in names}
+    if missing := sorted(needed - set(tables)):
+        raise FileNotFoundError(
+            f"{folder} has no tables {', '.join(missing)}; `make study ARGS=standard` makes them"
         )
     return tables
 
 
-def measured(
-    tables: Mapping[str, pd.DataFrame], names=tuple(NEEDED)
-) -> dict[str, dict[str, Interval | float]]:
-    """What the gates and hypotheses `names` read, of tables of all seeds: {"G1": {"gap_closed": Interval, ...}, ...}."""
-    if unknown := sorted(set(names) - set(NEEDED)):
-        raise ValueError(f"nothing measures {', '.join(unknown)}; there are {', '.join(NEEDED)}.")
-    _check(tables, names)
-    return {name: MEASURES[name](*(tables[table] for table in NEEDED[name])) for name in names}
+def measured(tables: Tables, names: tuple[str, ...] = tuple(MEASURES)) -> dict[str, Measures]:
+    """Measure the gates and hypotheses `names`: {"G1": {"gap_closed": Interval, ...}, ...}."""
+    found = {}
+    for name in names:
+        measure, *needed = MEASURES[name]
+        found[name] = measure(*(tables[table] for table in needed))
+    return found
 
 
-def _check(tables: Mapping[str, pd.DataFrame], names: Iterable[str]) -> None:
-    if missing := sorted({table for name in names for table in NEEDED[name]} - set(tables)):
-        raise ValueError(
-            f"no table {', '.join(missing)}, which {', '.join(names)} are measured by; study.load(folder) has all."
-        )
+def by_seed(hypotheses: Mapping, tables: Tables) -> pd.DataFrame:
+    """Return every hypothesis's primary measure in each training seed alone.
 
-
-def _seen(
-    drifting: pd.DataFrame, tolerance: pd.DataFrame, hid: pd.DataFrame
-) -> dict[str, Interval]:
-    """G2."""
-    return drift.measured_controls(drifting, tolerance) | {
-        "random_hider_auc": hiding.measured_random(hid)
-    }
-
-
-def _unseen(drifting: pd.DataFrame, false_positives: pd.DataFrame) -> dict[str, Interval | float]:
-    """G3."""
-    return drift.measured_controls(drifting) | {
-        "false_positives": float((false_positives["p"] <= 0.05).mean())
-    }
-
-
-MEASURES = {
-    "G0": lambda instruments: instruments.drop(columns="seed").max().to_dict(),
-    "G1": competence.measured_competence,
-    "G2": _seen,
-    "G3": _unseen,
-    "H0": compression.measured,
-    "H1": competence.measured_activation,
-    "H2a": drift.measured,
-    "H2a_future": drift.measured,
-    "H2b": erasure.measured,
-    "H4": hiding.measured,
-    "H6": steering.measured,
-}
-
-
-def by_seed(hypotheses: Mapping, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The headline measure of every hypothesis in each seed alone, and the t-interval of these few numbers: with as many seeds as
-    this the bootstrap's own is hardly to be trusted between seeds."""
-    import pandas as pd
-
-    check_hypotheses(hypotheses)
-    _check(tables, hypotheses["hypotheses"])
+    The last column is the t-interval of these few numbers: between so few seeds the bootstrap's
+    interval is too narrow.
+    """
     seeds = sorted(tables["competence"]["seed"].unique())
     rows = {}
     for name, entry in hypotheses["hypotheses"].items():
-        apart = [
-            {need: tables[need][tables[need]["seed"] == seed] for need in NEEDED[name]}
-            for seed in seeds
-        ]
-        found = [float(np.ravel(measured(of, [name])[name][entry["measure"]])[0]) for of in apart]
-        spread = {"mean, t-interval": str(over_seeds(found))} if len(seeds) > 1 else {}
-        rows[name] = (
-            {"measure": entry["measure"]}
-            | {f"seed {s}": x for s, x in zip(seeds, found, strict=True)}
-            | spread
-        )
+        _, *needed = MEASURES[name]
+        values = []
+        for seed in seeds:
+            of = {table: tables[table][tables[table]["seed"] == seed] for table in needed}
+            value = measured(of, (name,))[name][entry["measure"]]
+            values.append(float(np.ravel(value)[0]))
+        rows[name] = {"measure": entry["measure"]}
+        rows[name] |= {f"seed {seed}": x for seed, x in zip(seeds, values, strict=True)}
+        if len(seeds) > 1:
+            rows[name]["mean, t-interval"] = str(over_seeds(values))
     return pd.DataFrame(rows).T
 
 
-def alone(
-    hypotheses: Mapping,
-    tables: Mapping[str, pd.DataFrame],
-    name: str,
-    without: tuple[str, ...] = (),
-) -> Verdict:
-    """One hypothesis judged by itself, whatever gates say: `p` is not adjusted for others, and rules of measures `without`, which
-    such lives cannot have, are left out. For shows of what the pipeline says of somebody who cannot have what is looked for."""
-    check_hypotheses(hypotheses)
-    if name not in hypotheses["hypotheses"]:
-        raise ValueError(
-            f"no hypothesis {name!r}; there are {', '.join(hypotheses['hypotheses'])}."
-        )
-    entry, found = hypotheses["hypotheses"][name], measured(tables, [name])[name]
-    kept = {
-        role: {k: rule for k, rule in entry[role].items() if k not in without}
-        for role in ("supported", "refuted")
-    }
-    found = {k: value for k, value in found.items() if k not in without}
-    return verdict({**entry, **kept}, found | {"p_holm": found["p"]}, name)
+def alone(hypotheses: Mapping, tables: Tables, name: str, without: tuple[str, ...] = ()) -> Verdict:
+    """Judge one hypothesis by itself, whatever the gates say and without adjusting its p-value.
+
+    Rules on the measures `without` are left out. For planted cases: what does the judge say of a
+    corpus or a predictor that cannot have what the hypothesis looks for?
+    """
+    entry = dict(hypotheses["hypotheses"][name])
+    for role in ("supported", "refuted"):
+        entry[role] = {key: rule for key, rule in entry[role].items() if key not in without}
+    found = measured(tables, (name,))[name]
+    found = {key: value for key, value in found.items() if key not in without}
+    return verdict(entry, found | {"p_holm": found["p"]}, name)

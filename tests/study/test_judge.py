@@ -1,0 +1,77 @@
+"""Every measure that a hypothesis names comes out of the shipped tables, and confounds fail."""
+
+from pathlib import Path
+
+import pytest
+from study import judge
+from study.verdicts import VERDICTS, load_hypotheses, verdicts
+
+import adkit as ad
+
+FOLDER = Path(ad.__file__).parents[1]
+YOKED = "yoked_auc", "yoked_auc_of_filter", "yoked_auc_of_gifts"
+ONE_SEED = {"false positives", "drift tolerance visible"}
+FULL_PROFILE_ONLY = {"over_episode_shuffled"}
+
+
+@pytest.fixture(scope="module")
+def hypotheses():
+    return load_hypotheses(FOLDER / "notebooks" / "hypotheses.yaml")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return judge.load(FOLDER / "data" / "cookie_world")
+
+
+@pytest.fixture(scope="module")
+def measured(tables):
+    return judge.measured(tables)
+
+
+def test_every_registered_measure_was_taken(hypotheses, measured):
+    for name, rules in hypotheses["gates"].items():
+        assert set(rules) <= set(measured[name])
+    for name, entry in hypotheses["hypotheses"].items():
+        rules = entry["supported"], entry["refuted"], entry["controls"]
+        named = {entry["measure"]}.union(*rules, entry.get("reported", []))
+        assert named - {"p_holm"} - FULL_PROFILE_ONLY <= set(measured[name])
+
+
+def test_every_hypothesis_gets_one_verdict(hypotheses, measured):
+    judged = verdicts(hypotheses, measured)
+    assert set(judged) == set(hypotheses["hypotheses"])
+    assert {one.verdict for one in judged.values()} <= set(VERDICTS)
+
+
+def test_a_cookie_counter_is_not_taken_for_drift(hypotheses, tables):
+    planted = {"drift": "drift confounded", "drift draws": "drift confounded draws"}
+    confounded = tables | {name: tables[other] for name, other in planted.items()}
+    judged = judge.alone(hypotheses, confounded, "H2a", YOKED)
+    failed = judged.rules[~judged.rules.passed & judged.rules.role.isin(["supported", "control"])]
+    assert judged.verdict != "supported" and {"phi", "headroom"} & set(failed.measure)
+
+
+def test_a_copied_bit_is_not_taken_for_planning(hypotheses, tables):
+    planted = {"hiding": "hiding copied", "edits action only": "edits copied"}
+    copied = tables | {name: tables[other] for name, other in planted.items()}
+    judged = judge.alone(hypotheses, copied, "H4")
+    assert judged.verdict != "supported" and judged.grade != "conditioned on inferred w"
+
+
+def test_each_seed_is_judged_alone_too(hypotheses, tables):
+    table = judge.by_seed(hypotheses, tables)
+    assert list(table.index) == list(hypotheses["hypotheses"])
+    assert {"seed 0", "seed 1", "seed 2"} <= set(table)
+    assert table["mean, t-interval"].str.contains(r"\[").all()
+
+
+def test_every_table_has_three_seeds(tables):
+    needed = {name for _, *names in judge.MEASURES.values() for name in names}
+    for name in needed - ONE_SEED:
+        assert tables[name]["seed"].nunique() >= 3, name
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tables competence, .*make study ARGS=standard"):
+        judge.load(tmp_path)

@@ -21,6 +21,8 @@ _WHERE = {
     "ParticleFilter": "cookieworld.observer",
     "CausalTransformer": "models.transformer",
     "distill": "models.distill",
+    "Schedule": "models.distill",
+    "Validation": "models.distill",
     "distill_recurrent": "models.recurrent",
     "distill_encoder": "models.pretraining",
     "pretrain_encoder": "models.pretraining",

@@ -18,7 +18,7 @@ import numpy as np
 from adkit.checks import Named
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
 from adkit.histories import Histories
-from adkit.models.distill import distill
+from adkit.models.distill import Schedule, distill
 from adkit.models.pretraining import distill_encoder, pretrain_encoder
 from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Agent, Env, Tasks
@@ -122,26 +122,26 @@ RECIPES = Named("recipe", {
     "dark room, q-learning": Recipe(DarkRoom(), {QLearning(): 64}, episodes=500, every=25, training={"steps": 500}),
     "key to door": Recipe(
         DarkKeyToDoor(), {FAST: 2, SLOW: 2}, episodes=12, share=0.3,
-        model={"context": 300, "layers": 4, "heads": 2, "width": 64}, training={"steps": 800, "batch": 16, "short_episodes": 2},
+        model={"context": 300, "layers": 4, "heads": 2, "width": 64}, training={"steps": 800, "batch": 16, "schedule": Schedule(short_episodes=2)},
     ),
     "key to door, q-learning": Recipe(
         DarkKeyToDoor(), {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3): 4},
         episodes=200, every=10, share=0.3,
-        model={"context": 400, "layers": 4}, training={"steps": 1200, "batch": 12, "short_episodes": 2},
+        model={"context": 400, "layers": 4}, training={"steps": 1200, "batch": 12, "schedule": Schedule(short_episodes=2)},
     ),
     "hard": Recipe(
         DarkRoom(size=17, reward="once"),
         {PosteriorSampling(greed=10.0, rest=True): 12, PosteriorSampling(greed=10.0, noise=0.1, rest=True): 12}, episodes=40,
-        model={"context": 400, "layers": 4}, training={"steps": 1600, "batch": 16, "short_episodes": 6, "short": 0.4},
+        model={"context": 400, "layers": 4}, training={"steps": 1600, "batch": 16, "schedule": Schedule(short_episodes=6, short=0.4)},
     ),
     "hard, q-learning": Recipe(
         DarkRoom(size=17, reward="once"),
         {QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=600, phases=2): 24}, episodes=900, every=45,
-        model={"context": 400, "layers": 4}, training={"steps": 1300, "batch": 16, "short_episodes": 6},
+        model={"context": 400, "layers": 4}, training={"steps": 1300, "batch": 16, "schedule": Schedule(short_episodes=6)},
     ),
     "bandit": Recipe(
         AdversarialBandit(), {UCB(bonus=0.3): 4}, episodes=100, share=0.9,
-        model={"context": 100}, training={"steps": 600, "batch": 32, "short_episodes": 30, "first": 1.0},
+        model={"context": 100}, training={"steps": 600, "batch": 32, "schedule": Schedule(short_episodes=30, from_start=1.0)},
     ),
     "permuted dark room": Recipe(
         DarkRoom(permuted=True), {QLearning(): 1}, episodes=500, every=25, held_out=("actions",), train_tasks=4000,
@@ -149,7 +149,7 @@ RECIPES = Named("recipe", {
     ),
     "watermaze": Recipe(
         Watermaze(ends="platform", n_tasks=5000), {GoalSearch(): 1}, episodes=30,
-        model={"context": 600, "layers": 4}, training={"steps": 1100, "batch": 24, "short_episodes": 4}, eye="self-supervised",
+        model={"context": 600, "layers": 4}, training={"steps": 1100, "batch": 24, "schedule": Schedule(short_episodes=4)}, eye="self-supervised",
     ),
 })  # fmt: skip
 """By world; without a source named, the best there is."""

@@ -241,13 +241,13 @@ def without(name: str, part: str, episodes: int, seed: int):
 
 def untold(tokens: token_layout.Tokens, position, spec: ad.EnvSpec) -> token_layout.Tokens:
     """The tokens, with every closing one saying "restart" and no more."""
-    closing = (position % token_layout.slots(spec) == spec.horizon).expand(tokens.action.shape)
+    closing = (position % token_layout.slots(spec) == spec.horizon).expand(tokens.previous_action.shape)
     hidden = tokens.obs.masked_fill(closing[..., None], 0)
     return replace(
         tokens,
         obs=hidden,
-        action=tokens.action.masked_fill(closing, spec.n_actions),
-        reward=tokens.reward * ~closing,
+        previous_action=tokens.previous_action.masked_fill(closing, spec.n_actions),
+        previous_reward=tokens.previous_reward * ~closing,
     )
 
 
@@ -302,7 +302,7 @@ SINGLE_STREAM = replace(
     },
     episodes=800,
     share=0.8,
-    training={"steps": 1000, "batch": 12, "short_episodes": 2},
+    training={"steps": 1000, "batch": 12, "schedule": ad.Schedule(short_episodes=2)},
 )
 RECURRENT = {"steps": 800}
 VARIANTS = {  # experiment: recipe, episodes, {setting: what is changed}

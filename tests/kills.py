@@ -62,7 +62,7 @@ def distill(folder: Path) -> None:
         1
     ]  # once a step: no episode ends early
     log = ad.distill(
-        model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint", checkpoint_every=4
+        model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint"
     )
     log.drop(columns="seconds").to_csv(folder / "log.part")
     os.replace(folder / "log.part", folder / "log.csv")

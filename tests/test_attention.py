@@ -82,7 +82,7 @@ def recomputed(model, lives, n, after=0):
     for e, start in enumerate(window_starts(lives.n_episodes, WINDOW, 1)):
         windows = lives.windows(np.array([n]), np.array([start]), e + 1 - start)
         with torch.inference_mode():
-            logits = model(model.on_device(tokenize(lives.spec, windows)[0]))[0].numpy()
+            logits = model(tokenize(lives.spec, windows).to(model.device))[0].numpy()
         rows.append(logits[(e - start) * TOKENS :][: lives.length[n, e] + 1])
     return np.concatenate(rows[after:])
 
@@ -114,8 +114,8 @@ def test_recorded_patterns_equal_an_explicit_softmax(world):
 def test_masses_equal_a_slow_loop(world, masses):
     _, model, lives = world
     patterns = ad.record(model, lives, "blocks.*.attn.pattern")
-    tokens, _ = tokenize(lives.spec, lives.arrays)
-    obs, paid = tokens.obs.reshape(3, 9, TOKENS, -1), tokens.reward.reshape(3, 9, TOKENS)
+    tokens = tokenize(lives.spec, lives.arrays)
+    obs, paid = tokens.obs.reshape(3, 9, TOKENS, -1), tokens.previous_reward.reshape(3, 9, TOKENS)
     for n, e in np.ndindex(3, 9):
         for t in range(lives.length[n, e]):
             mass, count, total = np.zeros((len(KINDS), 2, 2)), np.zeros(len(KINDS)), 0

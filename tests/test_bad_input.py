@@ -76,26 +76,26 @@ def look():
         (lambda: collect(agent="ppo"), "agent='ppo'; give one with its settings"),
         (
             lambda: small(context=15),
-            r"context=15 is shorter than two episodes \(horizon=8\).*Try context=80",
+            r"`context` must hold at least two episodes \(horizon=8\), got 15; try context=80",
         ),
-        (lambda: small(heads=3), "heads must divide width"),
-        (lambda: small(layers=0), "all at least 1"),
+        (lambda: small(heads=3), "`heads` must divide `width`"),
+        (lambda: small(layers=0), "`layers` must be in 1 to 256"),
         (lambda: ad.InContext(small(), memory="week"), "memory='week'; choose"),
         (lambda: ad.InContext(small(), temperature=0), "greedy=True"),
-        (lambda: ad.InContext(small(), keep=4), "a window of 4 episodes can keep 0 to 3"),
+        (lambda: ad.InContext(small(), keep=4), "`keep` must be in 0 to 3 for a window of 4 episodes, got 4"),
         (
             lambda: ad.collect(DR(), DR().tasks(), ad.InContext(small()), episodes=1),
             "made for DarkRoom with horizon=8, and this is DarkRoom",
         ),
-        (lambda: distill(small(), lives(), steps=0), "steps: 0 given"),
-        (lambda: distill(small(), lives(), lr=0), "lr=0; it must be positive"),
-        (lambda: distill(small(), lives(), precision="int8"), "precision='int8'; choose"),
+        (lambda: distill(small(), lives(), steps=0), "`steps` and `batch` must be at least 1, got 0"),
+        (lambda: ad.Schedule(lr=0), "`lr` must be positive, got 0"),
+        (lambda: distill(small(), lives(), precision="int8"), "`precision` must be .* got 'int8'"),
         (
             lambda: distill(small(), lives().episodes[:1]),
-            "hold 1 episodes per lifetime and the model's window 4.*context=16",
+            "have 1 episodes per lifetime, but the model's window has 4.*context=16",
         ),
         (
-            lambda: distill(small(), lives(), val=(ROOM, lives())),
+            lambda: distill(small(), lives(), validation=ad.Validation(ROOM, lives())),
             "25 validation tasks are also training tasks",
         ),
         (
@@ -192,11 +192,11 @@ def test_an_endless_episode_is_refused():
 
 def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(tmp_path):
     model, histories = small(), lives(lifetimes=4)
-    distill(small(), histories, steps=6, batch=4, checkpoint=tmp_path / "c", checkpoint_every=3)
+    distill(small(), histories, steps=6, batch=4, checkpoint=tmp_path / "c")
     kept = (tmp_path / "c" / "manifest.json").read_bytes()
     with torch.no_grad():
         model.head.weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="the loss became nan at step 0; lower lr"):
+    with pytest.raises(ValueError, match="the loss became nan; lower the learning rate"):
         distill(model, histories, steps=6, batch=4, checkpoint=tmp_path / "other")
     assert (
         not (tmp_path / "other").exists()

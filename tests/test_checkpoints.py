@@ -20,30 +20,24 @@ def trained(walks, **how):
     model = ad.CausalTransformer(ENV.spec, context=100, layers=1, width=16)
     ad.pretrain_encoder(model, walks, steps=2, batch=8)
     return model, ad.distill(
-        model, walks, **{"steps": 6, "batch": 2, "checkpoint_every": 2} | how
+        model, walks, **{"steps": 6, "batch": 2} | how
     ).loss.tolist()
 
 
 def test_a_training_with_a_frozen_eye_goes_on_where_it_was_stopped(walks, tmp_path, monkeypatch):
     module = import_module("adkit.models.distill")
-    kept, keep = tmp_path / "checkpoint", module.keep
+    kept, save = tmp_path / "checkpoint", module.save
     kept.mkdir()  # as tempfile.mkdtemp does
 
     def once(*given):
-        keep(*given)
+        save(*given)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        stopped.setattr(module, "keep", once)
+        stopped.setattr(module, "save", once)
         trained(walks, checkpoint=kept)
     (whole, losses), (resumed, again) = trained(walks), trained(walks, checkpoint=kept)
     assert losses == again
     assert all(
         torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
     )
-
-
-@pytest.mark.parametrize("name", ["short_episodes", "checkpoint_every"])
-def test_a_count_of_nothing_is_refused(walks, name):
-    with pytest.raises(ValueError, match=f"{name}: 0 given; distillation needs at least 1"):
-        trained(walks, **{name: 0})

@@ -260,7 +260,7 @@ def test_no_model_reads_what_only_the_creature_feels_nor_any_label(lives):
     def told(lives):
         windows = lives.windows(np.arange(len(lives)), np.zeros(len(lives), int), 4)
         with torch.inference_mode():
-            logits = transformer(transformer.on_device(tokenize(lives.spec, windows)[0]))
+            logits = transformer(tokenize(lives.spec, windows).to(transformer.device))
             now = torch.as_tensor(lives.obs[:, 0]).long(), torch.zeros(len(lives)).long()
             return logits, policy(
                 *now, torch.zeros(len(lives)), now[1], torch.zeros(len(lives), 8)

@@ -11,7 +11,7 @@ import torch
 import adkit as ad
 from adkit import artefacts
 from adkit.models.distill import main
-from adkit.models.processes import Processes, processes
+from adkit.models.training import Processes, processes
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
 STEPS = [
@@ -94,7 +94,7 @@ def test_two_processes_train_the_model_of_one(lives, tmp_path, capsys):
 def test_one_process_launched_for_two_does_not_train_as_if_there_were_two(lives, tmp_path):
     done = launched("--cpu", lives, tmp_path / "one", *STEPS)
     assert done.returncode
-    assert "asked for several processes and started one" in done.stderr
+    assert "started one process instead of several" in done.stderr
     assert not (tmp_path / "one").exists()
 
 
@@ -104,7 +104,7 @@ def test_alone_there_is_one_process(monkeypatch):
     parts = [Processes(torch.device("cpu"), number, 3).share(8) for number in range(3)]
     assert [row for part in parts for row in range(8)[part]] == list(range(8))
     with pytest.raises(
-        ValueError, match="batches of 2 windows for 3 processes; give each at least one: batch=3"
+        ValueError, match="a batch of 2 windows cannot be shared by 3 processes; try batch=3"
     ):
         Processes(torch.device("cpu"), 0, 3).share(2)
 
@@ -123,21 +123,18 @@ def test_the_command_overwrites_nothing(lives, tmp_path, capsys):
     for there in (lives, tmp_path):
         with pytest.raises(SystemExit):
             main([str(lives), str(there), *STEPS])
-        assert f"{there} is there already, and nothing is overwritten" in capsys.readouterr().err
+        assert f"{there} exists, and nothing is overwritten" in capsys.readouterr().err
     ad.Histories.load(lives)
 
 
 def test_processes_that_read_different_checkpoints_stop(monkeypatch):
-    def gathered(found, steps):
-        found[:] = [steps, 0]
-
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
-    Processes(torch.device("cpu"), 0, 2).agree(0, None)
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda steps: [*steps, 0])
+    Processes(torch.device("cpu"), 0, 2).check_equal(0, None)
     with pytest.raises(
         ValueError,
-        match=r"'here': the processes read different ones, after \[40, 0\] steps; give a folder that all",
+        match=r"different checkpoints in 'here', after \[40, 0\] steps; give a folder that all",
     ):
-        Processes(torch.device("cpu"), 0, 2).agree(40, "here")
+        Processes(torch.device("cpu"), 0, 2).check_equal(40, "here")
 
 
 def test_the_command_says_what_it_takes(capsys):
@@ -153,7 +150,7 @@ from accelerate import notebook_launcher
 
 def train(lives, out=None):
     import adkit as ad
-    from adkit.models.processes import processes
+    from adkit.models.training import processes
     model = ad.CausalTransformer(ad.envs.DarkRoom(size=4, horizon=6).spec, context=36, layers=1, heads=2, width=8)
     log = ad.distill(model, ad.Histories.load(lives, mapped=True), steps=3, batch=6, precision="float32")
     print("LOSS", processes().number, processes().count, log.loss.iloc[-1], flush=True)

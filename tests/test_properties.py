@@ -24,14 +24,17 @@ quick = settings(
 
 def tokens_of(model, histories, episodes):
     windows = histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), episodes)
-    return model.on_device(tokenize(model.spec, windows)[0])
+    return tokenize(model.spec, windows).to(model.device)
 
 
 @quick
-@given(cut=st.integers(1, 35), field=st.sampled_from(["obs", "action", "reward"]))
+@given(cut=st.integers(1, 35), field=st.sampled_from(["obs", "previous_action", "previous_reward"]))
 def test_property_01_future_tokens_never_change_past_logits(model, histories, cut, field):
     tokens = tokens_of(model, histories[:2], 4)
-    changed = {name: getattr(tokens, name).clone() for name in ("obs", "action", "reward")}
+    changed = {
+        name: getattr(tokens, name).clone()
+        for name in ("obs", "previous_action", "previous_reward")
+    }
     changed[field][:, cut:] = (changed[field][:, cut:] + 1) % 5
     with torch.inference_mode():
         before, after = model(tokens), model(Tokens(**changed))
@@ -148,8 +151,8 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
             learner = super().start(spec, rng)
             append = learner._append
 
-            def spied(rows, obs, action, reward):
-                logits = append(rows, obs, action, reward)
+            def spied(rows, obs):
+                logits = append(rows, obs)
                 for n, row in enumerate(rows):
                     seen.setdefault(row, []).append(logits[n].numpy())
                 return logits
@@ -166,7 +169,7 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
         for e, start in enumerate(window_starts(12, window, keep)):
             windows = rollouts.windows(np.array([n]), np.array([start]), e + 1 - start)
             with torch.inference_mode():
-                whole = model(model.on_device(tokenize(env.spec, windows)[0]))[0]
+                whole = model(tokenize(env.spec, windows).to(model.device))[0]
             steps = rollouts.length[n, e] + 1
             here = (e - start) * (env.spec.horizon + 1)
             np.testing.assert_allclose(
@@ -290,22 +293,33 @@ def test_property_09_every_field_of_the_in_context_agent_changes_something(env, 
 
 MODEL = dict(context=48, layers=1, heads=1, width=24, seed=1)
 TRAINING = dict(
-    steps=7, batch=5, lr=1e-3, matrix_lr=0.1, seed=1, first=0.0, short=0.0, short_episodes=2, label_smoothing=0.3, opening=4.0,
-    weight_decay=50.0, decay=1.0, precision="bfloat16",
-)  # fmt: skip
-ELSEWHERE = {
-    "outcomes",
-    "foretell",
-    "foretell_weight",
-    "val",
-    "val_every",
-    "checkpoint",
-    "checkpoint_every",
-}  # tested, or no part
+    steps=7,
+    batch=5,
+    seed=1,
+    label_smoothing=0.3,
+    first_action_weight=4.0,
+    precision="bfloat16",
+)
+SCHEDULE = dict(
+    lr=1e-3,
+    matrix_lr=0.1,
+    weight_decay=50.0,
+    warm_up=3,
+    decay=1.0,
+    from_start=0.0,
+    short=0.0,
+    short_episodes=2,
+)
+ELSEWHERE = {"predictions", "predict", "validation", "checkpoint", "schedule"}  # tested, or no part
 
 
 @pytest.mark.parametrize(
-    ("of", "name"), [("model", name) for name in MODEL] + [("training", name) for name in TRAINING]
+    ("of", "name"),
+    [
+        (of, name)
+        for of, changed in (("model", MODEL), ("training", TRAINING), ("schedule", SCHEDULE))
+        for name in changed
+    ],
 )
 def test_property_09_every_argument_of_model_and_training_changes_something(
     env, histories, of, name
@@ -313,6 +327,7 @@ def test_property_09_every_argument_of_model_and_training_changes_something(
     for make, changed, rest in (
         (ad.CausalTransformer, MODEL, {"spec"}),
         (distill, TRAINING, {"model", "histories"}),
+        (ad.Schedule, SCHEDULE, set()),
     ):
         assert set(signature(make).parameters) - ELSEWHERE == set(changed) | rest, (
             "a new argument needs a changed value here"
@@ -327,7 +342,10 @@ def test_property_09_every_argument_of_model_and_training_changes_something(
             model, histories, **{"steps": steps, "batch": 4, "precision": "float32"} | how
         )["loss"].tolist()
 
-    shape, how = ({name: MODEL[name]}, {}) if of == "model" else ({}, {name: TRAINING[name]})
+    shape = {name: MODEL[name]} if of == "model" else {}
+    how = {name: TRAINING[name]} if of == "training" else {}
+    if of == "schedule":
+        how = {"schedule": ad.Schedule(**{name: SCHEDULE[name]})}
     assert loss(shape, how) != loss({}, {})
 
 
@@ -362,9 +380,9 @@ def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped)
 def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, env, histories):
     make = lambda: ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
     train = lambda model, **how: distill(
-        model, histories, steps=12, batch=4, checkpoint_every=4, **how
+        model, histories, steps=80, batch=4, **how
     )
-    straight, broken, resumed = make(), make(), make()
+    straight, broken, resumed = make(), make(), make()  # a checkpoint every 4 steps
     log = train(straight)
 
     class Interrupted(Exception):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import adkit as ad
+from adkit.envs import pixels
 
 ENV = ad.envs.Watermaze(view=(12, 16), n_tasks=200)
 

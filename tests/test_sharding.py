@@ -16,7 +16,7 @@ from conftest import same
 import adkit as ad
 from adkit import artefacts, npy
 from adkit.models.recurrent import RecurrentPolicy
-from adkit.models.tokens import ahead
+from adkit.models.training import ahead
 from adkit.sharding import workers
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)

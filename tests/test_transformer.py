@@ -24,22 +24,22 @@ def test_tokens_of_two_short_episodes_as_written_by_hand():
         "truncated": np.array([[[0, 0, 0], [0, 0, 1]]], bool),
         "final_obs": np.array([[[3], [7]]]),
     }
-    tokens, target = tokenize(spec, windows)
+    tokens = tokenize(spec, windows)
     assert tokens.obs[0, :, 0].tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
-    assert tokens.action[0].tolist()[:3] == [2, 1, 0] and tokens.action[0].tolist()[4:] == [
+    assert tokens.previous_action[0].tolist()[:3] == [2, 1, 0] and tokens.previous_action[0].tolist()[4:] == [
         2,
         0,
         1,
         1,
     ]  # 2 is "restart"
-    assert tokens.reward[0].tolist()[:3] == [0, 0, 7] and tokens.reward[0].tolist()[4:] == [
+    assert tokens.previous_reward[0].tolist()[:3] == [0, 0, 7] and tokens.previous_reward[0].tolist()[4:] == [
         0,
         1,
         2,
         3,
     ]
     assert tokens.valid[0].tolist() == [True] * 3 + [False] + [True] * 4
-    assert target[0].tolist() == [1, 0, NO_TARGET, NO_TARGET, 0, 1, 1, NO_TARGET]
+    assert tokens.target[0].tolist() == [1, 0, NO_TARGET, NO_TARGET, 0, 1, 1, NO_TARGET]
 
 
 def test_the_window_drops_whole_old_episodes():
@@ -51,9 +51,9 @@ def test_the_window_drops_whole_old_episodes():
 def test_the_model_equals_a_naive_one(env, model, histories):
     """The forward pass again, token by token and head by head, in float64 NumPy."""
     windows = histories[:2].windows(np.arange(2), np.zeros(2, int), 4)
-    tokens, _ = tokenize(env.spec, windows)
+    tokens = tokenize(env.spec, windows)
     with torch.inference_mode():
-        logits = model(model.on_device(tokens)).numpy()
+        logits = model(tokens.to(model.device)).numpy()
     w = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
     norm = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     slot = np.arange(36)
@@ -62,9 +62,9 @@ def test_the_model_equals_a_naive_one(env, model, histories):
         x = (
             table[tokens.obs[b, :, 0]]
             + table[5 + tokens.obs[b, :, 1]]
-            + table[10 + tokens.action[b]]
+            + table[10 + tokens.previous_action[b]]
         )
-        x = x + np.log1p(tokens.reward[b])[:, None] * w["embed_tokens.reward"]
+        x = x + np.log1p(tokens.previous_reward[b])[:, None] * w["embed_tokens.reward"]
         x = x + w["embed_tokens.episode"][slot // 9] + w["embed_tokens.step"][slot % 9]
         for layer in range(2):
             p = f"blocks.{layer}."
@@ -87,11 +87,11 @@ def test_empty_slots_change_nothing():
     env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8)
     life = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3)
     model = scrambled(ad.CausalTransformer(env.spec, context=32, layers=2, width=16))
-    tokens = model.on_device(tokenize(env.spec, life.windows(np.arange(3), np.zeros(3, int), 4))[0])
+    tokens = tokenize(env.spec, life.windows(np.arange(3), np.zeros(3, int), 4)).to(model.device)
     assert not tokens.valid.all()
     with torch.inference_mode():
         before = model(tokens)[tokens.valid]
-        tokens.obs[~tokens.valid], tokens.reward[~tokens.valid] = 3, 99.0
+        tokens.obs[~tokens.valid], tokens.previous_reward[~tokens.valid] = 3, 99.0
         assert torch.equal(model(tokens)[tokens.valid], before)
 
 
@@ -139,7 +139,7 @@ def test_an_edit_has_an_effect_inside_its_block_and_none_after_it(env, model):
 def test_an_unknown_tap_lists_the_taps_there_are(model, histories, call):
     with pytest.raises(
         ValueError,
-        match=r"no tap '(blocks.7.resid|nose)'; this model has embed, .*blocks.0.attn.pattern",
+        match=r"no tap matches '(blocks.7.resid|nose)'; the model has embed, .*blocks.0.attn.pattern",
     ):
         call(model, histories)
 
@@ -147,7 +147,7 @@ def test_an_unknown_tap_lists_the_taps_there_are(model, histories, call):
 def test_an_edit_that_changes_the_shape_is_refused(env, model):
     with (
         ad.edit(model, {"blocks.0.resid": lambda x: x[:1]}),
-        pytest.raises(ValueError, match="an edit returned shape"),
+        pytest.raises(ValueError, match="an edit must return the activation's shape"),
     ):
         ad.collect(env, env.tasks()[:3], ad.InContext(model), episodes=1)
 
@@ -159,7 +159,7 @@ def test_training_lowers_the_loss_and_logs_validation(env):
         ad.collect(env, tasks, source, episodes=8, lifetimes=8) for tasks in (train, held_out)
     )
     model = ad.CausalTransformer(env.spec, context=32, width=32)
-    log = distill(model, histories, steps=60, batch=16, val=(env, unseen), val_every=30)
+    log = distill(model, histories, steps=60, batch=16, validation=ad.Validation(env, unseen, every=30))
     assert log.loss.iloc[-10:].mean() < 0.75 * np.log(5) and log.index.tolist() == list(
         range(1, 61)
     )
@@ -168,7 +168,7 @@ def test_training_lowers_the_loss_and_logs_validation(env):
 
 def test_bfloat16_and_float32_agree(env, model, histories):
     windows = histories[:8].windows(np.arange(8), np.zeros(8, int), 4)
-    tokens = model.on_device(tokenize(env.spec, windows)[0])
+    tokens = tokenize(env.spec, windows).to(model.device)
     with torch.inference_mode():
         exact, brief = model(tokens), model(tokens, dtype=torch.bfloat16)
     assert (exact.softmax(-1) - brief.softmax(-1)).abs().mean() < 0.02
@@ -209,15 +209,15 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    tokens, target = token_layout.tokenize(
+    tokens = token_layout.tokenize(
         env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6)
     )
-    packed, packed_target = token_layout.pad(*token_layout.pack(tokens, target), multiple=32)
-    assert packed.action.shape[1] < tokens.action.shape[1]
+    packed = token_layout.pad(token_layout.pack(tokens), multiple=32)
+    assert packed.target.shape[1] < tokens.target.shape[1]
     with torch.no_grad():
-        loose, tight = model(model.on_device(tokens)), model(model.on_device(packed))
-    for row in np.flatnonzero(tokens.valid.sum(1) <= packed.action.shape[1]):
-        assert (target[row][tokens.valid[row]] == packed_target[row][packed.valid[row]]).all()
+        loose, tight = model(tokens.to(model.device)), model(packed.to(model.device))
+    for row in np.flatnonzero(tokens.valid.sum(1) <= packed.target.shape[1]):
+        assert (tokens.target[row][tokens.valid[row]] == packed.target[row][packed.valid[row]]).all()
         np.testing.assert_allclose(
             tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5
         )
@@ -238,15 +238,15 @@ def days():
 
 
 def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
-    from adkit.models.distill import _actions, _losses
+    from adkit.models.distill import Loss
 
     model = scrambled(
         ad.CausalTransformer(days.spec, context=20 * 16, layers=2, heads=2, width=32, seed=1)
     )
     windows = days.windows(np.arange(12), np.zeros(12, int), 20)
-    parts = [part.item() for part in _losses(model, windows, torch.float32, _actions(windows), 12)]
-    tokens, target = tokenize(days.spec, windows)
-    logits = model(model.on_device(tokens))
+    parts = [part.item() for part in Loss().parts(model, windows)]
+    tokens = tokenize(days.spec, windows)
+    target, logits = tokens.target, model(tokens.to(model.device))
     whole = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), torch.as_tensor(target).flatten()
     )
@@ -254,11 +254,11 @@ def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
     each = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), torch.as_tensor(target).flatten(), reduction="none"
     )
-    weight = torch.where(torch.as_tensor(tokens.action == days.spec.n_actions).flatten(), 4.0, 1.0)
+    weight = torch.where(torch.as_tensor(tokens.previous_action == days.spec.n_actions).flatten(), 4.0, 1.0)
     weighted = (each * weight).sum() / weight[torch.as_tensor(target).flatten() >= 0].sum()
     opening = [
         part.item()
-        for part in _losses(model, windows, torch.float32, _actions(windows, 4.0), 12, opening=4.0)
+        for part in Loss(first_action_weight=4.0).parts(model, windows)
     ]
     assert (
         sum(opening) == pytest.approx(weighted.item(), abs=1e-5)
@@ -289,10 +289,9 @@ def test_of_a_window_longer_than_a_chunk_no_token_sees_a_later_one():
     env = ad.envs.DarkRoom(size=5, horizon=30)
     lives = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=10)
     model = scrambled(ad.CausalTransformer(env.spec, context=300, layers=2, heads=2, width=16))
-    tokens = model.on_device(
-        tokenize(env.spec, lives.windows(np.arange(2), np.zeros(2, int), 10))[0]
-    )
-    assert tokens.valid is None and tokens.action.shape[1] > CHUNK
+    windows = lives.windows(np.arange(2), np.zeros(2, int), 10)
+    tokens = tokenize(env.spec, windows).to(model.device)
+    assert tokens.valid is None and tokens.target.shape[1] > CHUNK
     with torch.inference_mode():
         before = model(tokens)
         with ad.edit(
@@ -300,7 +299,7 @@ def test_of_a_window_longer_than_a_chunk_no_token_sees_a_later_one():
         ):  # whoever looks at patterns gets them whole
             np.testing.assert_allclose(before, model(tokens), atol=1e-4)
         for cut in (300, CHUNK, 40):
-            tokens.action[:, cut:] = (tokens.action[:, cut:] + 1) % 5
+            tokens.previous_action[:, cut:] = (tokens.previous_action[:, cut:] + 1) % 5
             after = model(tokens)
             assert torch.equal(before[:, :cut], after[:, :cut]) and not torch.equal(
                 before[:, cut:], after[:, cut:]
@@ -313,12 +312,13 @@ def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path)
         **{**vars(days), "arrays": days.arrays | {"eaten before": eaten.cumsum(1) - eaten}}
     )
     make = lambda: ad.CausalTransformer(
-        days.spec, context=20 * 16, layers=2, heads=2, width=32, outcomes=1, seed=1
+        days.spec, context=20 * 16, layers=2, heads=2, width=32, predictions=1, seed=1
     )
-    how = {"steps": 60, "batch": 12, "first": 1.0, "short": 0.0, "foretell": "eaten before"}
+    schedule = ad.Schedule(from_start=1.0, short=0.0)
+    how = {"steps": 60, "batch": 12, "schedule": schedule, "predict": "eaten before"}
     model = make()
     log = ad.distill(model, told, **how)
-    foretold = ad.record(model, told, "foretold").array[:, :, 0, 0]
+    foretold = ad.record(model, told, "prediction").array[:, :, 0, 0]
     assert np.corrcoef(foretold.ravel(), told.arrays["eaten before"].ravel())[0, 1] > 0.7
     assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
     loaded = ad.CausalTransformer.load(model.save(tmp_path / "model"))
@@ -327,13 +327,13 @@ def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path)
 
     brief = how | {"steps": 1, "checkpoint": tmp_path / "c"}
     ad.distill(make(), told, **brief)
-    with pytest.raises(ValueError, match="other outlook"):
-        ad.distill(make(), told, **brief | {"foretell_weight": 1.0})
+    with pytest.raises(ValueError, match="other first_action_weight"):
+        ad.distill(make(), told, **brief | {"first_action_weight": 2.0})
     with pytest.raises(
-        ValueError, match=r"foretell='eaten' with a model of 1 outcomes; name one .*'eaten before'"
+        ValueError, match=r"`predict` must be an episode label, one of .*'eaten before'.*got 'eaten'"
     ):
-        ad.distill(make(), told, **how | {"foretell": "eaten"})
-    with pytest.raises(ValueError, match="foretell='eaten before' with a model of 0 outcomes"):
+        ad.distill(make(), told, **how | {"predict": "eaten"})
+    with pytest.raises(ValueError, match="got 'eaten before' and predictions=0"):
         ad.distill(ad.CausalTransformer(days.spec, context=20 * 16), told, **how)
-    with pytest.raises(ValueError, match="foretell=None with a model of 1 outcomes"):
+    with pytest.raises(ValueError, match="got None and predictions=1"):
         ad.distill(make(), told, steps=2)

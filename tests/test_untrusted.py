@@ -49,10 +49,9 @@ def learn(folder, histories):
         histories,
         steps=2,
         batch=2,
-        short=0.0,
+        schedule=ad.Schedule(short=0.0),
         precision="float32",
         checkpoint=folder,
-        checkpoint_every=2,
     )
     return model, log
 
@@ -302,7 +301,7 @@ def resealed(folder, change):
     ("kind", "changed", "says"),
     [
         ("transformer", {"width": 10**6, "heads": 1}, "tensor 'blocks.0"),
-        ("transformer", {"context": 10**12}, "tensor 'embed_tokens"), ("transformer", {"layers": 10**9}, "give at most 256"),
+        ("transformer", {"context": 10**12}, "tensor 'embed_tokens"), ("transformer", {"layers": 10**9}, "must be in 1 to 256"),
         ("transformer", {"cardinality": [10**12]}, "1,024 entries up to 2.31"),
         ("transformer", {"cardinality": [2**31]}, "tensor 'embed_tokens.table'"),
         ("recurrent", {"width": 10**6}, "tensor 'logits.weight'"),

@@ -362,15 +362,12 @@ def make(view, histories, seed=0):
 
 
 def logits(model, histories, **changed):
-    tokens, _ = tokenize(
+    tokens = tokenize(
         model.spec, histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), 3)
     )
     with torch.inference_mode():
-        return model(
-            model.on_device(
-                replace(tokens, **{name: change(tokens.obs) for name, change in changed.items()})
-            )
-        )
+        edits = {name: change(tokens.obs) for name, change in changed.items()}
+        return model(replace(tokens, **edits).to(model.device))
 
 
 VIEWS = [(8, 12), "pose", "nothing"]
@@ -442,9 +439,8 @@ def test_training_reaches_every_parameter_and_lowers_the_loss(searches, view):
 @pytest.mark.parametrize("view", VIEWS)
 def test_bfloat16_says_what_float32_says(searches, view):
     model, seen = make(view, searches[:4])
-    tokens = model.on_device(
-        tokenize(model.spec, seen.windows(np.arange(4), np.zeros(4, int), 3))[0]
-    )
+    windows = seen.windows(np.arange(4), np.zeros(4, int), 3)
+    tokens = tokenize(model.spec, windows).to(model.device)
     with torch.inference_mode():
         exact, brief = (
             model(tokens, dtype=dtype)[tokens.valid] for dtype in (torch.float32, torch.bfloat16)

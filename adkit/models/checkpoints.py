@@ -10,27 +10,26 @@ import torch
 
 from adkit import artefacts, places, weights
 from adkit.histories import Histories
-from adkit.models.transformer import CausalTransformer
+from adkit.models.transformer import CausalTransformer, renamed_config
 from adkit.npy import pieces
+
+KIND = "distillation checkpoint"
+RENAMED = {"first": "from_start", "opening": "first_action_weight"}  # settings of version 0.1
 
 
 def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
-    """The log so far, with weights and optimizers as they were; empty if there is no checkpoint."""
+    """Restore weights and optimizers and return the log so far; an empty log if there is no checkpoint."""
     if checkpoint is None:
         return []
     places.recover(Path(checkpoint))
     if places.vacant(Path(checkpoint)):
         return []
-    files, about = artefacts.load(checkpoint, "distillation checkpoint")
+    files, about = artefacts.load(checkpoint, KIND)
     settings = artefacts.as_json(settings)
-    found, log = about.get("settings"), about.get("log")
+    found, log = _renamed(about.get("settings")), about.get("log")
     if found != settings:
-        differ = [
-            name
-            for name in settings
-            if not isinstance(found, dict) or found.get(name) != settings[name]
-        ]
-        differ = differ or sorted(found.keys() - settings.keys())
+        both = found.keys() | settings.keys()
+        differ = sorted(name for name in both if found.get(name) != settings.get(name))
         raise artefacts.ArtefactError(
             f"{checkpoint} was made with other {', '.join(differ)}; use another folder or the same arguments."
         )
@@ -52,6 +51,19 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
             {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
         )
     return log
+
+
+def _renamed(found: dict) -> dict:
+    """Return the settings of a checkpoint under today's names; version 0.1 had others."""
+    if not isinstance(found, dict) or "outlook" not in found:
+        return found if isinstance(found, dict) else {}
+    found = {RENAMED.get(name, name): value for name, value in found.items()}
+    try:
+        label, _, mean, deviation = found.pop("outlook") or (None, None, 0.0, 1.0)
+        found["model"] = renamed_config(found["model"])
+    except weights.WRONG:
+        return {}
+    return found | {"warm_up": 50, "predict": label, "mean": mean, "deviation": deviation}
 
 
 def _check_log(log: list[dict], steps: int) -> None:
@@ -89,10 +101,10 @@ def _state(optimizer: torch.optim.Optimizer, blob: bytes) -> dict[int, dict[str,
     return state
 
 
-def keep(
+def save(
     checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]
 ) -> None:
-    """Put all of it into the folder `checkpoint`, whole or not at all."""
+    """Write weights, optimizers and log to the folder `checkpoint`, atomically."""
     files = {"weights.safetensors": weights.pack(model.state_dict())}
     for i, optimizer in enumerate(optimizers):
         state = optimizer.state_dict()["state"]
@@ -104,17 +116,17 @@ def keep(
         files[f"optimizer{i}.safetensors"] = weights.pack(flat)
     artefacts.save(
         checkpoint,
-        "distillation checkpoint",
+        KIND,
         files,
         {"settings": settings, "log": log},
         overwrite=True,
     )
 
 
-def fingerprint(histories: Histories, foretell: str | None) -> str:
-    """A hash of what is trained on."""
+def fingerprint(histories: Histories, predict: str | None) -> str:
+    """Return a hash of the arrays that training reads."""
     digest = hashlib.sha256()
-    labels = [name for name in histories.labels if name != foretell]
+    labels = [name for name in histories.labels if name != predict]
     for values in (
         histories.task,
         *(histories.arrays[name] for name in sorted(histories.arrays) if name not in labels),

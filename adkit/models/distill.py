@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from adkit.histories import Histories
-from adkit.models.checkpoints import fingerprint, keep, resume
+from adkit.models.checkpoints import fingerprint, resume, save
 from adkit.models.in_context import InContext
-from adkit.models.processes import processes
-from adkit.models.tokens import ahead, alike, outcomes, pad, sample_windows, tokenize
+from adkit.models.tokens import (
+    by_length,
+    episode_lengths,
+    opens_episode,
+    pad,
+    sample_windows,
+    tokenize,
+)
+from adkit.models.training import Processes, ahead, auto_dtype, finite, frame, processes, progress
 from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.rollout import collect
@@ -28,9 +35,73 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PADDING = 32  # slots: a CPU's softmax takes 32 bfloat16 at a time and the rest one by one, three times as slowly
-WARM_UP = 50  # steps
 FLOOR = 0.1  # of the learning rate, to which it falls linearly
-VALIDATION = {"episodes": 30, "lifetimes": 4}
+PREDICTION_WEIGHT = 0.5  # of the squared error of a predicted label, beside the cross-entropy
+CHECKPOINTS = 20  # per training
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rates, and the windows that training sees, over the steps of `distill`."""
+
+    lr: float = 4e-3
+    """Of AdamW, which trains embeddings and heads."""
+    matrix_lr: float = 0.02
+    """Of Muon, which trains the matrices inside the blocks."""
+    weight_decay: float = 0.01
+    """Of the matrices inside the blocks."""
+    warm_up: int = 50
+    """Steps over which the learning rates rise."""
+    decay: float = 0.4
+    """Share of the steps, at the end, over which the learning rates fall to a tenth."""
+    from_start: float = 0.5
+    """Share of the windows that open a lifetime, as rollouts do; the others begin at any episode."""
+    short: float = 0.5
+    """Share of the steps, at the beginning, with short windows and proportionally more of them: attention is
+    cheaper, and the model learns to explore before it learns to remember."""
+    short_episodes: int = 3
+    """Episodes of a short window."""
+
+    def __post_init__(self):
+        for name in ("lr", "matrix_lr", "warm_up", "short_episodes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"`decay` must be in (0, 1], got {self.decay}")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return what the learning rates are multiplied by at a step."""
+        falling = FLOOR + (1 - FLOOR) * (steps - step) / (self.decay * steps)
+        return min(1.0, (step + 1) / self.warm_up, falling)
+
+    def window(self, step: int, steps: int, whole: int) -> int:
+        """Return the episodes of the windows at a step, for a model whose own window is `whole`."""
+        return min(self.short_episodes, whole) if step < self.short * steps else whole
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tasks kept out of training, on which `distill` logs the loss and the in-context return, and chooses nothing."""
+
+    env: Env
+    histories: Histories
+    """The source's histories on these tasks."""
+    every: int | None = None
+    """Steps between validations; a quarter of the training by default."""
+
+    def due(self, step: int, steps: int) -> bool:
+        """Return whether to validate after `step` steps."""
+        return step % (self.every or max(1, steps // 4)) == 0 or step == steps
+
+    @torch.no_grad()
+    def measure(self, model: CausalTransformer, seed: int) -> dict[str, float]:
+        """Return the next-action loss, and the mean return over the last third of the model's rollouts."""
+        draw = Rng.of(seed, "validate", np.arange(64))
+        windows = sample_windows(self.histories, model.window, len(draw), 0.5, draw)
+        loss = sum(part.item() for part in Loss().parts(model, windows))
+        tasks, agent = Tasks.of(self.histories.tasks), InContext(model)
+        rollouts = collect(self.env, tasks, agent, episodes=30, lifetimes=4, seed=seed)
+        return {"val_loss": loss, "val_return": float(rollouts.returns[:, :, -10:].mean())}
 
 
 def distill(
@@ -39,179 +110,189 @@ def distill(
     *,
     steps: int = 400,
     batch: int = 64,
-    lr: float = 4e-3,
-    matrix_lr: float = 0.02,
     seed: int = 0,
-    first: float = 0.5,
-    short: float = 0.5,
-    short_episodes: int = 3,
+    schedule: Schedule = Schedule(),
     label_smoothing: float = 0.0,
-    opening: float = 1.0,
-    foretell: str | None = None,
-    foretell_weight: float = 0.5,
-    weight_decay: float = 0.01,
-    decay: float = 0.4,
+    first_action_weight: float = 1.0,
+    predict: str | None = None,
     precision: str = "auto",
-    val: tuple[Env, Histories] | None = None,
-    val_every: int | None = None,
+    validation: Validation | None = None,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = 50,
 ) -> pd.DataFrame:
-    """Train `model` in place on the source's learning histories; a row per step of loss and, at times, validation.
+    """Train `model` in place on the source's learning histories; return a row per step of loss and validation.
 
-    Each step draws `batch` windows of whole episodes; a share `first` opens a lifetime, as rollouts do. For the first
-    `short` of the steps windows are `short_episodes` long and proportionally more, at the same number of tokens:
-    cheaper attention, and it learns to explore before it learns to remember. Matrices inside the blocks are trained by
-    Muon at `matrix_lr`, everything else by AdamW at `lr`; both warm up over 50 steps and fall to a tenth over the last `decay`.
-
-    `val=(env, histories)` holds tasks kept out of training: their next-action loss and the model's in-context return
-    are logged every `val_every` steps. Nothing here is ever chosen by them. `checkpoint` names a folder from which an
-    interrupted call with the same arguments goes on to the same weights. `precision` is "float32", "bfloat16", or
-    "auto": bfloat16 where the processor multiplies it natively, for it is twice as fast at every width from 16 to 128. One GPU is
-    used when there is one; under `accelerate launch` or `notebook_launcher`, all processes train one model together, on the same
-    batches as one process would. A notebook's own model stays as it was, since processes share no memory: save it in the function
-    that is launched, where `processes().number` is 0.
-
-    `opening` is how much an episode's first action counts, beside 1 for each of the others: more where much is decided there.
-
-    `foretell` names a label of each episode (N, E), which a model with `outcomes` learns to foretell, standardised, from the
-    episode's first token; its mean squared error is added with `foretell_weight`. A target, never an input.
+    Each step draws `batch` windows of whole episodes. An episode's first action counts `first_action_weight` times.
+    `predict` names an episode label (N, E) that a model with `predictions=1` learns to predict from each episode's first
+    token; the label is a target, never an input. `precision` is "float32", "bfloat16", or "auto": bfloat16 where the
+    processor multiplies it natively, which is twice as fast. `checkpoint` names a folder from which an interrupted call
+    with the same arguments resumes and reaches the same weights. A GPU is used if there is one. Under `accelerate launch`
+    or `notebook_launcher` all processes train one model, on the batches of one process.
     """
-    counts = {
-        "steps": steps,
-        "batch": batch,
-        "short_episodes": short_episodes,
-        "checkpoint_every": checkpoint_every,
-    }
-    _check(model, histories, counts, lr, val)
-    if not 0 < decay <= 1:
-        raise ValueError(
-            f"decay={decay}; the learning rate falls over a share of the steps, above 0 and up to 1."
-        )
-    if not 0 < opening < math.inf:
-        raise ValueError(
-            f"opening={opening}; an episode's first action counts more than 0 times. Try opening=1."
-        )
-    outlook = _outlook(model, histories, foretell, foretell_weight)
+    _check(model, histories, steps, batch, validation)
+    loss = Loss.of(model, histories, label_smoothing, first_action_weight, predict, precision)
     team = processes()
     model.to(team.device).train()
-    dtype = auto_dtype(precision, model.device)
-    optimizers = _optimizers(model, lr, matrix_lr, weight_decay)
-    settings = {
-        "steps": steps, "batch": batch, "lr": lr, "matrix_lr": matrix_lr, "seed": seed, "first": first, "short": short,
-        "short_episodes": short_episodes, "label_smoothing": label_smoothing, "opening": opening, "weight_decay": weight_decay,
-        "decay": decay, "outlook": outlook, "dtype": str(dtype), "model": model.config,
-        "histories": fingerprint(histories, foretell) if checkpoint else None,
-    }  # fmt: skip
+    optimizers = _optimizers(model, schedule)
+    settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **loss.settings}
+    settings |= {"model": model.config, "histories": checkpoint and fingerprint(histories, predict)}
     log = resume(checkpoint, settings, model, optimizers)
-    team.agree(len(log), checkpoint)
+    team.check_equal(len(log), checkpoint)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
-
-    def draw(step: int) -> dict[str, np.ndarray]:
-        brief = step < short * steps and short_episodes < model.window
-        episodes = short_episodes if brief else model.window
-        rows = batch * model.window // episodes
-        rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
-        return sample_windows(histories, episodes, rows, first, rng, labels=foretell is not None)
-
-    left = range(len(log), steps)
-    drawn = tqdm(
-        ahead(draw, left),
-        initial=len(log),
-        total=steps,
-        desc="distill",
-        disable=None,
-        mininterval=0.5,
-    )
-    for step, windows in zip(left, drawn, strict=True):
-        rows = len(windows["action"])
-        count, mine = _actions(windows, opening), team.share(rows)
-        windows = {name: values[mine] for name, values in windows.items()}
-        total = torch.zeros((), device=team.device)
-        for part in _losses(model, windows, dtype, count, rows, label_smoothing, opening, outlook):
-            part.backward()
-            total += part.detach()
-        team.add_up(
-            [
-                total,
-                *(parameter.grad for parameter in model.parameters() if parameter.grad is not None),
-            ]
-        )
-        loss = total.item()
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss} at step {step}; lower lr={lr} or matrix_lr={matrix_lr}."
-            )
-        scale = min(
-            1.0, (step + 1) / WARM_UP, FLOOR + (1 - FLOOR) * (steps - step) / (decay * steps)
-        )
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * scale
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        row = {"step": step + 1, "loss": loss, "seconds": time.perf_counter() - started}
-        if val and ((step + 1) % (val_every or max(1, steps // 4)) == 0 or step + 1 == steps):
-            row |= _validate(model, *val, seed)
-        log.append(row)
-        if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-            if not team.number:
-                keep(checkpoint, settings, model, optimizers, log)
+    left = progress("distill", steps, done=len(log))
+    draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, predict)
+    for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
+        value = _backward(model, windows, loss, team)
+        _step(model, optimizers, schedule.factor(step, steps))
+        log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
+        if validation and validation.due(step + 1, steps):
+            log[-1] |= validation.measure(model, seed)
+        if checkpoint and ((step + 1) % max(1, steps // CHECKPOINTS) == 0 or step + 1 == steps):
+            if team.number == 0:
+                save(checkpoint, settings, model, optimizers, log)
             team.wait()
     model.eval()
     return frame(log)
 
 
 def _check(
-    model: CausalTransformer, histories: Histories, counts: dict[str, int], lr: float, val
+    model: CausalTransformer, histories: Histories, steps: int, batch: int, validation
 ) -> None:
+    """Raise ValueError for mistakes that would show late, or never."""
     model.check_spec(histories.spec)
-    for name, value in (counts | {"lifetimes in histories": len(histories)}).items():
-        if value < 1:
-            raise ValueError(f"{name}: {value} given; distillation needs at least 1.")
-    if histories.n_episodes < model.window:
-        horizon = model.spec.horizon
+    if steps < 1 or batch < 1:
+        raise ValueError(f"`steps` and `batch` must be at least 1, got {steps} and {batch}")
+    episodes = histories.n_episodes
+    if episodes < model.window:
+        context = max(2, episodes) * model.spec.horizon
         raise ValueError(
-            f"these histories hold {histories.n_episodes} episodes per lifetime and the model's window {model.window}: the last of "
-            f"them would stay untrained. Collect more, or make the model with context={max(2, histories.n_episodes) * horizon}."
+            f"the histories have {episodes} episodes per lifetime, but the model's window has "
+            f"{model.window}; collect more episodes, or make the model with context={context}"
         )
-    if not lr > 0:
-        raise ValueError(f"lr={lr}; it must be positive. Try lr=4e-3.")
-    if val is not None:
-        shared = set(val[1].tasks.index) & set(histories.tasks.index)
+    if validation is not None:
+        shared = set(validation.histories.tasks.index) & set(histories.tasks.index)
         if shared:
             raise ValueError(
-                f"{len(shared)} validation tasks are also training tasks ({sorted(shared)[:5]} ...); split them apart."
+                f"{len(shared)} validation tasks are also training tasks ({sorted(shared)[:5]} "
+                "...); split the tasks before collecting, as in env.tasks().split(0.8, seed=0)"
             )
 
 
-def auto_dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        fast = (
-            device.type == "cuda"
-            or torch.cpu._is_amx_tile_supported()
-            or torch.cpu._is_avx512_bf16_supported()
-        )
-        return torch.bfloat16 if fast else torch.float32
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f'precision={precision!r}; choose "auto", "float32" or "bfloat16".')
-    return getattr(torch, precision)
+def _draw(
+    histories: Histories, schedule: Schedule, window: int, steps, batch, seed, predict, step: int
+) -> dict[str, np.ndarray]:
+    """Draw the windows of one step: `batch` of the model's own length, or more that are shorter."""
+    episodes = schedule.window(step, steps, window)
+    rows = batch * window // episodes
+    rng = Rng.of(seed, "distill", np.arange(rows)).at(step)
+    labels = predict is not None
+    return sample_windows(histories, episodes, rows, schedule.from_start, rng, labels)
 
 
-def _optimizers(
-    model: CausalTransformer, lr: float, matrix_lr: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for embeddings and head: half the steps of AdamW alone."""
-    matrices = [
-        parameter for name, parameter in model.named_parameters() if name.startswith("blocks")
-    ]
-    others = [
-        parameter for name, parameter in model.named_parameters() if not name.startswith("blocks")
-    ]
+@dataclass(frozen=True)
+class Loss:
+    """Mean cross-entropy of the source's actions at every token that has one (Eq. 6), and the squared error of a label."""
+
+    label_smoothing: float = 0.0
+    first_action_weight: float = 1.0
+    """How often the first action of an episode counts."""
+    predict: str | None = None
+    """Episode label to predict, standardised by `mean` and `deviation`."""
+    mean: float = 0.0
+    deviation: float = 1.0
+    dtype: torch.dtype = torch.float32
+
+    @staticmethod
+    def of(model, histories, label_smoothing, first_action_weight, predict, precision) -> Loss:
+        """Return the loss with the label's mean and deviation; ValueError if label and model do not fit."""
+        dtype = auto_dtype(precision, processes().device)
+        if predict is None and not model.config["predictions"]:
+            return Loss(label_smoothing, first_action_weight, dtype=dtype)
+        labels = [name for name in histories.labels if histories.arrays[name].ndim == 2]
+        if predict not in labels or model.config["predictions"] != 1:
+            raise ValueError(
+                f"`predict` must be an episode label, one of {labels}, for a model with predictions=1; "
+                f"got {predict!r} and predictions={model.config['predictions']}"
+            )
+        values = histories.arrays[predict]
+        scale = float(values.mean()), float(values.std()) or 1.0
+        return Loss(label_smoothing, first_action_weight, predict, *scale, dtype)
+
+    @property
+    def settings(self) -> dict:
+        """The fields as a checkpoint's manifest keeps them."""
+        return {**vars(self), "dtype": str(self.dtype)}
+
+    def weight(self, windows: dict[str, np.ndarray]) -> float:
+        """Return the total weight of the actions in these windows."""
+        length = episode_lengths(windows)
+        return float(length.sum() + (self.first_action_weight - 1) * length.size)
+
+    def parts(
+        self,
+        model: CausalTransformer,
+        windows: dict[str, np.ndarray],
+        weight: float | None = None,
+        rows: int | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Yield terms that add up to the loss.
+
+        `weight` of the actions and `rows` are those of the whole batch, if these windows are one process's share of it.
+        """
+        weight, rows = weight or self.weight(windows), rows or len(windows["action"])
+        label = None
+        if self.predict is not None:
+            label = (windows[self.predict] - self.mean) / self.deviation  # (B, W)
+        for part in by_length(tokenize(model.spec, windows, label)):
+            tokens = pad(part, multiple=PADDING).to(model.device)
+            logits, prediction = model.heads(tokens, dtype=self.dtype)
+            nats = F.cross_entropy(
+                logits.flatten(0, 1),
+                tokens.target.flatten(),
+                label_smoothing=self.label_smoothing,
+                reduction="none",
+            )
+            first = opens_episode(model.spec, tokens).flatten()
+            loss = (nats * torch.where(first, self.first_action_weight, 1.0)).sum() / weight
+            if label is not None:
+                error = prediction[..., 0] - tokens.label
+                squares = error[~error.isnan()].square().sum()
+                loss = loss + PREDICTION_WEIGHT * squares / (rows * label.shape[1])
+            yield loss
+
+
+def _backward(model, windows: dict[str, np.ndarray], loss: Loss, team: Processes) -> float:
+    """Put the gradient of the loss of all processes' windows into the parameters, and return the loss."""
+    rows, weight = len(windows["action"]), loss.weight(windows)
+    mine = {name: values[team.share(rows)] for name, values in windows.items()}
+    total = torch.zeros((), device=team.device)
+    for part in loss.parts(model, mine, weight, rows):
+        part.backward()
+        total += part.detach()
+    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    total, *gradients = team.sum([total, *(parameter.grad for parameter in trained)])
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient
+    return finite(total.item())
+
+
+def _step(model, optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Clip the gradient and take one step, at `factor` of the learning rates."""
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _optimizers(model: CausalTransformer, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Return Muon (Jordan et al. 2024) for the blocks' matrices and AdamW for the rest: half the steps of AdamW alone."""
+    inside, outside = [], []
+    for name, parameter in model.named_parameters():
+        (inside if name.startswith("blocks") else outside).append(parameter)
     optimizers = [
-        torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay),
-        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(inside, lr=schedule.matrix_lr, weight_decay=schedule.weight_decay),
+        torch.optim.AdamW(outside, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -219,140 +300,34 @@ def _optimizers(
     return optimizers
 
 
-def _outlook(
-    model: CausalTransformer, histories: Histories, foretell: str | None, weight: float
-) -> tuple | None:
-    """(label, weight, mean, deviation) of what is foretold."""
-    if foretell is None and not model.config["outcomes"]:
-        return None
-    values = histories.arrays.get(foretell)
-    if (
-        values is None
-        or values.shape != (len(histories), histories.n_episodes)
-        or model.config["outcomes"] != 1
-    ):
-        raise ValueError(
-            f"foretell={foretell!r} with a model of {model.config['outcomes']} outcomes; name one of the labels per episode "
-            f"{[name for name in histories.labels if histories.arrays[name].ndim == 2]}, and make the model with outcomes=1."
-        )
-    return foretell, weight, float(values.mean()), float(values.std()) or 1.0
-
-
-def _actions(windows: dict[str, np.ndarray], opening: float = 1.0) -> float:
-    """How many there are to predict, each episode's first counted `opening` times."""
-    length = (windows["terminated"] | windows["truncated"]).argmax(2) + 1
-    return float(length.sum() + (opening - 1) * length.size)
-
-
-def _losses(
-    model,
-    windows: dict[str, np.ndarray],
-    dtype: torch.dtype,
-    count: float,
-    rows: int,
-    label_smoothing=0.0,
-    opening=1.0,
-    outlook=None,
-) -> Iterator[torch.Tensor]:
-    """The mean cross-entropy of the source's actions, at every token that has one (Eq. 6), in parts that add up to it.
-
-    `count` are the actions, and `rows` the windows, of all processes' batch together. With an outlook, the mean squared error of
-    what is foretold is added.
-    """
-    name, weight, mean, deviation = outlook or (None, 0.0, 0.0, 1.0)
-    targets = (
-        []
-        if name is None
-        else [outcomes(model.spec, (windows[name][..., None] - mean) / deviation)]
-    )
-    whole = *tokenize(model.spec, windows), *targets
-    for part in alike(*whole):
-        tokens, *targets = pad(*part, multiple=PADDING)
-        target, *outcome = (torch.as_tensor(values).to(model.device) for values in targets)
-        logits, foretold = model.heads(model.on_device(tokens), dtype=dtype)
-        nats = F.cross_entropy(
-            logits.flatten(0, 1),
-            target.flatten(),
-            label_smoothing=label_smoothing,
-            reduction="none",
-        )
-        opens = torch.as_tensor(tokens.action == model.spec.n_actions).to(model.device).flatten()
-        loss = (nats * torch.where(opens, opening, 1.0)).sum() / count
-        if outcome:
-            wrong = (foretold - outcome[0])[~outcome[0].isnan()].square().sum()
-            loss = loss + weight * wrong / (rows * windows[name].shape[1])
-        yield loss
-
-
-@torch.no_grad()
-def _validate(
-    model: CausalTransformer, env: Env, histories: Histories, seed: int
-) -> dict[str, float]:
-    """Next-action loss on validation histories, and mean in-context return over the last third of a lifetime."""
-    draw = Rng.of(seed, "validate", np.arange(64))
-    windows = sample_windows(histories, model.window, len(draw), 0.5, draw)
-    loss = sum(
-        part.item() for part in _losses(model, windows, torch.float32, _actions(windows), len(draw))
-    )
-    tasks = Tasks.of(histories.tasks)
-    rollouts = collect(env, tasks, InContext(model), **VALIDATION, seed=seed)
-    late = rollouts.returns[:, :, -(VALIDATION["episodes"] // 3) :]
-    return {"val_loss": loss, "val_return": float(late.mean())}
-
-
-def frame(log: list[dict]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(log).set_index("step")
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """`accelerate launch --multi_gpu -m adkit.models.distill HISTORIES MODEL`: train a new model in as many processes as were launched."""
+    """Train and save a model: `accelerate launch --multi_gpu -m adkit.models.distill HISTORIES MODEL --context 200`."""
     parser = argparse.ArgumentParser(
-        prog="adkit.models.distill",
-        description="Train a transformer on saved histories, and save it.",
+        "adkit.models.distill", description="Train a transformer on saved histories, and save it."
     )
-    parser.add_argument(
-        "histories",
-        type=Path,
-        help="the folder that Histories.save wrote; it is mapped, not read into memory",
-    )
-    parser.add_argument("model", type=Path, help="the folder for the model")
-    for name in ("context", "layers", "heads", "width", "seed", "steps", "batch", "short-episodes"):
-        parser.add_argument(
-            f"--{name}", type=int, required=name == "context", default=argparse.SUPPRESS
-        )
-    for name in (
-        "lr",
-        "matrix-lr",
-        "first",
-        "short",
-        "label-smoothing",
-        "opening",
-        "weight-decay",
-        "decay",
-    ):
-        parser.add_argument(f"--{name}", type=float, default=argparse.SUPPRESS)
-    parser.add_argument("--precision", default=argparse.SUPPRESS)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=argparse.SUPPRESS,
-        help="a folder to go on from after an interruption",
-    )
+    absent = {"default": argparse.SUPPRESS}
+    parser.add_argument("histories", type=Path, help="folder of Histories.save; it is mapped")
+    parser.add_argument("model", type=Path, help="folder for the model; nothing is overwritten")
+    parser.add_argument("--context", type=int, required=True, help="transitions")
+    for name in ("layers", "heads", "width", "steps", "batch", "seed"):
+        parser.add_argument(f"--{name}", type=int, **absent)
+    for option in fields(Schedule):
+        name, kind = option.name.replace("_", "-"), type(option.default)
+        parser.add_argument(f"--{name}", type=kind, **absent)
+    for name in ("label-smoothing", "first-action-weight"):
+        parser.add_argument(f"--{name}", type=float, **absent)
+    parser.add_argument("--precision", **absent)
+    parser.add_argument("--checkpoint", type=Path, help="folder to resume from", **absent)
     given = vars(parser.parse_args(arguments))
+    take = lambda *names: {name: given.pop(name) for name in names if name in given}
     histories, out = Histories.load(given.pop("histories"), mapped=True), given.pop("model")
     if out.exists():
-        parser.error(
-            f"{out} is there already, and nothing is overwritten; name another folder for the model."
-        )
-    made_with = {
-        name: given.pop(name) for name in ("context", "layers", "heads", "width") if name in given
-    }
-    model = CausalTransformer(histories.spec, **made_with, seed=given.get("seed", 0))
-    log = distill(model, histories, **given)
-    team = processes()
-    if not team.number:
+        parser.error(f"{out} exists, and nothing is overwritten; name another folder")
+    shape, seed = take("context", "layers", "heads", "width"), given.get("seed", 0)
+    schedule = Schedule(**take(*(option.name for option in fields(Schedule))))
+    model = CausalTransformer(histories.spec, **shape, seed=seed)
+    log, team = distill(model, histories, schedule=schedule, **given), processes()
+    if team.number == 0:
         model.save(out)
         print(
             f"{out}: loss {log.loss.iloc[-1]:.4f} after {len(log)} steps; processes: {team.count}",

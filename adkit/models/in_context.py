@@ -10,7 +10,7 @@ import torch
 
 from adkit import weights
 from adkit.histories import Histories
-from adkit.models.tokens import Tokens, kept, slots, tokenize
+from adkit.models.tokens import RollingWindow, Tokens, kept, tokenize
 from adkit.models.transformer import Cache, CausalTransformer
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng
@@ -97,123 +97,67 @@ class InContext:
 
 
 class InContextLearner:
-    """N frozen lifetimes, each with its window of tokens and their cached keys and values."""
+    """N frozen lifetimes: a rolling window of tokens each, with cached keys and values."""
 
     def __init__(self, config: InContext, rng: Rng):
         self.config, self.model, self.rng, self.t = config, config.model, rng, 0
-        spec, n, device = self.model.spec, len(rng), self.model.device
-        self.per = slots(spec)
-        window, _ = config.window
-        self.cache, size = Cache(self.model, n, window), window * self.per
-        obs_dtype = torch.long if spec.cardinality else torch.float32
-        self.tokens = Tokens(
-            torch.zeros(n, size, *spec.obs_shape, dtype=obs_dtype, device=device),
-            torch.zeros(n, size, dtype=torch.long, device=device),
-            torch.zeros(n, size, device=device),
-        )
-        self.episode, self.time = (
-            np.full(n, -1),
-            np.zeros(n, int),
-        )  # episode in window, step in episode
-        self.last = (
-            np.full(n, spec.n_actions),
-            np.zeros(n, np.float32),
-        )  # previous action and reward
+        (episodes, keep), n = config.window, len(rng)
+        self.window = RollingWindow(self.model.spec, n, episodes, keep, self.model.device)
+        self.cache = Cache(self.model, self.window.tokens.valid)
         if config.prompt is not None:
-            self._remember(config.prompt)
+            self._read_prompt(config.prompt)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        self._open(np.flatnonzero(first))
-        logits = self._append(np.arange(len(obs)), obs, *self.last)
+        opens = np.flatnonzero(first)
+        if len(opens):
+            dropped, keep = self.window.open(opens), self.window.keep
+            if len(dropped) and keep:
+                self._reread(dropped, keep)
+        logits = self._append(np.arange(len(obs)), obs)
         if self.config.greedy:
             return logits.argmax(-1).cpu().numpy().astype(np.uint8)
-        cumulative = (
-            (logits / self.config.temperature).double().softmax(-1).cumsum(-1).cpu().numpy()
-        )
-        drawn = (cumulative <= self.rng.at(self.t).uniform()[:, None]).sum(-1)
-        return drawn.clip(max=self.model.spec.n_actions - 1).astype(np.uint8)
+        return sample_actions(logits / self.config.temperature, self.rng.at(self.t))
 
     @torch.inference_mode()
     def update(self, transition: Transition) -> None:
         self.t += 1
-        self.time += 1
-        self.last = transition.action, transition.reward
+        self.window.step(transition.action, transition.reward)
         done = np.flatnonzero(transition.terminated | transition.truncated)
         if len(done):  # the closing token: what the last action led to
-            self._append(
-                done, transition.next_obs[done], transition.action[done], transition.reward[done]
-            )
-
-    def _open(self, rows: np.ndarray) -> None:
-        """A new episode in `rows`: make room if the window is full, and put "restart" where action and reward go."""
-        if not len(rows):
-            return
-        self.episode[rows] += 1
-        self.time[rows] = 0
-        action, reward = np.array(self.last[0], int), np.array(self.last[1])
-        action[rows], reward[rows] = self.model.spec.n_actions, 0
-        self.last = action, reward
-        window, keep = self.config.window
-        full = rows[self.episode[rows] == window]
-        if len(full):
-            self._drop(full, window, keep)
+            self._append(done, transition.next_obs[done])
 
     @torch.inference_mode()
-    def _remember(self, prompt: Histories) -> None:
-        """Put the prompt's episodes at the front of the window, as if they had been lived."""
+    def _read_prompt(self, prompt: Histories) -> None:
+        """Put the prompt's episodes at the front of the window, as if they had just been acted."""
         n, episodes = len(prompt), prompt.n_episodes
-        tokens, _ = tokenize(prompt.spec, prompt.windows(np.arange(n), np.zeros(n, int), episodes))
-        tokens, lived = self.model.on_device(tokens), slice(0, episodes * self.per)
-        for name in ("obs", "action", "reward"):
-            getattr(self.tokens, name)[:, lived] = getattr(tokens, name).to(
-                getattr(self.tokens, name).dtype
-            )
-        self.cache.valid[:, lived] = True if tokens.valid is None else tokens.valid
-        self.episode += episodes
-        self._reread(torch.arange(n, device=self.model.device), episodes)
+        tokens = tokenize(prompt.spec, prompt.windows(np.arange(n), np.zeros(n, int), episodes))
+        self.window.prepend(tokens.to(self.model.device))
+        self._reread(np.arange(n), episodes)
 
-    def _drop(self, rows: np.ndarray, window: int, keep: int) -> None:
-        """Move the newest `keep` episodes to the front of the window and read them again."""
-        self.episode[rows] = keep
-        kept, old, end = (
-            slice(0, keep * self.per),
-            slice((window - keep) * self.per, window * self.per),
-            keep * self.per,
-        )
+    def _reread(self, rows: np.ndarray, episodes: int) -> None:
+        """Compute keys and values of the first `episodes` again: the old ones may depend on dropped episodes."""
         index = torch.as_tensor(rows, device=self.model.device)
-        for values in (self.tokens.obs, self.tokens.action, self.tokens.reward, self.cache.valid):
-            values[index, kept] = values[index, old]
-        self.cache.valid[index, end:] = False
-        if keep:
-            self._reread(index, keep)
+        past = slice(0, episodes * self.window.per_episode)
+        tokens = replace(self.window.tokens, valid=None).map(lambda x: x[index, past])
+        self._run(tokens, rows, index, torch.zeros_like(index))
 
-    def _reread(self, index: torch.Tensor, episodes: int) -> None:
-        """Compute the keys and values of the first `episodes` of the window anew: they may have seen what is gone."""
-        past = slice(0, episodes * self.per)
-        tokens = Tokens(
-            *(v[index, past] for v in (self.tokens.obs, self.tokens.action, self.tokens.reward))
-        )
-        everyone = len(index) == len(self.episode)
-        self.model(tokens, self.cache.rows(None if everyone else index, torch.zeros_like(index)))
+    def _append(self, rows: np.ndarray, obs: np.ndarray) -> torch.Tensor:
+        """Append one token to the windows of `rows` and return its logits (R, A)."""
+        index, slot = self.window.append(rows, obs)
+        tokens = replace(self.window.tokens, valid=None).map(lambda x: x[index, slot][:, None])
+        return self._run(tokens, rows, index, slot)[:, 0]
 
-    def _append(
-        self, rows: np.ndarray, obs: np.ndarray, action: np.ndarray, reward: np.ndarray
+    def _run(
+        self, tokens: Tokens, rows: np.ndarray, index: torch.Tensor, slot: torch.Tensor
     ) -> torch.Tensor:
-        """Put one token at each row's own slot and run it: logits (R, A)."""
-        device, slot = self.model.device, self.episode[rows] * self.per + self.time[rows]
-        index, slot = torch.as_tensor(rows, device=device), torch.as_tensor(slot, device=device)
-        token = (torch.as_tensor(np.ascontiguousarray(v)).to(device) for v in (obs, action, reward))
-        for values, value in zip(
-            (self.tokens.obs, self.tokens.action, self.tokens.reward), token, strict=True
-        ):
-            values[index, slot] = value.to(values.dtype)
-        self.cache.valid[index, slot] = True
-        tokens = Tokens(
-            *(
-                v[index, slot][:, None]
-                for v in (self.tokens.obs, self.tokens.action, self.tokens.reward)
-            )
-        )
-        everyone = len(rows) == len(self.episode)
-        return self.model(tokens, self.cache.rows(None if everyone else index, slot))[:, 0]
+        """Run the model over new tokens that begin at `slot` (R,) of the windows of `rows`."""
+        all_rows = len(rows) == len(self.window.t)
+        return self.model(tokens, self.cache.rows(None if all_rows else index, slot))
+
+
+def sample_actions(logits: torch.Tensor, rng: Rng) -> np.ndarray:
+    """Draw actions (N,) with the probabilities of logits (N, A)."""
+    cumulative = logits.detach().double().softmax(-1).cumsum(-1).cpu().numpy()
+    drawn = (cumulative <= rng.uniform()[:, None]).sum(-1)
+    return drawn.clip(max=logits.shape[-1] - 1).astype(np.uint8)

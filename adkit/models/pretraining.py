@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from adkit.histories import Histories
-from adkit.models.distill import auto_dtype, frame
 from adkit.models.encoders import PLACE, Picture
+from adkit.models.training import auto_dtype, frame
 from adkit.models.transformer import CausalTransformer
 from adkit.seeds import Rng
 

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from adkit import artefacts, weights
 from adkit.histories import Histories
-from adkit.models.distill import frame
 from adkit.models.tokens import NO_TARGET, sample_windows
+from adkit.models.training import frame
 from adkit.protocols import EnvSpec
 from adkit.seeds import Rng
 

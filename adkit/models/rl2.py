@@ -18,8 +18,8 @@ import torch
 from tqdm.auto import tqdm
 
 from adkit import weights
-from adkit.models.distill import frame
 from adkit.models.recurrent import RecurrentPolicy, Seen
+from adkit.models.training import frame
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.seeds import Rng
 

@@ -23,26 +23,50 @@ Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Te
 
 
 class Tap(nn.Identity):
-    """A place in the model with a name."""
+    """A named place in the model."""
+
+    observers = 0
+    """How many blocks record or edit the activation here now: if any, it is computed whole."""
 
 
 def names(model: nn.Module) -> list[str]:
-    """Every tap of the model, in order of computation."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"{type(model).__name__} given for a model; give the network itself, such as student.model."
-        )
+    """Return the names of all taps of the model, in order of computation."""
     return [name for name, module in model.named_modules() if isinstance(module, Tap)]
 
 
 def matching(model: nn.Module, pattern: str) -> list[str]:
-    """Taps a name or wildcard means; ValueError, with the names there are, if none."""
-    found = [
-        name for name in names(model) if isinstance(pattern, str) and fnmatchcase(name, pattern)
+    """Return the taps that a name or wildcard matches; ValueError, listing all taps, if there is none."""
+    if found := [name for name in names(model) if fnmatchcase(name, pattern)]:
+        return found
+    raise ValueError(f"no tap matches {pattern!r}; the model has {', '.join(names(model))}")
+
+
+@contextmanager
+def observe(
+    model: nn.Module, functions: Mapping[str, Callable[[torch.Tensor], torch.Tensor | None]]
+) -> Iterator[None]:
+    """Within the block, call a function on the activation of each tap `{name or wildcard: function}`.
+
+    What the function returns replaces the activation; None leaves it. The only place where taps are observed.
+    """
+    taps = [
+        (model.get_submodule(name), function)
+        for pattern, function in functions.items()
+        for name in matching(model, pattern)
     ]
-    if not found:
-        raise ValueError(f"no tap {pattern!r}; this model has {', '.join(names(model))}.")
-    return found
+    handles = [
+        tap.register_forward_hook(lambda module, inputs, output, f=function: f(output))
+        for tap, function in taps
+    ]
+    for tap, _ in taps:
+        tap.observers += 1
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for tap, _ in taps:
+            tap.observers -= 1
 
 
 @contextmanager
@@ -51,41 +75,24 @@ def edit(
 ) -> Iterator[None]:
     """Within the block, pass the named activations through functions: `{"blocks.2.resid": erase}`.
 
-    A function gets the activation (batch, ..., position, features) and returns the same shape; whatever runs the model
-    inside the block, fast or cached, sees the change. Unknown names raise before anything is changed.
+    A function gets the activation (batch, ..., position, features) and returns the same shape; every way to run the model
+    inside the block, cached or not, sees the change. Unknown names raise before anything is changed.
     """
-    if not isinstance(changes, Mapping):
-        raise ValueError(
-            f'changes={changes!r}; give a function under the name of its tap, such as {{"blocks.2.resid": erase}}.'
-        )
-    for name, change in changes.items():
-        if not callable(change):
-            raise ValueError(
-                f"{name!r}: {change!r} is no function; give one that takes the activation and returns another."
-            )
-    wanted = [
-        (model.get_submodule(name), change)
-        for pattern, change in changes.items()
-        for name in matching(model, pattern)
-    ]
 
-    def hook_for(change):
-        def hook(module, inputs, output):
-            changed = change(output)
-            if changed.shape != output.shape:
+    def checked(change):
+        def apply(activation: torch.Tensor) -> torch.Tensor:
+            changed = change(activation)
+            if changed.shape != activation.shape:
                 raise ValueError(
-                    f"an edit returned shape {tuple(changed.shape)} for an activation of {tuple(output.shape)}."
+                    f"an edit must return the activation's shape {tuple(activation.shape)}, "
+                    f"got {tuple(changed.shape)}"
                 )
-            return changed.to(output.dtype)
+            return changed.to(activation.dtype)
 
-        return hook
+        return apply
 
-    handles = [module.register_forward_hook(hook_for(change)) for module, change in wanted]
-    try:
+    with observe(model, {pattern: checked(change) for pattern, change in changes.items()}):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -168,18 +175,17 @@ def record(
                 windows = histories.windows(
                     lifetimes, np.full(len(lifetimes), start), mine[-1] + 1 - start
                 )
-                tokens, target = tokenize(model.spec, windows)
+                tokens = tokenize(model.spec, windows)
+                size = tokens.previous_action.shape[1]
                 if not any(map(_is_pattern, touched)):
-                    tokens, _ = pack(tokens, target)
+                    tokens = pack(tokens)
                 here[:] = lifetimes, slice(start, mine[-1] + 1), tokens.slot
                 model(
-                    model.on_device(tokens),
+                    tokens.to(model.device),
                     **({} if resume is None else {"after": (done, cut(stream))}),
                 )
                 for name in wanted:
-                    by_slot = _by_slot(
-                        _by_token(seen[name], name, window * per), tokens, target.shape[1]
-                    )
+                    by_slot = _by_slot(_by_token(seen[name], name, window * per), tokens, size)
                     rows[name].append(by_slot[:, -len(mine) * per :])
             for name in wanted:
                 parts[name].append(np.concatenate(rows[name], axis=1))
@@ -259,17 +265,8 @@ def _resumed(
 def _seeing(model: nn.Module, wanted: list[str]) -> Iterator[dict[str, torch.Tensor]]:
     """Within the block, the wanted taps' last outputs, edits included."""
     seen: dict[str, torch.Tensor] = {}
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: seen.update({name: output})
-        )
-        for name in wanted
-    ]
-    try:
+    with observe(model, {name: lambda x, name=name: seen.update({name: x}) for name in wanted}):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _is_pattern(name: str) -> bool:

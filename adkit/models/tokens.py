@@ -1,24 +1,24 @@
-"""Where observation, action and reward sit in the sequence: the only file that knows.
+"""Layout of learning histories as a sequence of tokens: the only file that lays tokens out.
 
-One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first carries "restart" in place of the
-previous action and reward, and after the last step one more token carries (o_H, a_{H-1}, r_{H-1}), so that a reward
-keeps the cell it was received in. An episode is H + 1 slots; a window is W episodes; the action is predicted at every
-token that has one.
+One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first token carries "restart" in place of
+the previous action and reward, and after the last step one more token carries (o_H, a_{H-1}, r_{H-1}), so that a reward
+keeps the observation it came with. An episode has H + 1 slots; a window is W episodes; the action a_t is predicted at
+every token that has one.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from adkit.histories import Histories
 from adkit.protocols import EnvSpec
 
-NO_TARGET = -100  # what torch's cross_entropy ignores
+NO_TARGET = -100  # the class that torch's cross_entropy ignores
+FILL = {"target": NO_TARGET, "label": np.nan}  # of empty slots; 0 elsewhere
 
 
 @dataclass(frozen=True)
@@ -27,40 +27,54 @@ class Tokens:
 
     obs: np.ndarray
     """(B, S, *obs_shape)."""
-    action: np.ndarray
-    """(B, S) int64: the previous action; n_actions stands for "restart"."""
-    reward: np.ndarray
-    """(B, S) float32: the previous reward, 0 at a restart."""
+    previous_action: np.ndarray
+    """(B, S) int64; n_actions stands for "restart"."""
+    previous_reward: np.ndarray
+    """(B, S) float32; 0 at a restart."""
     valid: np.ndarray | None = None
     """(B, S) bool: slots that hold a token; None when all do."""
     slot: np.ndarray | None = None
-    """(B, S) int64: the slot of its window that each token belongs to, once packed; None when that is its place."""
+    """(B, S) int64: the slot of the window that each token belongs to, once packed; None when that is its place."""
+    target: np.ndarray | None = None
+    """(B, S) int64: the action taken at each token, NO_TARGET where there is none."""
+    label: np.ndarray | None = None
+    """(B, S) float32: a number to predict at the first token of each episode, NaN elsewhere."""
+
+    def map(self, change: Callable) -> Tokens:
+        """Return the tokens with every array that is present passed through `change`."""
+        return Tokens(*(None if x is None else change(x) for x in vars(self).values()))
+
+    def to(self, device: torch.device) -> Tokens:
+        """Return the tokens as tensors on a device."""
+        return self.map(lambda x: torch.as_tensor(x).to(device))
 
 
 def slots(spec: EnvSpec) -> int:
-    """Slots per episode, H + 1."""
+    """Return the number of slots per episode, H + 1."""
     return spec.horizon + 1
 
 
 def window_episodes(spec: EnvSpec, context: int) -> int:
-    """W: whole episodes in a context counted in transitions."""
+    """Return W, the number of whole episodes in a context counted in transitions."""
     if context < 2 * spec.horizon:
         raise ValueError(
-            f"context={context} is shorter than two episodes (horizon={spec.horizon}); in-context learning needs "
-            f"several. Try context={10 * spec.horizon}."
+            f"`context` must hold at least two episodes (horizon={spec.horizon}), got {context}; "
+            f"try context={10 * spec.horizon}"
         )
     return context // spec.horizon
 
 
 def kept(window: int, keep: int | None = None) -> int:
-    """Episodes that survive a full window: a third by default, which leaves room to explore anew if nothing was found."""
+    """Return how many episodes survive a full window: a third by default, which leaves room to explore again."""
     if keep is not None and not 0 <= keep < window:
-        raise ValueError(f"keep={keep}; a window of {window} episodes can keep 0 to {window - 1}.")
+        raise ValueError(
+            f"`keep` must be in 0 to {window - 1} for a window of {window} episodes, got {keep}"
+        )
     return max(1, window // 3) if keep is None else keep
 
 
 def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
-    """(E,) the first episode in the window each episode is acted in: when W episodes are full, all but `keep` are dropped."""
+    """Return (E,) the first episode in the window of each episode; a window of W episodes drops all but `keep`."""
     starts, start = [], 0
     for episode in range(episodes):
         if episode - start == window:
@@ -69,19 +83,37 @@ def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
     return np.array(starts)
 
 
-def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.ndarray]:
-    """Tokens and targets (B, S) int64 of `Histories.windows`: the actions taken, NO_TARGET where there is none."""
-    action, reward = windows["action"], windows["reward"]  # (B, W, H)
+def episode_lengths(windows: dict[str, np.ndarray]) -> np.ndarray:
+    """Return (B, W) the number of transitions of each episode."""
+    return (windows["terminated"] | windows["truncated"]).argmax(2) + 1
+
+
+def restart(spec: EnvSpec, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the previous actions (n,) and rewards (n,) of a step that has none."""
+    return np.full(n, spec.n_actions), np.zeros(n, np.float32)
+
+
+def opens_episode(spec: EnvSpec, tokens: Tokens) -> np.ndarray:
+    """Return (B, S) bool: the first token of each episode."""
+    return tokens.previous_action == spec.n_actions
+
+
+def tokenize(
+    spec: EnvSpec, windows: dict[str, np.ndarray], label: np.ndarray | None = None
+) -> Tokens:
+    """Return the tokens of `Histories.windows`, with targets; `label` (B, W) is a number to predict for each episode."""
+    action = windows["action"]  # (B, W, H)
     batch, episodes, horizon = action.shape
     shape = batch, episodes, horizon + 1
-    length = (windows["terminated"] | windows["truncated"]).argmax(2) + 1  # (B, W)
+    length = episode_lengths(windows)
 
     obs = np.zeros((*shape, *spec.obs_shape), windows["obs"].dtype)
     obs[:, :, :-1] = windows["obs"]
     b, w = np.indices((batch, episodes))
     obs[b, w, length] = windows["final_obs"]
-    previous, paid = np.full(shape, spec.n_actions, np.int64), np.zeros(shape, np.float32)
-    previous[:, :, 1:], paid[:, :, 1:] = action, reward
+    previous_action = np.full(shape, spec.n_actions, np.int64)
+    previous_reward = np.zeros(shape, np.float32)
+    previous_action[:, :, 1:], previous_reward[:, :, 1:] = action, windows["reward"]
     target = np.full(shape, NO_TARGET, np.int64)
     target[:, :, :-1] = action
 
@@ -90,82 +122,128 @@ def tokenize(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Tokens, np.
         slot = np.arange(horizon + 1)
         valid = slot <= length[..., None]
         target[slot >= length[..., None]] = NO_TARGET
-        valid = valid.reshape(batch, -1)
-    flat = lambda values: values.reshape(batch, episodes * (horizon + 1), *values.shape[3:])
-    return Tokens(flat(obs), flat(previous), flat(paid), valid), flat(target)
+    if label is not None:
+        values, label = label, np.full(shape, np.nan, np.float32)
+        label[:, :, 0] = values
+    tokens = Tokens(obs, previous_action, previous_reward, valid, None, target, label)
+    return tokens.map(lambda x: x.reshape(batch, episodes * (horizon + 1), *x.shape[3:]))
 
 
-def alike(tokens: Tokens, *targets: np.ndarray, groups: int = 4) -> Iterator[tuple]:
-    """The same windows in `groups` of like length, each packed: all but the longest would else be mostly padding."""
+def by_length(tokens: Tokens, groups: int = 4) -> Iterator[Tokens]:
+    """Yield the same windows in groups of similar length, each packed: most windows would otherwise be mostly padding."""
     if tokens.valid is None:
-        yield tokens, *targets
+        yield tokens
         return
-    take = lambda values, rows: None if values is None else values[rows]
-    parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
-    for rows in np.array_split(
-        np.argsort(tokens.valid.sum(1), kind="stable"), min(groups, len(tokens.valid))
-    ):
-        yield pack(
-            Tokens(*(take(values, rows) for values in parts)), *(target[rows] for target in targets)
-        )
+    order = np.argsort(tokens.valid.sum(1), kind="stable")
+    for rows in np.array_split(order, min(groups, len(order))):
+        yield pack(tokens.map(lambda x, rows=rows: x[rows]))
 
 
-def pack(tokens: Tokens, *targets: np.ndarray) -> tuple:
-    """Move each window's tokens together where episodes ended early, so that no attention is paid to what never was."""
+def pack(tokens: Tokens) -> Tokens:
+    """Move each window's tokens together where episodes ended early, so that attention skips empty slots."""
     if tokens.valid is None:
-        return tokens, *targets
+        return tokens
     order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : tokens.valid.sum(1).max()]
-    take = lambda values: np.take_along_axis(
-        values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), axis=1
-    )
-    packed = Tokens(
-        *(take(v) for v in (tokens.obs, tokens.action, tokens.reward, tokens.valid)), slot=order
-    )
-    return packed, *(take(target) for target in targets)
+    packed = tokens.map(lambda x: take_along(x, order))
+    return Tokens(**vars(packed) | {"slot": order})
 
 
-def pad(tokens: Tokens, *targets: np.ndarray, multiple: int) -> tuple:
-    """A few empty slots at the end if they make up a multiple: later than every token, without a target, they change nothing."""
-    size = tokens.action.shape[1]
+def take_along(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return (B, S, ...) the entries of each row of `values` at the positions `order` (B, S)."""
+    return np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), 1)
+
+
+def pad(tokens: Tokens, multiple: int) -> Tokens:
+    """Append up to 5% empty slots if that makes the length a multiple; they come last and have no target, so they change nothing."""
+    size = tokens.previous_action.shape[1]
     more = -size % multiple
     if more > 0.05 * size:
-        return tokens, *targets
-    grow = lambda values, fill: np.pad(
-        values, [(0, 0), (0, more)] + [(0, 0)] * (values.ndim - 2), constant_values=fill
+        return tokens
+    grow = lambda name, x: np.pad(
+        x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2), constant_values=FILL.get(name, 0)
     )
-    valid, slot = (
-        None if values is None else grow(values, 0) for values in (tokens.valid, tokens.slot)
-    )
-    padded = Tokens(*(grow(v, 0) for v in (tokens.obs, tokens.action, tokens.reward)), valid, slot)
-    return padded, *(
-        grow(target, np.nan if target.dtype.kind == "f" else NO_TARGET) for target in targets
-    )
-
-
-def outcomes(spec: EnvSpec, values: np.ndarray) -> np.ndarray:
-    """(B, S, k) targets of `values` (B, W, k), a number or more per episode to be foretold at its first token; NaN elsewhere."""
-    target = np.full((*values.shape[:2], slots(spec), values.shape[2]), np.nan, np.float32)
-    target[:, :, 0] = values
-    return target.reshape(len(values), -1, values.shape[2])
+    return Tokens(**{n: None if x is None else grow(n, x) for n, x in vars(tokens).items()})
 
 
 def sample_windows(
-    histories: Histories, episodes: int, batch: int, first: float, rng, labels: bool = False
+    histories: Histories, episodes: int, batch: int, from_start: float, rng, labels: bool = False
 ) -> dict[str, np.ndarray]:
-    """Training windows of uniformly drawn lifetimes; a share `first` of them opens the lifetime, the rest start anywhere."""
+    """Draw training windows of uniform lifetimes; a share `from_start` opens its lifetime, the rest start at any episode."""
     u = rng.uniform(0), rng.uniform(1), rng.uniform(2)  # (B,) each
     lifetime = (u[0] * len(histories)).astype(int)
     anywhere = (u[1] * (histories.n_episodes - episodes + 1)).astype(int)
-    return histories.windows(lifetime, np.where(u[2] < first, 0, anywhere), episodes, labels)
+    start = np.where(u[2] < from_start, 0, anywhere)
+    return histories.windows(lifetime, start, episodes, labels)
 
 
-def ahead(work: Callable, items: Iterable, threads: int = 2) -> Iterator:
-    """`work(item)` of each item, in order: while one result is used, threads are at the next, which may wait for a disk."""
-    with ThreadPoolExecutor(threads, "ahead") as pool:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+class RollingWindow:
+    """The windows of N lifetimes in progress, a row each; a full window drops all but its newest `keep` episodes.
+
+    Call `open` when an episode begins, `append` with each observation, and `step` after each transition.
+    """
+
+    def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int, device: torch.device):
+        self.spec, self.episodes, self.keep, self.per_episode = spec, episodes, keep, slots(spec)
+        size, dtype = episodes * self.per_episode, torch.long if spec.cardinality else torch.float32
+        self.tokens = Tokens(
+            torch.zeros(n, size, *spec.obs_shape, dtype=dtype, device=device),
+            torch.zeros(n, size, dtype=torch.long, device=device),
+            torch.zeros(n, size, device=device),
+            torch.zeros(n, size, dtype=torch.bool, device=device),
+        )
+        self.episode, self.t = np.full(n, -1), np.zeros(n, int)  # episode in window, step in it
+        self.previous_action, self.previous_reward = restart(spec, n)
+
+    def open(self, rows: np.ndarray) -> np.ndarray:
+        """Begin an episode in `rows` and return the rows whose window was full and now holds `keep` episodes."""
+        self.episode[rows] += 1
+        self.t[rows] = 0
+        self.previous_action[rows], self.previous_reward[rows] = restart(self.spec, len(rows))
+        full = rows[self.episode[rows] == self.episodes]
+        if len(full):
+            self._drop(full)
+        return full
+
+    def _drop(self, rows: np.ndarray) -> None:
+        """Move the newest `keep` episodes to the front of the window."""
+        self.episode[rows] = self.keep
+        index, end = (
+            torch.as_tensor(rows, device=self.tokens.valid.device),
+            self.keep * self.per_episode,
+        )
+        for x in (
+            self.tokens.obs,
+            self.tokens.previous_action,
+            self.tokens.previous_reward,
+            self.tokens.valid,
+        ):
+            x[index, :end] = x[index, x.shape[1] - end :]
+        self.tokens.valid[index, end:] = False
+
+    def append(self, rows: np.ndarray, obs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the next token of `rows`, with their previous action and reward; return rows and slots as tensors."""
+        device, tokens = self.tokens.valid.device, self.tokens
+        slot = torch.as_tensor(self.episode[rows] * self.per_episode + self.t[rows], device=device)
+        index = torch.as_tensor(rows, device=device)
+        new = obs, self.previous_action[rows], self.previous_reward[rows]
+        for values, value in zip(
+            (tokens.obs, tokens.previous_action, tokens.previous_reward), new, strict=True
+        ):
+            values[index, slot] = torch.as_tensor(np.ascontiguousarray(value)).to(
+                device, values.dtype
+            )
+        tokens.valid[index, slot] = True
+        return index, slot
+
+    def step(self, action: np.ndarray, reward: np.ndarray) -> None:
+        """Go on to the next step, after every lifetime took an action and received a reward."""
+        self.t += 1
+        self.previous_action, self.previous_reward = action.astype(int), reward.astype(np.float32)
+
+    def prepend(self, tokens: Tokens) -> None:
+        """Fill the front of the windows with the tokens of whole episodes of earlier experience."""
+        size = tokens.previous_action.shape[1]
+        self.tokens.valid[:, :size] = True if tokens.valid is None else tokens.valid
+        for name in ("obs", "previous_action", "previous_reward"):
+            getattr(self.tokens, name)[:, :size] = getattr(tokens, name)
+        self.episode += size // self.per_episode

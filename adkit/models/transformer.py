@@ -16,24 +16,17 @@ from adkit.models.taps import Tap
 from adkit.models.tokens import Tokens, slots, window_episodes
 from adkit.protocols import EnvSpec
 
-CHUNK = (
-    256  # queries at a time: of a long window the later keys, half of all, are then never looked at
-)
-INITIAL_STD = {
-    "table": 0.3,
-    "reward": 0.3,
-    "episode": 0.1,
-    "step": 0.1,
-}  # of the embedding; the rest 1 / sqrt(inputs)
-
+CHUNK = 256  # queries at a time: half of the keys of a long window are then never looked at
+INITIAL_STD = {"table": 0.3, "reward": 0.3, "episode": 0.1, "step": 0.1}  # else 1 / sqrt(inputs)
 LAYERS_AT_MOST = 256
 
 
 class CausalTransformer(nn.Module):
     """Predicts the next action from everything before it, across episodes (Laskin et al. 2022, Eq. 6).
 
-    `context` counts transitions; the window is the whole episodes that fit. Defaults are the Dark Room recipe. With `outcomes`
-    a second head foretells so many numbers at the first token of each episode, at the tap "foretold"; see `distill`.
+    `context` counts transitions; the window is the whole episodes that fit. The defaults are the Dark Room recipe.
+    With `predictions` a second head predicts that many numbers at the first token of each episode, at the tap
+    "prediction"; see `predict` of `distill`.
     """
 
     def __init__(
@@ -44,15 +37,14 @@ class CausalTransformer(nn.Module):
         heads: int = 2,
         width: int = 64,
         seed: int = 0,
-        outcomes: int = 0,
+        predictions: int = 0,
     ):
         super().__init__()
-        if min(layers, heads, width) < 1 or width % heads or not isinstance(heads, int):
+        if min(layers, heads, width) < 1 or width % heads or layers > LAYERS_AT_MOST:
             raise ValueError(
-                f"layers={layers}, heads={heads}, width={width}; all at least 1, and heads must divide width."
+                f"`layers` must be in 1 to {LAYERS_AT_MOST} and `heads` must divide `width`, "
+                f"got layers={layers}, heads={heads}, width={width}"
             )
-        if layers > LAYERS_AT_MOST:
-            raise ValueError(f"layers={layers}; give at most {LAYERS_AT_MOST}. Try layers=4.")
         self.spec, self.window = spec, window_episodes(spec, context)
         self.config = {
             "context": context,
@@ -60,21 +52,20 @@ class CausalTransformer(nn.Module):
             "heads": heads,
             "width": width,
             "seed": seed,
-            "outcomes": outcomes,
+            "predictions": predictions,
         }
         self.embed_tokens = Embedding(spec, self.window, width)
         self.embed = Tap()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.head = Linear(width, spec.n_actions)
         self.logits = Tap()
-        self.outlook, self.foretold = (Linear(width, outcomes), Tap()) if outcomes else (None, None)
+        self.prediction_head = Linear(width, predictions) if predictions else None
+        self.prediction = Tap() if predictions else None
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             std = INITIAL_STD.get(name.removeprefix("embed_tokens."), parameter.shape[-1] ** -0.5)
-            if name.endswith(
-                ("out.weight", "head.weight", "outlook.weight")
-            ):  # the model starts by ignoring its layers
-                std = 0.0
+            if name.endswith(("out.weight", "head.weight")):
+                std = 0.0  # the model starts by ignoring its layers
             nn.init.normal_(parameter, std=std, generator=generator)
 
     def forward(
@@ -84,47 +75,42 @@ class CausalTransformer(nn.Module):
         dtype: torch.dtype | None = None,
         after: tuple[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Action logits (B, S, A) float32, one per token; with a cache, `tokens` are only the new ones.
+        """Return action logits (B, S, A) float32, one per token; with a cache, `tokens` are only the new ones.
 
-        `dtype` is what the blocks compute in: bfloat16 is 2-4x as fast where the machine has the units for it. `after` is
-        (k, x): go on from the stream x (B, S, D) that has left k blocks; its tap sees it again.
+        The blocks compute in `dtype`: bfloat16 is 2-4x as fast where the processor has the units for it. `after` is
+        (k, x): resume from the residual stream x (B, S, D) after k blocks; its tap sees it again.
         """
         return self.heads(tokens, cache, dtype, after)[0]
 
-    def heads(
-        self,
-        tokens: Tokens,
-        cache=None,
-        dtype: torch.dtype | None = None,
-        after: tuple | None = None,
-    ) -> tuple:
-        """The logits, and what is foretold (B, S, outcomes) float32 or None."""
-        position = (
-            torch.arange(tokens.action.shape[1], device=tokens.action.device)[None]
-            if tokens.slot is None
-            else tokens.slot
-        )
-        position = position if cache is None else cache.begin[:, None] + position
-        done, x = (
-            (0, self.embed_tokens(tokens, position, dtype or torch.float32))
-            if after is None
-            else after
-        )
-        x = self.blocks[done - 1].resid(x) if done else self.embed(x)  # (B, S, D)
+    def heads(self, tokens: Tokens, cache=None, dtype=None, after=None) -> tuple:
+        """Return the logits, and the predictions (B, S, predictions) float32 or None."""
+        position = tokens.slot
+        if position is None:
+            size = tokens.previous_action.shape[1]
+            position = torch.arange(size, device=tokens.previous_action.device)[None]
+        if cache is not None:
+            position = cache.begin[:, None] + position
+        if after is None:
+            done, x = 0, self.embed(self.embed_tokens(tokens, position, dtype or torch.float32))
+        else:
+            done, x = after
+            x = self.blocks[done - 1].resid(x) if done else self.embed(x)  # (B, S, D)
         mask = self._mask(tokens, x.dtype) if cache is None else cache.mask(position)
         for layer in range(done, len(self.blocks)):
             x = self.blocks[layer](x, mask, None if cache is None else cache.layer(layer, position))
         x = norm(x)
-        foretold = None if self.outlook is None else self.foretold(self.outlook(x).float())
-        return self.logits(self.head(x).float()), foretold
+        prediction = None
+        if self.prediction_head is not None:
+            prediction = self.prediction(self.prediction_head(x).float())
+        return self.logits(self.head(x).float()), prediction
 
     def _mask(self, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
         """Additive attention mask, broadcast over (B, heads, query, key): the past, and only slots that hold a token.
 
         Packed windows share one (query, key) mask: their empty slots are later than every token.
         """
-        size = tokens.action.shape[1]
-        allowed = torch.ones(size, size, dtype=torch.bool, device=tokens.action.device).tril()
+        size = tokens.previous_action.shape[1]
+        allowed = torch.ones(size, size, dtype=torch.bool, device=tokens.obs.device).tril()
         if tokens.valid is not None and tokens.slot is None:
             allowed = (allowed & tokens.valid[:, None, :]) | torch.eye(
                 size, dtype=torch.bool, device=allowed.device
@@ -137,16 +123,6 @@ class CausalTransformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
-
-    def on_device(self, tokens: Tokens) -> Tokens:
-        """The tokens as tensors where the model is."""
-        parts = tokens.obs, tokens.action, tokens.reward, tokens.valid, tokens.slot
-        return Tokens(
-            *(
-                None if values is None else torch.as_tensor(values).to(self.device)
-                for values in parts
-            )
-        )
 
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this model reads and acts as `spec` wants."""
@@ -166,16 +142,22 @@ class CausalTransformer(nn.Module):
 
     @staticmethod
     def load(path: str | Path) -> CausalTransformer:
-        """Read and verify what `save` wrote."""
+        """Read and verify a saved model."""
         files, about = artefacts.load(path, "causal transformer")
-        return weights.restore(
-            path, lambda: CausalTransformer(EnvSpec(**about["spec"]), **about["config"]), files
+        build = lambda: CausalTransformer(
+            EnvSpec(**about["spec"]), **renamed_config(about["config"])
         )
+        return weights.restore(path, build, files)
 
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())
         settings = ", ".join(f"{name}={value}" for name, value in self.config.items())
         return f"CausalTransformer({self.spec.name}, {settings}): {size:,} parameters, window of {self.window} episodes"
+
+
+def renamed_config(config: dict) -> dict:
+    """Return a model's settings under today's names; version 0.1 said "outcomes" for "predictions"."""
+    return {{"outcomes": "predictions"}.get(name, name): value for name, value in config.items()}
 
 
 def norm(x: torch.Tensor) -> torch.Tensor:
@@ -204,13 +186,13 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tokens, position: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, S, D) in `dtype` for tokens at slots `position` (B or 1, S) of their windows."""
-        rows = tokens.action[..., None]
+        rows = tokens.previous_action[..., None]
         if self.shown:
             rows = torch.cat([tokens.obs[..., : self.shown].long(), rows], dim=-1)
         x = F.embedding_bag((rows + self.offsets).flatten(0, 1), self.table, mode="sum").unflatten(
             0, rows.shape[:2]
         )
-        x = x + symlog(tokens.reward)[..., None] * self.reward
+        x = x + symlog(tokens.previous_reward)[..., None] * self.reward
         episode = (position // self.slots).clamp(
             max=len(self.episode) - 1
         )  # beyond it is only padding
@@ -263,9 +245,9 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache(k, v)
         q, size = q * k.shape[-1] ** -0.5, q.shape[2]
-        if mask is None or mask.ndim > 2 or size <= CHUNK or self.pattern._forward_hooks:
+        if mask is None or mask.ndim > 2 or size <= CHUNK or self.pattern.observers:
             z = self._attend(q, k, v, mask)
-        else:  # the mask is causal and nobody looks at whole patterns
+        else:  # the mask is causal and nobody records or edits whole patterns
             ends = [*range(CHUNK, size, CHUNK), size]
             rows = zip([0, *ends], ends, strict=False)
             z = torch.cat(
@@ -299,15 +281,17 @@ class MLP(nn.Module):
 
 
 class Cache:
-    """Keys and values (L, N, H, S, d) of N windows of some `episodes`, so that a step costs one token and not a window."""
+    """Keys and values (L, N, H, S, d) of N windows, so that a step costs one token and not a window.
 
-    def __init__(self, model: CausalTransformer, n: int, episodes: int):
+    `valid` (N, S) says which slots hold a token; whoever writes tokens keeps it up to date.
+    """
+
+    def __init__(self, model: CausalTransformer, valid: torch.Tensor):
         layers, heads, width = (model.config[name] for name in ("layers", "heads", "width"))
-        size = episodes * slots(model.spec)
-        self.keys, self.values = torch.zeros(
-            2, layers, n, heads, size, width // heads, device=model.device
-        )
-        self.valid = torch.zeros(n, size, dtype=torch.bool, device=model.device)
+        n, size = valid.shape
+        shape = layers, n, heads, size, width // heads
+        self.keys, self.values = torch.zeros(2, *shape, device=model.device)
+        self.valid = valid
 
     def rows(self, rows: torch.Tensor | None, begin: torch.Tensor) -> CacheRows:
         """The rows (R,) - None for all - of which slots from `begin` (R,) on are to be computed."""

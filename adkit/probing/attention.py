@@ -97,17 +97,17 @@ def _window(
     Kinds (n, query, key, K) and weights (n, query, key), both float32 and 0 where a query may not look.
     """
     per = slots(histories.spec)
-    tokens, _ = tokenize(
+    tokens = tokenize(
         histories.spec, histories.windows(rows, np.full(len(rows), start), here[-1] + 1 - start)
     )
-    slot = np.arange(tokens.action.shape[1])
+    slot = np.arange(tokens.previous_action.shape[1])
     query, episode = slot[-len(here) * per :], slot // per
-    valid = np.ones(tokens.action.shape, bool) if tokens.valid is None else tokens.valid
+    valid = np.ones(tokens.previous_action.shape, bool) if tokens.valid is None else tokens.valid
     _, seen = np.unique(tokens.obs.reshape(valid.size, -1), axis=0, return_inverse=True)
     seen = seen.reshape(valid.shape)  # (n, S) which observation, numbered
     allowed = valid[:, None] & (slot <= query[:, None])
     earlier = episode < episode[query][:, None]  # (query, key)
-    rewarded = (tokens.reward > 0)[:, None]
+    rewarded = (tokens.previous_reward > 0)[:, None]
     kinds = {
         "rewarded": rewarded,
         "rewarded earlier": rewarded & earlier,

@@ -44,14 +44,8 @@ from study import (
 ROOT = Path(__file__).resolve().parents[2]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
 MODEL = {"layers": 3, "heads": 2, "width": 128}
-TRAINING = {
-    "batch": 32,
-    "first": 1.0,
-    "short": 0.5,
-    "short_episodes": 20,
-    "decay": 1.0,
-    "opening": 4.0,
-}
+TRAINING = {"batch": 32, "first_action_weight": 4.0}
+SCHEDULE = ad.Schedule(from_start=1.0, short=0.5, short_episodes=20, decay=1.0)
 CONTEXT = corpora.DAYS * 16
 
 
@@ -176,15 +170,15 @@ def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     n = max(TRAINING["batch"], round(bench.profile.shares[family] * bench.profile.lives))
     histories = corpora.lives(corpus, n, 500 + seed if of else seed)  # never met before
     model = ad.CausalTransformer(
-        histories.spec, context=CONTEXT, **MODEL, seed=seed, outcomes=int(of is not None)
+        histories.spec, context=CONTEXT, **MODEL, seed=seed, predictions=int(of is not None)
     )
-    how = TRAINING
+    how = {**TRAINING, "schedule": SCHEDULE}
     if of:
         model.load_state_dict(bench.model(of, seed).state_dict(), strict=False)
         histories = replace(
             histories, arrays=histories.arrays | {"cookies ahead": corpora.cookies_ahead(histories)}
         )
-        how = how | {"foretell": "cookies ahead", "short": 0.0}
+        how = how | {"predict": "cookies ahead", "schedule": replace(SCHEDULE, short=0.0)}
     steps = max(1, len(histories) // TRAINING["batch"])
     checkpoint = bench.folder / "checkpoints" / family / str(seed)
     ad.distill(
@@ -194,7 +188,6 @@ def trained(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
         **how,
         seed=seed,
         checkpoint=checkpoint,
-        checkpoint_every=max(10, steps // 20),
     )
     return model
 
@@ -468,7 +461,7 @@ def write(path: Path, table: pd.DataFrame) -> None:
 
 def settle(profile: str, folder: Path) -> None:
     """Keep the settings with the results; ValueError if those that are there were made with others."""
-    mine = {**artefacts.as_json(asdict(PROFILES[profile])), "model": MODEL, "training": TRAINING}
+    mine = {**artefacts.as_json(asdict(PROFILES[profile])), "model": MODEL, "training": TRAINING | asdict(SCHEDULE)}
     kept = folder / "settings.json"
     theirs = json.loads(kept.read_text()) if kept.exists() else mine
     if differ := sorted(

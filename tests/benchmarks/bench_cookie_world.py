@@ -73,18 +73,20 @@ def test_training(monkeypatch):
     lives = ad.collect(ENV, TASKS[:400], ad.sources.Shards(labelled=False), episodes=60, seed=1)
     per_life = (lives.length + 1).sum(1).mean()
 
-    def train(steps: int = 4, batch: int = 16, **how) -> float:
+    def train(steps: int = 4, batch: int = 16, **schedule) -> float:
         model = ad.CausalTransformer(ENV.spec, context=60 * 16, layers=3, heads=2, width=128)
-        how = {"first": 1.0, "short": 0.0} | how
+        schedule = ad.Schedule(**{"from_start": 1.0, "short": 0.0} | schedule)
         return rate(
             lambda: (
-                len(ad.distill(model, lives, steps=steps, batch=batch, **how)) * batch * per_life
+                len(ad.distill(model, lives, steps=steps, batch=batch, schedule=schedule))
+                * batch
+                * per_life
             )
         )
 
     def padded() -> float:
         with monkeypatch.context() as patched:
-            patched.setattr(distilling, "alike", lambda *whole: [pack(*whole)])
+            patched.setattr(distilling, "by_length", lambda whole: [pack(whole)])
             patched.setattr(transformer, "CHUNK", 10**6)
             return train()
 

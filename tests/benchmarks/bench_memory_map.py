@@ -18,7 +18,8 @@ from measure import PEAK_MB, compare, fresh, rate, say
 
 import adkit as ad
 from adkit import artefacts, npy
-from adkit.models.tokens import ahead, sample_windows
+from adkit.models.tokens import sample_windows
+from adkit.models.training import ahead
 from adkit.seeds import Rng
 
 ENV = ad.envs.DarkRoom()
@@ -28,7 +29,8 @@ DRAW = """
 import json, sys, time
 import adkit as ad
 from adkit.seeds import Rng
-from adkit.models.tokens import ahead, sample_windows
+from adkit.models.tokens import sample_windows
+from adkit.models.training import ahead
 began = time.perf_counter()
 histories = ad.Histories.load(sys.argv[1], mapped=sys.argv[2] == "mapped")
 loaded = time.perf_counter() - began

@@ -47,11 +47,11 @@ def test_share_of_a_training_step(monkeypatch):
     for size in SIZES:
         seen = HISTORIES.seen_as(size)
         model = ad.CausalTransformer(seen.spec, context=200, layers=4, heads=4, width=64)
-        ad.distill(model, seen, steps=1, batch=32, short=0)
+        ad.distill(model, seen, steps=1, batch=32, schedule=ad.Schedule(short=0.0))
         shares, steps = [], []
         for _ in range(3):
             spent[0] = 0.0
-            seconds = ad.distill(model, seen, steps=2, batch=32, short=0)["seconds"].iloc[-1]
+            seconds = ad.distill(model, seen, steps=2, batch=32, schedule=ad.Schedule(short=0.0))["seconds"].iloc[-1]
             shares.append(100 * spent[0] / seconds)
             steps.append(500 * seconds)
         note(f"training on {size[0]}x{size[1]}, a step of 32 x 200", steps, " ms", less=True)

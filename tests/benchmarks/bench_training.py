@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import adkit as ad
-from adkit.models.distill import auto_dtype
+from adkit.models.training import auto_dtype
 
 CONTEXT, LAYERS, WIDTH, HEADS, BATCH = 200, 3, 64, 2, 64
 ENV = ad.envs.DarkRoom()
@@ -132,7 +132,7 @@ def test_training():
         "one": (lambda: rate(partial(one, 3)), 2.5),
     }
     ours = {
-        "full windows": partial(distilled, 8, short=0),
+        "full windows": partial(distilled, 8, schedule=ad.Schedule(short=0.0)),
         "default recipe": partial(distilled, 12),
     }
     missed = []

@@ -6,9 +6,8 @@ import sys
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
-import torch
+from helpers import scrambled
 
 import adkit as ad
 
@@ -40,22 +39,6 @@ def shipped():
     env = ad.envs.DarkRoom()
     _, test = env.tasks().split(0.8, seed=0)
     return env, test, ad.CausalTransformer.load(ad.find("dark_room/ad"))
-
-
-def scrambled(model):
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
-
-
-def same(a, b) -> bool:
-    """Bit-identical histories, labels and all."""
-    what = lambda h: {
-        name: (values.shape, values.dtype, values.tobytes()) for name, values in h.arrays.items()
-    }
-    return np.array_equal(a.task, b.task) and what(a) == what(b)
 
 
 # ---- the table that `make bench` ends with ----

@@ -61,9 +61,7 @@ def distill(folder: Path) -> None:
     model.heads = lambda *given, **how: (done(), heads(*given, **how))[
         1
     ]  # once a step: no episode ends early
-    log = ad.distill(
-        model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint"
-    )
+    log = ad.distill(model, lives, steps=60, batch=16, checkpoint=folder / "checkpoint")
     log.drop(columns="seconds").to_csv(folder / "log.part")
     os.replace(folder / "log.part", folder / "log.csv")
     model.save(folder / "model", overwrite=True)

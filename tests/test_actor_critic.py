@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from conftest import same
+from helpers import same
 from probe_worlds import Line, OneFault
 
 import adkit as ad

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import same, scrambled
+from helpers import same, scrambled
 
 import adkit as ad
 from adkit.models.tokens import tokenize, window_starts

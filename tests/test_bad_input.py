@@ -82,12 +82,18 @@ def look():
         (lambda: small(layers=0), "`layers` must be in 1 to 256"),
         (lambda: ad.InContext(small(), memory="week"), "memory='week'; choose"),
         (lambda: ad.InContext(small(), temperature=0), "greedy=True"),
-        (lambda: ad.InContext(small(), keep=4), "`keep` must be in 0 to 3 for a window of 4 episodes, got 4"),
+        (
+            lambda: ad.InContext(small(), keep=4),
+            "`keep` must be in 0 to 3 for a window of 4 episodes, got 4",
+        ),
         (
             lambda: ad.collect(DR(), DR().tasks(), ad.InContext(small()), episodes=1),
             "made for DarkRoom with horizon=8, and this is DarkRoom",
         ),
-        (lambda: distill(small(), lives(), steps=0), "`steps` and `batch` must be at least 1, got 0"),
+        (
+            lambda: distill(small(), lives(), steps=0),
+            "`steps` and `batch` must be at least 1, got 0",
+        ),
         (lambda: ad.Schedule(lr=0), "`lr` must be positive, got 0"),
         (lambda: distill(small(), lives(), precision="int8"), "`precision` must be .* got 'int8'"),
         (

@@ -19,9 +19,7 @@ def trained(walks, **how):
     """A model whose eye was taught first, and is frozen; and the losses."""
     model = ad.CausalTransformer(ENV.spec, context=100, layers=1, width=16)
     ad.pretrain_encoder(model, walks, steps=2, batch=8)
-    return model, ad.distill(
-        model, walks, **{"steps": 6, "batch": 2} | how
-    ).loss.tolist()
+    return model, ad.distill(model, walks, **{"steps": 6, "batch": 2} | how).loss.tolist()
 
 
 def test_a_training_with_a_frozen_eye_goes_on_where_it_was_stopped(walks, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import same, scrambled
+from helpers import same, scrambled
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
 import adkit as ad

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import scrambled
+from helpers import scrambled
 from sklearn.linear_model import Ridge
 from study import corpora, drift, erasure, steering
 from study.verdicts import load_hypotheses, verdict

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import same
+from helpers import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

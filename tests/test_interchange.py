@@ -13,7 +13,7 @@ import minari
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import same
+from helpers import same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_untrusted import CASES, mutated, no_longer_than, no_more_than, resealed, text_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import scrambled
+from helpers import scrambled
 from study.counterfactuals import counterfactual, possible
 
 import adkit as ad

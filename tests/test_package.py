@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import same
+from helpers import same
 
 import adkit as ad
 

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from conftest import same, scrambled
+from helpers import same, scrambled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -379,9 +379,7 @@ def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped)
 
 def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, env, histories):
     make = lambda: ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    train = lambda model, **how: distill(
-        model, histories, steps=80, batch=4, **how
-    )
+    train = lambda model, **how: distill(model, histories, steps=80, batch=4, **how)
     straight, broken, resumed = make(), make(), make()  # a checkpoint every 4 steps
     log = train(straight)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import same
+from helpers import same
 
 import adkit as ad
 from adkit import artefacts, npy

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from conftest import same
+from helpers import same
 
 import adkit as ad
 from adkit.cookieworld import planning, shard

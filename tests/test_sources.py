@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import same
+from helpers import same
 from probe_worlds import OneFault
 
 import adkit as ad

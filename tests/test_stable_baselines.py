@@ -8,7 +8,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from conftest import same
+from helpers import same
 
 import adkit as ad
 from adkit.cookieworld.world import TOLERANCE

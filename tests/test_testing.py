@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from conftest import same
+from helpers import same
 
 import adkit as ad
 from adkit import tables

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import same, scrambled
+from helpers import same, scrambled
 from probe_worlds import OneFault
 
 import adkit as ad
@@ -26,13 +26,17 @@ def test_tokens_of_two_short_episodes_as_written_by_hand():
     }
     tokens = tokenize(spec, windows)
     assert tokens.obs[0, :, 0].tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
-    assert tokens.previous_action[0].tolist()[:3] == [2, 1, 0] and tokens.previous_action[0].tolist()[4:] == [
+    assert tokens.previous_action[0].tolist()[:3] == [2, 1, 0] and tokens.previous_action[
+        0
+    ].tolist()[4:] == [
         2,
         0,
         1,
         1,
     ]  # 2 is "restart"
-    assert tokens.previous_reward[0].tolist()[:3] == [0, 0, 7] and tokens.previous_reward[0].tolist()[4:] == [
+    assert tokens.previous_reward[0].tolist()[:3] == [0, 0, 7] and tokens.previous_reward[
+        0
+    ].tolist()[4:] == [
         0,
         1,
         2,
@@ -159,7 +163,9 @@ def test_training_lowers_the_loss_and_logs_validation(env):
         ad.collect(env, tasks, source, episodes=8, lifetimes=8) for tasks in (train, held_out)
     )
     model = ad.CausalTransformer(env.spec, context=32, width=32)
-    log = distill(model, histories, steps=60, batch=16, validation=ad.Validation(env, unseen, every=30))
+    log = distill(
+        model, histories, steps=60, batch=16, validation=ad.Validation(env, unseen, every=30)
+    )
     assert log.loss.iloc[-10:].mean() < 0.75 * np.log(5) and log.index.tolist() == list(
         range(1, 61)
     )
@@ -209,15 +215,15 @@ def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot():
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    tokens = token_layout.tokenize(
-        env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6)
-    )
+    tokens = token_layout.tokenize(env.spec, lives.windows(np.arange(5), np.zeros(5, int), 6))
     packed = token_layout.pad(token_layout.pack(tokens), multiple=32)
     assert packed.target.shape[1] < tokens.target.shape[1]
     with torch.no_grad():
         loose, tight = model(tokens.to(model.device)), model(packed.to(model.device))
     for row in np.flatnonzero(tokens.valid.sum(1) <= packed.target.shape[1]):
-        assert (tokens.target[row][tokens.valid[row]] == packed.target[row][packed.valid[row]]).all()
+        assert (
+            tokens.target[row][tokens.valid[row]] == packed.target[row][packed.valid[row]]
+        ).all()
         np.testing.assert_allclose(
             tight[row][packed.valid[row]], loose[row][tokens.valid[row]], atol=1e-5
         )
@@ -254,12 +260,11 @@ def test_windows_of_like_length_have_the_loss_of_all_at_once(days):
     each = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), torch.as_tensor(target).flatten(), reduction="none"
     )
-    weight = torch.where(torch.as_tensor(tokens.previous_action == days.spec.n_actions).flatten(), 4.0, 1.0)
+    weight = torch.where(
+        torch.as_tensor(tokens.previous_action == days.spec.n_actions).flatten(), 4.0, 1.0
+    )
     weighted = (each * weight).sum() / weight[torch.as_tensor(target).flatten() >= 0].sum()
-    opening = [
-        part.item()
-        for part in Loss(first_action_weight=4.0).parts(model, windows)
-    ]
+    opening = [part.item() for part in Loss(first_action_weight=4.0).parts(model, windows)]
     assert (
         sum(opening) == pytest.approx(weighted.item(), abs=1e-5)
         and abs(sum(opening) - sum(parts)) > 1e-3
@@ -330,7 +335,8 @@ def test_a_model_foretells_what_it_is_told_to_and_acts_as_before(days, tmp_path)
     with pytest.raises(ValueError, match="other first_action_weight"):
         ad.distill(make(), told, **brief | {"first_action_weight": 2.0})
     with pytest.raises(
-        ValueError, match=r"`predict` must be an episode label, one of .*'eaten before'.*got 'eaten'"
+        ValueError,
+        match=r"`predict` must be an episode label, one of .*'eaten before'.*got 'eaten'",
     ):
         ad.distill(make(), told, **how | {"predict": "eaten"})
     with pytest.raises(ValueError, match="got 'eaten before' and predictions=0"):

@@ -1,5 +1,6 @@
-"""What the hypotheses about creatures measure: per life first, then an interval each.
+"""The CookieWorld study: does a distilled transformer represent and use its agents' drifting values?
 
-`per_life(...)` makes a frame with a row per life (or per life and read-out), which is kept as CSV; `measured(frame)` makes of
-such frames, one per seed and joined with a column `seed`, what `hypotheses.yaml` names. Whoever disagrees starts there.
+One file per hypothesis: `per_lifetime(...)` makes a table with one row per lifetime, kept as CSV in
+data/cookie_world; `measured(table)` turns the tables of all seeds into what `hypotheses.yaml` names.
+`jobs` makes the tables, `judge` measures them, `verdicts` compares with the thresholds.
 """

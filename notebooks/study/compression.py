@@ -1,109 +1,97 @@
-"""H0: do three shards compress what a model does by itself better than one utility does, or a table of contexts and actions?
+"""H0: do three shards compress the model's own behaviour better than one utility or a table does?
 
-The predictors are fitted by maximum likelihood to half of the layout orbits and scored on the other half, parameters counted.
+The predictors are fitted by maximum likelihood to half of the layout orbits and scored on the other
+half. Their parameters are counted.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from adkit import checks
 from adkit.histories import Histories
 from adkit.stats import Interval
 from study.corpora import against, interval
-from study.predictors import PREDICTORS, Utility, decisions
-
-if TYPE_CHECKING:
-    import pandas as pd
+from study.predictors import PREDICTORS, Decisions, Utility, decisions
 
 KINDS = ("model", "source", "unitary")
-PER_LIFE = "compression.per_life, with a column seed"
 CODED = ["n", *PREDICTORS]  # columns of `code`
 
 
-def per_life(
+def per_lifetime(
     histories: Histories, kind: str = "model", site: str = "decision", seed: int = 0
 ) -> pd.DataFrame:
-    """Held-out bits per decision of each life under each predictor; half of the orbits are held out, then the others.
+    """Return the held-out bits per decision of each lifetime under each predictor.
 
-    `kind` names the lives: "model", its own rollouts; "source", judged lives; "unitary", somebody's whose actions are drawn anew
-    from the single utility that fits them best. `bits_*` are without the parameters, whose number is in `parameters_*` and which
-    the `coded` decisions of the same half share.
+    Half of the orbits are held out, then the other half. `kind` names the lifetimes: "model", its
+    own rollouts; "source", labelled lifetimes; "unitary", lifetimes whose actions are drawn anew
+    from the one utility that fits them best. `bits_*` leave out the parameters; their number is in
+    `parameters_*`, shared by the `coded` decisions of the same half.
     """
-    import pandas as pd
-
     made = decisions(histories, site)
-    orbits = np.unique(made.orbit[made.life])
-    if kind not in KINDS or len(orbits) < 2:
-        raise ValueError(
-            f"kind={kind!r}, decisions in {len(orbits)} orbits; kinds are {', '.join(KINDS)}, and it takes 2 orbits."
-        )
     if kind == "unitary":
         everything = Utility(made)
         made = replace(made, action=everything.drawn(everything.fit(), seed))
-    half = np.isin(made.orbit, np.random.default_rng(seed).permutation(orbits)[::2])[made.life]
-    frames = []
-    for held_out in (half, ~half):
-        known, new = made[~held_out], made[held_out]
-        lives, row, count = np.unique(new.life, return_inverse=True, return_counts=True)
-        columns = {
-            "history": lives,
-            "orbit": made.orbit[lives],
-            "decisions": count,
-            "coded": len(new),
-            "kind": kind,
-        }
-        for name, predictor in PREDICTORS.items():
-            fitted = predictor(known)
-            nats = predictor(new).nats(fitted.fit()).numpy()
-            columns |= {
-                f"bits_{name}": np.bincount(row, nats) / count / np.log(2),
-                f"parameters_{name}": fitted.parameters,
-            }
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames).sort_values("history", ignore_index=True)
+    orbits = np.unique(made.orbit[made.lifetime])
+    shuffled = np.random.default_rng(seed).permutation(orbits)
+    half = np.isin(made.orbit, shuffled[::2])[made.lifetime]
+    frames = [_scored(made[~held_out], made[held_out]) for held_out in (half, ~half)]
+    return pd.concat(frames).assign(kind=kind).sort_values("history", ignore_index=True)
 
 
-def code(lives: pd.DataFrame) -> np.ndarray:
-    """(lives, 4) decisions, and their bits by shards, utility and table, with a share of the (k / 2) log2(n) of parameters."""
-    columns = [f"{what}_{name}" for name in PREDICTORS for what in ("bits", "parameters")]
-    checks.columns(lives, "coded", "decisions", *columns, made_by=PER_LIFE)
-    each = np.log2(lives["coded"]) / lives["coded"] / 2
+def _scored(known: Decisions, new: Decisions) -> pd.DataFrame:
+    """Fit every predictor to the known decisions and score it on the new ones, per lifetime."""
+    lifetimes, row, count = np.unique(new.lifetime, return_inverse=True, return_counts=True)
+    about = {"history": lifetimes, "orbit": new.orbit[lifetimes]}
+    columns = about | {"decisions": count, "coded": len(new)}
+    for name, predictor in PREDICTORS.items():
+        fitted = predictor(known)
+        nats = predictor(new).nats(fitted.fit()).numpy()
+        columns[f"bits_{name}"] = np.bincount(row, nats) / count / np.log(2)
+        columns[f"parameters_{name}"] = fitted.parameters
+    return pd.DataFrame(columns)
+
+
+def code(lifetimes: pd.DataFrame) -> np.ndarray:
+    """Return (lifetimes, 4): decisions, and their total bits under shards, utility and table.
+
+    Each lifetime carries its share of the (k / 2) log2(n) bits that k parameters cost.
+    """
+    per_parameter = np.log2(lifetimes["coded"]) / lifetimes["coded"] / 2
     bits = [
-        lives["decisions"] * (lives[f"bits_{name}"] + lives[f"parameters_{name}"] * each)
+        lifetimes["decisions"]
+        * (lifetimes[f"bits_{name}"] + lifetimes[f"parameters_{name}"] * per_parameter)
         for name in PREDICTORS
     ]
-    return np.stack([lives["decisions"], *bits], axis=1)
+    return np.stack([lifetimes["decisions"], *bits], axis=1)
 
 
 def saved(mean: np.ndarray) -> np.ndarray:
-    """Bits per decision that shards save on the better of their rivals, of means (..., 4) of `code`."""
-    if np.shape(mean)[-1:] != (4,):
-        raise ValueError(
-            f"means of shape {np.shape(mean)}; give (..., 4): means of what code(lives) makes."
-        )
-    return (mean[..., 2:].min(-1) - mean[..., 1]) / mean[..., 0]
+    """Return the bits per decision that shards save on the better rival, from means of `code`."""
+    shards, rivals = mean[..., 1], mean[..., 2:].min(-1)
+    return (rivals - shards) / mean[..., 0]
 
 
-def measured(lives: pd.DataFrame) -> dict[str, Interval | float]:
-    """What H0 names, of `per_life` frames of every kind, joined over seeds; the source's lives may come but once.
+def measured(lifetimes: pd.DataFrame) -> dict[str, Interval | float]:
+    """Measure what H0 names, from `per_lifetime` tables of every kind and seed.
 
-    A seed agrees if the interval of its own saving, over orbits and lives, lies above 0; `p` is the share of bootstrap draws in
-    which nothing is saved.
+    A seed agrees if the interval of its own saving, over orbits and lifetimes, lies above 0.
     """
-    checks.rows(lives, PER_LIFE, kind=KINDS)
-    told = lives.assign(**dict(zip(CODED, code(lives).T, strict=True)))
-    saving = lambda of: interval(of, CODED, saved)
-    by = {kind: told[told["kind"] == kind] for kind in KINDS if (lives["kind"] == kind).any()}
+    coded = lifetimes.assign(**dict(zip(CODED, code(lifetimes).T, strict=True)))
+    model = coded[coded["kind"] == "model"]
+    agreeing = [interval(of, CODED, saved).low > 0 for _, of in model.groupby("seed")]
     found = {
-        "saving" if kind == "model" else f"{kind}_saving": saving(of) for kind, of in by.items()
+        "saving": interval(model, CODED, saved),
+        "seeds_agreeing": float(np.mean(agreeing)),
+        **against(model, CODED, saved),
     }
-    if "model" in by:
-        found["seeds_agreeing"] = float(
-            np.mean([saving(of).low > 0 for _, of in by["model"].groupby("seed")])
-        )
-        found |= against(by["model"], CODED, saved)
+    for kind in (
+        "source",
+        "unitary",
+    ):  # the source's lifetimes stand in the first seed's table only
+        rows = coded[coded["kind"] == kind]
+        if len(rows):
+            found[f"{kind}_saving"] = interval(rows, CODED, saved)
     return found

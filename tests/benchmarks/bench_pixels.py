@@ -51,7 +51,9 @@ def test_share_of_a_training_step(monkeypatch):
         shares, steps = [], []
         for _ in range(3):
             spent[0] = 0.0
-            seconds = ad.distill(model, seen, steps=2, batch=32, schedule=ad.Schedule(short=0.0))["seconds"].iloc[-1]
+            seconds = ad.distill(model, seen, steps=2, batch=32, schedule=ad.Schedule(short=0.0))[
+                "seconds"
+            ].iloc[-1]
             shares.append(100 * spent[0] / seconds)
             steps.append(500 * seconds)
         note(f"training on {size[0]}x{size[1]}, a step of 32 x 200", steps, " ms", less=True)

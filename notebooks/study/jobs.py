@@ -1,0 +1,372 @@
+"""The jobs of the study: labelled lifetimes, models, and tables of per-lifetime results.
+
+A job makes one thing, kept under its name below the working folder, from things that other jobs
+made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import adkit as ad
+from study import (
+    competence,
+    compression,
+    corpora,
+    drift,
+    erasure,
+    hiding,
+    instruments,
+    interventions,
+    steering,
+)
+
+MODEL = {"layers": 3, "heads": 2, "width": 128}
+CONTEXT = corpora.DAYS * 16
+BATCH = 32
+SCHEDULE = ad.Schedule(from_start=1.0, short=0.5, short_episodes=20, decay=1.0)
+FIRST_ACTION_WEIGHT = 4.0  # an episode's first action is where HIDE is decided
+
+MAIN = "action only"
+GOES_ON_FROM = {  # models that also predict the cookies eaten next, and the model each goes on from
+    "future outcome": "action only",
+    "drift free, future outcome": "drift free",
+}
+ONE_SEED = ("confounded", "tolerance visible")  # one model each; judged on corpora of their own
+SHOWN = 24  # lifetimes in the table of readings
+READ = ("probe train", "probe val", "test")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything a run of the study makes."""
+
+    seeds: int
+    lifetimes: int
+    """Training lifetimes of the main model, each met about once."""
+    test: int
+    probe_train: int
+    probe_val: int
+    """Labelled lifetimes of each part."""
+    edited: int
+    """Test lifetimes that are edited, on each of `days`."""
+    days: tuple[int, ...]
+    rollouts: int
+    permutations: int
+    """Session permutations, and runs of the planted null of G3."""
+    erased: tuple[int, int]
+    steered: tuple[int, int]
+    """Test lifetimes, and random coordinates or vectors beside the fitted one."""
+    shares: dict[str, float]
+    """Of the training lifetimes, for each model family."""
+
+
+SHARES = {
+    MAIN: 1,
+    "drift free": 0.35,
+    "future outcome": 0.15,
+    "primitive only": 0.15,
+    "confounded": 0.3,
+    "tolerance visible": 0.15,
+    "drift free, future outcome": 0.15,
+}
+SMOKE = Profile(
+    seeds=1,
+    lifetimes=96,
+    test=24,
+    probe_train=24,
+    probe_val=12,
+    edited=12,
+    days=(30,),
+    rollouts=6,
+    permutations=8,
+    erased=(12, 3),
+    steered=(12, 3),
+    shares=SHARES,
+)
+STANDARD = Profile(
+    seeds=3,
+    lifetimes=40_000,
+    test=400,
+    probe_train=600,
+    probe_val=200,
+    edited=200,
+    days=(10, 20, 30, 40, 50, 58),
+    rollouts=100,
+    permutations=200,
+    erased=(120, 24),
+    steered=(64, 24),
+    shares=SHARES,
+)
+FULL = replace(
+    STANDARD,
+    seeds=5,
+    lifetimes=60_000,
+    test=800,
+    probe_train=1000,
+    probe_val=400,
+    edited=400,
+    rollouts=200,
+    erased=(320, 30),
+    steered=(160, 30),
+    shares=dict.fromkeys([*SHARES, "episode shuffled"], 1),
+)
+PROFILES = {"smoke": SMOKE, "standard": STANDARD, "full": FULL}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The working folder, from which a job reads what other jobs made."""
+
+    folder: Path
+    profile: Profile
+
+    def lifetimes(self, name: str) -> ad.Histories:
+        return ad.Histories.load(self.folder / "judged" / name)
+
+    def model(self, family: str, seed: int) -> ad.CausalTransformer:
+        return ad.CausalTransformer.load(self.folder / "model" / family / str(seed))
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / f"{name}.csv")
+
+    def parts(self, corpus: str = "main") -> dict[str, ad.Histories]:
+        return {part: self.lifetimes(judged_name(corpus, part)) for part in READ}
+
+
+Made = ad.Histories | ad.CausalTransformer | pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to make. Of two tables the second, random draws, is kept beside the first."""
+
+    name: str
+    needs: tuple[str, ...]
+    make: Callable[[Bench], Made]
+
+
+def judged_name(corpus: str, part: str) -> str:
+    return part if corpus == "main" else f"{corpus} {part}"
+
+
+# ---- what jobs make ----
+
+
+def train(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
+    """Train a model of one family; after an interruption it goes on from its checkpoint."""
+    origin = GOES_ON_FROM.get(family)
+    corpus = next((name for name in (family, origin) if name in corpora.CORPORA), "main")
+    n = max(BATCH, round(bench.profile.shares[family] * bench.profile.lifetimes))
+    # a model that goes on from another meets lifetimes that the other never met
+    histories = corpora.training(corpus, n, 500 + seed if origin else seed)
+    model = ad.CausalTransformer(
+        histories.spec, context=CONTEXT, **MODEL, seed=seed, predictions=int(origin is not None)
+    )
+    how = {"schedule": SCHEDULE, "first_action_weight": FIRST_ACTION_WEIGHT}
+    if origin:
+        model.load_state_dict(bench.model(origin, seed).state_dict(), strict=False)
+        label = {"cookies ahead": corpora.cookies_ahead(histories)}
+        histories = replace(histories, arrays=histories.arrays | label)
+        how["schedule"] = replace(SCHEDULE, short=0.0)
+        how["predict"] = "cookies ahead"
+    steps = max(1, len(histories) // BATCH)
+    checkpoint = bench.folder / "checkpoints" / family / str(seed)
+    how["checkpoint"] = checkpoint
+    ad.distill(model, histories, steps=steps, batch=BATCH, seed=seed, **how)
+    return model
+
+
+def measure_edits(
+    bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds: tuple[str, ...]
+) -> pd.DataFrame:
+    test = bench.lifetimes("test")
+    some = test[np.linspace(0, len(test) - 1, bench.profile.edited).astype(int)]
+    return interventions.effects(some, predict, bench.profile.days, kinds)
+
+
+def filter_edits(bench: Bench) -> pd.DataFrame:
+    observer = ad.ParticleFilter(corpora.population(labelled=True))
+    predict = lambda histories: observer.follow(histories)["belief_pi"]
+    return measure_edits(bench, predict, tuple(interventions.EDITS))
+
+
+def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
+    if family == "untrained":
+        model = drift.untrained(bench.model(MAIN, seed))
+    else:
+        model = bench.model(family, seed)
+    some = {"untrained": ("cue",), "primitive only": ("stock",)}
+    kinds = some.get(family, tuple(interventions.EDITS))
+    mine = measure_edits(bench, lambda histories: competence.predictions(model, histories), kinds)
+    ceiling = bench.table("filter edits/0")
+    return competence.compared(mine, ceiling[ceiling["kind"].isin(kinds)])
+
+
+def copied_edits(bench: Bench) -> pd.DataFrame:
+    mine = measure_edits(bench, hiding.copied, interventions.MORNING_EDITS)
+    return competence.compared(mine, bench.table("filter edits/0"))
+
+
+def predicted(bench: Bench, hypothesis, family: str, seed: int) -> pd.DataFrame:
+    """Per-lifetime results of a hypothesis that asks for predictions alone."""
+    test = bench.lifetimes("test")
+    return hypothesis.per_lifetime(test, competence.predictions(bench.model(family, seed), test))
+
+
+def drifts(bench: Bench, family: str, site: str, twins: dict[str, str], seed: int):
+    """H2a, or H2a_future, of one seed."""
+    model = bench.model(family, seed)
+    others = {name: bench.model(twin, seed) for name, twin in twins.items()}
+    others = {"untrained": drift.untrained(model)} | others
+    permutations = bench.profile.permutations
+    return drift.per_lifetime(model, bench.parts(), others, site, permutations=permutations)
+
+
+def confounded(bench: Bench):
+    """H2a where cookies eaten explain the drift; it must not be supported."""
+    model = bench.model("confounded", 0)
+    others = {"untrained": drift.untrained(model), "drift free": bench.model("drift free", 0)}
+    how = {"regime": drift.USE, "permutations": bench.profile.permutations}
+    return drift.per_lifetime(model, bench.parts("confounded"), others, **how)
+
+
+def tolerance(bench: Bench, corpus: str, family: str, site: str) -> pd.DataFrame:
+    """The positive control of G2: probes of tolerance where reward shows it, or does not."""
+    how = {"label": drift.tolerance, "permutations": 1}
+    return drift.per_lifetime(bench.model(family, 0), bench.parts(corpus), {}, site, **how)[0]
+
+
+def readings(bench: Bench) -> pd.DataFrame:
+    """Strengths of some lifetimes as the first seed's probe reads them, for figures."""
+    found = drift.readings(bench.model(MAIN, 0), bench.parts())
+    return found[found["history"].isin(found["history"].unique()[:SHOWN])]
+
+
+def compressed(bench: Bench, seed: int) -> pd.DataFrame:
+    """H0 of one seed; the source's lifetimes are the same for all seeds."""
+    own = bench.lifetimes(f"rollouts {seed}")
+    of = {"model": own, "unitary": own}
+    if seed == 0:
+        of["source"] = bench.lifetimes("test")
+    tables = [compression.per_lifetime(one, kind, seed=seed) for kind, one in of.items()]
+    return pd.concat(tables)
+
+
+def erased(bench: Bench, seed: int):
+    """H2b of one seed."""
+    model, parts = bench.model(MAIN, seed), bench.parts()
+    n, random = bench.profile.erased
+    choice = erasure.choose(model, parts)
+    return erasure.per_lifetime(model, parts["test"], choice, n=n, random=random, seed=seed)
+
+
+def steered(bench: Bench, seed: int):
+    """H6 of one seed, at the layer where H2b erases."""
+    model, parts = bench.model(MAIN, seed), bench.parts()
+    n, random = bench.profile.steered
+    tap = erasure.choose(model, parts).tap
+    return steering.per_lifetime(model, parts, tap, n=n, random=random, seed=seed)
+
+
+def checked(bench: Bench, seed: int) -> pd.DataFrame:
+    """G0 of one seed."""
+    found = instruments.checked(bench.model(MAIN, seed), bench.lifetimes("test")[:12])
+    return pd.DataFrame([found])
+
+
+# ---- which jobs there are ----
+
+
+def every_job(profile: Profile) -> dict[str, Job]:
+    """Return all jobs by name, each after the jobs that it needs."""
+    jobs = [*_shared(profile)]
+    for seed in range(profile.seeds):
+        jobs += [*_of_seed(profile, seed)]
+    return {job.name: job for job in [*jobs, *_once()]}
+
+
+def _parts(corpus: str) -> tuple[str, ...]:
+    return tuple(f"judged/{judged_name(corpus, part)}" for part in READ)
+
+
+def _shared(profile: Profile) -> Iterator[Job]:
+    """Return the jobs that need no model: lifetimes, the filter's effects, the null of G3."""
+    sizes = dict(zip(READ, (profile.probe_train, profile.probe_val, profile.test), strict=True))
+    for corpus in ("main", *ONE_SEED):
+        for part, n in sizes.items():
+            count = n if corpus == "main" else n // 2
+            make = lambda bench, of=(part, count, corpus): corpora.judged(*of)
+            yield Job(f"judged/{judged_name(corpus, part)}", (), make)
+    yield Job("filter edits/0", ("judged/test",), filter_edits)
+    by_chance = lambda bench: pd.DataFrame({"p": instruments.false_positives(profile.permutations)})
+    yield Job("false positives/0", (), by_chance)
+
+
+def _of_seed(profile: Profile, seed: int) -> Iterator[Job]:
+    """Return the jobs of one training seed."""
+    model = {family: f"model/{family}/{seed}" for family in profile.shares}
+    main, test, own = model[MAIN], "judged/test", f"judged/rollouts {seed}"
+    for family in profile.shares:
+        if seed == 0 or family not in ONE_SEED:
+            needs = (model[GOES_ON_FROM[family]],) if family in GOES_ON_FROM else ()
+            yield Job(model[family], needs, lambda bench, of=family: train(bench, of, seed))
+    count = profile.rollouts
+    roll_out = lambda bench: competence.rollouts(bench.model(MAIN, seed), count, seed=seed)
+    yield Job(own, (main,), roll_out)
+    returns = lambda bench: competence.returns_per_lifetime(bench.lifetimes(f"rollouts {seed}"))
+    yield Job(f"returns/{seed}", (own,), returns)
+    yield Job(f"compression/{seed}", (own, test), lambda bench: compressed(bench, seed))
+    for family in (MAIN, "drift free", "primitive only"):
+        name = "competence" if family == MAIN else f"competence {family}"
+        make = lambda bench, of=family: predicted(bench, competence, of, seed)
+        yield Job(f"{name}/{seed}", (model[family], test), make)
+    yield Job(f"hiding/{seed}", (main, test), lambda bench: predicted(bench, hiding, MAIN, seed))
+    for family in (MAIN, "primitive only", "untrained"):
+        needs = test, "filter edits/0", model.get(family, main)
+        make = lambda bench, of=family: model_edits(bench, of, seed)
+        yield Job(f"edits {family}/{seed}", needs, make)
+    yield from _drift_jobs(model, seed)
+    here = main, *_parts("main")
+    yield Job(f"erasure/{seed}", here, lambda bench: erased(bench, seed))
+    yield Job(f"steering/{seed}", here, lambda bench: steered(bench, seed))
+    yield Job(f"instruments/{seed}", (main, test), lambda bench: checked(bench, seed))
+
+
+def _drift_jobs(model: dict[str, str], seed: int) -> Iterator[Job]:
+    """Return H2a and H2a_future of one seed."""
+    here = model[MAIN], *_parts("main")
+    twins = {name: name for name in ("drift free", "episode shuffled") if name in model}
+    needs = *here, *(model[twin] for twin in twins)
+    make = lambda bench: drifts(bench, MAIN, "first visible", twins, seed)
+    yield Job(f"drift/{seed}", needs, make)
+    ahead, free = GOES_ON_FROM
+    others = {"drift free": free, MAIN: MAIN}
+    make = lambda bench: drifts(bench, ahead, "empty home", others, seed)
+    yield Job(f"drift ahead/{seed}", (*here, model[ahead], model[free]), make)
+
+
+def _once() -> Iterator[Job]:
+    """Return the jobs of the first seed alone: readings for figures, and planted controls."""
+    yield Job("readings/0", (f"model/{MAIN}/0", *_parts("main")), readings)
+    models = "model/confounded/0", "model/drift free/0"
+    yield Job("drift confounded/0", (*models, *_parts("confounded")), confounded)
+    shown = "tolerance visible"
+    cases = {
+        "visible": (shown, shown, "just eaten"),
+        "hidden": ("main", MAIN, "just eaten"),
+        "remembered": (shown, shown, "first visible"),
+    }
+    for name, (corpus, family, site) in cases.items():
+        needs = f"model/{family}/0", *_parts(corpus)
+        make = lambda bench, of=(corpus, family, site): tolerance(bench, *of)
+        yield Job(f"drift tolerance {name}/0", needs, make)
+    copy = lambda bench: hiding.per_lifetime(bench.lifetimes("test"), copied(bench))
+    copied = lambda bench: hiding.copied(bench.lifetimes("test"))
+    yield Job("hiding copied/0", ("judged/test",), copy)
+    yield Job("edits copied/0", ("judged/test", "filter edits/0"), copied_edits)

@@ -1,0 +1,26 @@
+"""What tests of several folders share."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+
+def scrambled(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def same(a, b) -> bool:
+    """Bit-identical histories, labels and all."""
+    what = lambda h: {
+        name: (values.shape, values.dtype, values.tobytes()) for name, values in h.arrays.items()
+    }
+    return np.array_equal(a.task, b.task) and what(a) == what(b)
+
+
+def seeded(frame: pd.DataFrame, seeds: int = 1) -> pd.DataFrame:
+    """Return a table as if models of several training seeds had given the same."""
+    return pd.concat([frame.assign(seed=seed) for seed in range(seeds)])

@@ -1,0 +1,109 @@
+"""G0, G1, H1 and H4 on predictors whose answer is known: the filter, its prior, the source."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import scrambled, seeded
+from study import competence, hiding, instruments, interventions
+
+import adkit as ad
+from adkit.cookieworld.population import TYPES
+from adkit.cookieworld.world import HIDE
+
+
+def test_the_gap_is_closed_by_the_filter_and_not_by_its_prior(judged):
+    filtered, prior = judged.arrays["belief_pi"], judged.arrays["prior_pi"]
+    gap = lambda p: competence.gap_closed(seeded(competence.per_lifetime(judged, p), 2))
+    assert gap(filtered).estimate == pytest.approx(1, abs=1e-5)
+    assert gap(prior).estimate == pytest.approx(0, abs=1e-5)
+    half = gap((filtered + prior) / 2)
+    assert 0 < half.low < half.estimate < 1.01
+
+
+def test_the_source_is_calibrated_and_an_overconfident_model_is_not(judged, edits):
+    def measure(p):
+        return competence.measured_activation(
+            seeded(competence.per_lifetime(judged, p)), edits, edits
+        )
+
+    exact = measure(judged.arrays["pi"])
+    assert exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4)
+    assert exact["ece"].estimate < 1e-4 and exact["kl_to_source"].estimate < 1e-4
+    assert exact["cue_ratio"].estimate == pytest.approx(1, abs=1e-4)
+    sharp = judged.arrays["pi"] ** 3
+    sharp = measure(sharp / np.maximum(sharp.sum(-1, keepdims=True), 1e-9))
+    assert sharp["calibration_slope"].high < 0.9 and sharp["ece"].estimate > 0.03
+
+
+def test_half_an_effect_is_half_a_ratio(judged, effects, edits):
+    columns = ("effect", *interventions.LOGS)
+    halved = effects.assign(**{name: effects[name] / 2 for name in columns})
+    half = seeded(competence.compared(halved, effects))
+    assert competence.change_ratio(half, "cue").estimate == pytest.approx(0.5)
+    assert competence.effect_ratio(half, "stock", ("S",)).estimate == pytest.approx(0.5)
+    hides = seeded(hiding.per_lifetime(judged, judged.arrays["belief_pi"]))
+    of_half, beside_half = hiding.measured(hides, half, edits), hiding.measured(hides, edits, half)
+    assert of_half["stock_ratio"].estimate == pytest.approx(0.5)
+    assert of_half["lapse_ratio"].estimate == pytest.approx(0.5)
+    assert beside_half["over_primitive_twin"].low > 0 > of_half["over_primitive_twin"].high
+    expected = beside_half["stock_effect"].estimate / 2
+    assert beside_half["over_primitive_twin"].estimate == pytest.approx(expected)
+
+
+def test_returns_that_rise_are_an_improvement(judged):
+    reward = np.zeros_like(judged.arrays["reward"])
+    measure = lambda reward: competence.improvement(
+        seeded(
+            competence.returns_per_lifetime(
+                replace(judged, arrays=judged.arrays | {"reward": reward})
+            )
+        )
+    )
+    assert measure(reward).estimate == 0
+    rising = reward.copy()
+    rising[:, :, 0] = np.arange(24) / 24
+    assert measure(rising) == pytest.approx([20 / 24] * 3)
+
+
+def hides(judged, edits, p):
+    return hiding.measured(seeded(hiding.per_lifetime(judged, p)), edits, edits)
+
+
+def test_hiding_is_judged_by_who_hides(judged, edits):
+    blind = judged.arrays["belief_pi"].copy()
+    blind[:, :, 0] = 1 / 8
+    assert hides(judged, edits, judged.arrays["pi"])["auc_share"].estimate == pytest.approx(1)
+    assert hides(judged, edits, blind)["auc_share"].estimate == pytest.approx(0, abs=0.01)
+    rate = lambda name: hid[judged.arrays["type"] == TYPES.index(name)].mean()
+    hid = judged.arrays["action"][:, :, 0] == HIDE
+    assert rate("S") > 5 * rate("P")
+
+
+def test_the_filter_is_its_own_ceiling_of_hiding(judged, edits):
+    found = hides(judged, edits, judged.arrays["belief_pi"])
+    assert found["filter_auc"] == found["model_auc"]
+    assert found["within_slope_share"].estimate == pytest.approx(1)
+    assert found["stock_ratio"].estimate == pytest.approx(1)
+    assert found["over_primitive_twin"].estimate == 0
+    assert abs(found["primitive_excess"].estimate) < 1e-6
+
+
+def test_a_copied_bit_does_not_pass_for_planning(judged, edits):
+    found = hides(judged, edits, hiding.copied(judged))
+    assert found["auc_share"].estimate < 0.85
+    assert abs(found["within_slope_share"].estimate) < 1e-9
+
+
+def test_the_instruments_pass_their_gate(judged):
+    tap, some = "blocks.0.resid", judged[:6]
+    model = ad.CausalTransformer(judged.spec, context=24 * 16, layers=2, heads=2, width=16)
+    model = scrambled(model)
+    found = instruments.checked(model, some, tap=tap)
+    assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
+    assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
+    recorded = ad.record(model, some, tap, "logits")
+    others = np.roll(recorded[tap], 1, 0)  # another lifetime's activations do change the logits
+    patched = ad.record(model, some, "logits", changes={tap: lambda x, cut: cut(others).to(x)})
+    assert np.abs(patched.array - recorded["logits"]).max() > 0.1
+    assert (instruments.false_positives(40) <= 0.05).mean() < 0.2

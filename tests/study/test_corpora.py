@@ -1,0 +1,106 @@
+"""Which lifetimes are judged, at which decisions, and after which edits."""
+
+import numpy as np
+import pytest
+from study import corpora, interventions
+
+from adkit.cookieworld.world import DECOY, DX, DY, EAT, HIDE, POSITION, STOCK, VISIBLE
+
+
+def test_test_layouts_are_never_trained_on(judged):
+    trained = corpora.training("main", 50, seed=0, days=2)
+    assert not set(trained.task_values["orbit"]) & set(judged.arrays["orbit"])
+    assert not trained.labels and len(set(trained.task.tolist())) == 50
+    assert set(np.unique(judged.arrays["type"])) == {0, 2, 4}
+
+
+def test_shuffled_days_are_the_same_days():
+    plain, shuffled = (corpora.training(c, 20, 0, days=6) for c in ("main", "episode shuffled"))
+    assert not np.array_equal(plain.arrays["obs"], shuffled.arrays["obs"])
+    for one, other in zip(plain.arrays["obs"], shuffled.arrays["obs"], strict=True):
+        assert sorted(day.tobytes() for day in one) == sorted(day.tobytes() for day in other)
+
+
+def test_the_corpora_differ_as_named():
+    assert set(corpora.population("drift free").regimes) == {"D0"}
+    assert set(corpora.population("confounded").regimes) == {"D1"}
+    assert set(corpora.population("primitive only").types) == {"P"}
+    assert corpora.world("tolerance visible").tolerance_visible
+    assert not corpora.world("main").tolerance_visible
+
+
+def test_sites_are_what_they_are_called(judged):
+    where, obs = corpora.sites(judged), judged.arrays["obs"]
+    assert not where["cookie visible"][:, : corpora.LATE].any()
+    assert not where["home late"][:, :, 1:].any()
+    assert (where["first visible"].sum(2) <= 1).all() and not where["first visible"][:, :, 0].any()
+    assert (obs[where["empty home"]][:, STOCK] == 1).all()
+    assert not (where["unrelated"] & where["decision"]).any()
+    assert obs[where["cookie visible"]][:, VISIBLE].all()
+    assert all(here.any() for here in where.values())
+
+
+def test_going_for_the_jar_brings_it_nearer(judged):
+    jar, real = corpora.directed(judged), corpora.sites(judged)["all"]
+    xy = np.stack(np.divmod(judged.arrays["obs"][..., POSITION].astype(int), 5), -1)
+    place = judged.task_values["jar"][judged.task][:, None, None]
+    distance = lambda xy: np.abs(xy - place).sum(-1)
+    for move, by in enumerate(zip(DX, DY, strict=True)):
+        closer = distance((xy + by).clip(0, 4)) < distance(xy)
+        np.testing.assert_array_equal(jar[real, move], closer[real])
+    np.testing.assert_array_equal(jar[real, EAT], (distance(xy) == 0)[real])
+    assert jar[real, EAT].any() and not jar[..., [4, 6, 7]].any()
+
+
+def test_cookies_ahead_count_the_next_five_days(judged):
+    eaten = (judged.arrays["reward"] == 0.5).sum(2)
+    np.testing.assert_allclose(corpora.cookies_ahead(judged)[:, 3], eaten[:, 3:8].sum(1) / 5)
+    np.testing.assert_allclose(corpora.cookies_ahead(judged)[:, -1], eaten[:, -1])
+
+
+@pytest.mark.parametrize("kind", interventions.EDITS)
+def test_an_edit_is_possible_and_changes_only_what_it_says(judged, kind):
+    made = interventions.edit(kind, judged, 12)
+    assert made.after.n_episodes == 13 and made.ok.any()
+    before, after = made.before.arrays, made.after.arrays
+    past = [(before[n][:, :12] != after[n][:, :12]).any() for n in ("obs", "action", "reward")]
+    assert any(past) == (kind == "lapse")
+    possible = corpora.world().replay(made.after)
+    assert possible[made.ok, :12].all()
+    until = np.arange(17) <= made.moved[made.ok, None]
+    assert possible[made.ok, 12][until].all()
+    if kind in interventions.MORNING_EDITS:
+        late = corpora.sites(judged)["home late"][:, 12, 0]
+        assert not made.ok[~late].any() and not late.all()
+
+
+def test_a_stock_edit_has_the_sign_of_the_full_jar(judged):
+    made = interventions.edit("stock", judged, 12)
+    assert ((made.sign > 0) == (made.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
+
+
+def test_a_delayed_lifetime_is_compared_at_the_same_place(judged):
+    made = interventions.edit("delay", judged, 12)
+    row = np.flatnonzero(made.ok)
+    before = made.before.arrays["obs"][row, 12, made.at[row], :4]
+    np.testing.assert_array_equal(before, made.after.arrays["obs"][row, 12, made.moved[row], :4])
+
+
+def test_edits_do_to_the_filter_what_they_mean(effects):
+    mean = effects.groupby(["kind", "type"])["effect"].mean()
+    assert mean["stock", "S"] > 0.3 > abs(mean["stock", "R"])
+    assert mean["cue", "P"] > 1
+    decoys = effects[effects["kind"].isin(["decoy", "decoy seen"])]
+    assert decoys["effect"].abs().max() < 1e-6
+
+
+def test_a_predictor_that_follows_the_decoy_is_caught(judged):
+    """Whether the decoy was on or off before the edit."""
+
+    def follows(histories):
+        p = np.full((*histories.arrays["action"].shape, 8), 0.1)
+        p[..., HIDE] += 0.3 * (histories.arrays["obs"][:, :, :1, DECOY] == 2)
+        return p
+
+    found = interventions.effects(judged, follows, (12, 20), ("decoy",))
+    assert found["effect"].to_numpy() == pytest.approx(0.3)

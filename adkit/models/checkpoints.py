@@ -10,7 +10,7 @@ import torch
 
 from adkit import artefacts, places, weights
 from adkit.histories import Histories
-from adkit.models.transformer import CausalTransformer, renamed_config
+from adkit.models.transformer import CausalTransformer
 from adkit.npy import pieces
 
 KIND = "distillation checkpoint"
@@ -60,7 +60,7 @@ def _renamed(found: dict) -> dict:
     found = {RENAMED.get(name, name): value for name, value in found.items()}
     try:
         label, _, mean, deviation = found.pop("outlook") or (None, None, 0.0, 1.0)
-        found["model"] = renamed_config(found["model"])
+        found["model"] = CausalTransformer.modern(found["model"])
     except weights.WRONG:
         return {}
     return found | {"warm_up": 50, "predict": label, "mean": mean, "deviation": deviation}

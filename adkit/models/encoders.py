@@ -1,12 +1,11 @@
-"""What a model sees: discrete coordinates and real vectors as they are, poses as `EnvSpec.view` says.
+"""Encoders of observations: real vectors as they are, poses as `EnvSpec.view` says.
 
-Where the view is a picture or nothing, no number of the pose gets past this file.
+Where the view is a picture or nothing, no number of the pose leaves this file.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adkit.envs import pixels
+from adkit.models.network import Linear
 from adkit.protocols import EnvSpec
 
 HIDDEN = 256
@@ -22,21 +22,11 @@ WAVES = (
     1,
     2,
     4,
-)  # half periods of a pose's sine and cosine features from the middle of the room to its wall
-
-
-class Linear(nn.Linear):
-    """A linear map, without bias, that computes in its input's dtype."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+)  # half periods of a pose's sines and cosines from the middle of the room to its wall
 
 
 def encoder(spec: EnvSpec, width: int) -> nn.Module | None:
-    """The encoder (n, *obs_shape), dtype -> (n, D) of what is no table row; None if there is nothing such to see."""
+    """Return the module (n, *obs_shape), dtype -> (n, D) that encodes observations, or None for discrete or unseen ones."""
     if spec.cardinality or spec.view == "nothing":
         return None
     if spec.view is None:
@@ -56,7 +46,7 @@ class Vector(nn.Module):
 
 
 class Pose(nn.Module):
-    """A pose as waves over the room and a direction: places close by look alike, places apart do not."""
+    """A pose as waves over the room and a direction: nearby places are similar, distant places are not."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -70,57 +60,35 @@ class Pose(nn.Module):
 
 
 class Picture(nn.Module):
-    """The first-person picture drawn from a pose: where it seems to have been taken, in PLACE numbers, and what that says in D."""
+    """The first-person picture drawn from a pose: `eye` says where it was taken, in PLACE numbers, the rest maps that to D."""
 
     def __init__(self, size: tuple[int, int], width: int):
         super().__init__()
         self.size = pixels.check_size(size)
-        self.eye = nn.ModuleList(
-            [
-                Linear(3 * math.prod(self.size), HIDDEN),
-                Linear(HIDDEN, HIDDEN),
-                Linear(HIDDEN + 1, PLACE),
-            ]
-        )
+        inputs = 3 * math.prod(self.size)
+        layers = Linear(inputs, HIDDEN), Linear(HIDDEN, HIDDEN), Linear(HIDDEN + 1, PLACE)
+        self.eye = nn.ModuleList(layers)
         self.inner, self.outer = Linear(PLACE + 1, HIDDEN), Linear(HIDDEN, width)
 
     def forward(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return self.outer(F.relu(self.inner(_with_one(self.locate(obs, dtype)))))
 
     def locate(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """(n, PLACE) of what is drawn from poses (n, 3). A perceptron with two hidden layers."""
+        """Return (n, PLACE) for the pictures drawn from poses (n, 3): a perceptron with two hidden layers."""
         first, second, place = self.eye
         return place(_with_one(F.relu(second(F.relu(first(self.draw(obs, dtype).flatten(1)))))))
 
     def draw(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Pictures (n, H, W, 3) in [-2, 2), written as `dtype` by the renderer itself and put where the poses are."""
-        kind = "bfloat16" if dtype == torch.bfloat16 else "float32"
-        paper = self._paper(len(obs) * self.eye[0].in_features, pixels.TABLES[kind].dtype)
-        drawn = pixels.render(obs.detach().cpu().numpy(), self.size, kind, paper)
-        self.paper = paper
-        tensor = (
-            torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16)
-            if kind == "bfloat16"
-            else torch.from_numpy(drawn)
-        )
-        return tensor.to(obs.device, dtype)
-
-    def _paper(self, n: int, dtype: np.dtype) -> np.ndarray:
-        """Memory for n numbers: the last pictures', if no tensor (a gradient's, another thread's) holds them any more."""
-        paper = self.__dict__.pop("paper", None)  # at once, so that no two threads get the same
-        free = (
-            paper is not None
-            and paper.dtype == dtype
-            and len(paper) >= n
-            and sys.getrefcount(paper) == 2
-        )
-        return paper if free else np.empty(n, dtype)
-
-    def __getstate__(self) -> dict:
-        """A copy of the model, or one sent to another process, comes without that memory."""
-        return {name: value for name, value in self.__dict__.items() if name != "paper"}
+        """Return pictures (n, H, W, 3) in [-2, 2) in `dtype`, on the device of the poses."""
+        poses, brief = obs.detach().cpu().numpy(), dtype == torch.bfloat16
+        drawn = pixels.render(poses, self.size, "bfloat16" if brief else "float32")
+        if brief:  # NumPy has no bfloat16: the renderer writes its bits as integers
+            pictures = torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16)
+        else:
+            pictures = torch.from_numpy(drawn)
+        return pictures.to(obs.device, dtype)
 
 
 def _with_one(x: torch.Tensor) -> torch.Tensor:
-    """(n, C + 1): the last is 1, so that a map without bias has one."""
+    """Return (n, C + 1): a last input of 1, the bias of a map that has none."""
     return F.pad(x, (0, 1), value=1.0)

@@ -1,0 +1,81 @@
+"""Base class of the trained networks: made for an `EnvSpec`, saved with their settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adkit import artefacts, weights
+from adkit.protocols import EnvSpec
+
+
+class Network(nn.Module):
+    """A network made for the environments of one `spec`; `config` are its other settings."""
+
+    kind: ClassVar[str]
+    """Of the saved folder."""
+    reads: ClassVar[tuple[str, ...]]
+    """Fields of the spec that must be equal wherever the network acts."""
+    renamed: ClassVar[dict[str, str]] = {}
+    """Settings whose names have changed since version 0.1."""
+
+    def __init__(self, spec: EnvSpec, config: dict[str, int]):
+        super().__init__()
+        self.spec, self.config = spec, config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def check_spec(self, spec: EnvSpec) -> None:
+        """Raise ValueError unless this network reads the observations of `spec` and takes its actions."""
+        for name in self.reads:
+            mine, theirs = getattr(self.spec, name), getattr(spec, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"this model was made for {self.spec.name} with {name}={mine}, but {spec.name} "
+                    f"has {name}={theirs}; train a model for that environment"
+                )
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write weights (safetensors) and a hashed manifest, atomically."""
+        about = {"spec": asdict(self.spec), "config": self.config}
+        files = {"weights.safetensors": weights.pack(self.state_dict())}
+        return artefacts.save(path, self.kind, files, about, overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and verify a saved network."""
+        files, about = artefacts.load(path, cls.kind)
+        build = lambda: cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
+        return weights.restore(path, build, files)
+
+    @classmethod
+    def modern(cls, config: dict) -> dict:
+        """Return saved settings under today's names."""
+        return {cls.renamed.get(name, name): value for name, value in config.items()}
+
+    def __repr__(self) -> str:
+        size = sum(parameter.numel() for parameter in self.parameters())
+        settings = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return f"{type(self).__name__}({self.spec.name}, {settings}): {size:,} parameters"
+
+
+class Linear(nn.Linear):
+    """A linear map, without bias, that computes in its input's dtype."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    """Return the layer norm of x, without parameters; the linear map after it learns the scale."""
+    return F.layer_norm(x, x.shape[-1:])

@@ -227,7 +227,7 @@ def test_acting_after_a_prompt_equals_recomputing_prompt_and_all(world, episodes
 def test_a_prompted_lifetime_goes_on_where_it_left_off(world):
     """Greedy, in a world without chance: the second half of a life is the same, lived on or prompted with the first."""
     env, model, _ = world
-    agent, tasks = ad.InContext(model, greedy=True), env.tasks()[:3]
+    agent, tasks = ad.InContext(model, temperature=1e-6), env.tasks()[:3]
     whole = ad.collect(env, tasks, agent, episodes=9)
     rest = ad.collect(env, tasks, replace(agent, prompt=whole.episodes[:3]), episodes=6)
     assert same(whole.episodes[3:], rest)
@@ -305,23 +305,23 @@ def test_a_prompted_agent_is_described_in_one_line(world):
             lambda m, h: ad.InContext(
                 m, prompt=ad.collect(ROOM, ROOM.tasks()[:1], ad.sources.Random(), episodes=6)
             ),
-            r"prompt has 6 episodes .*window 4.* such as prompt.episodes\[-3:\]",
+            r"must have 1 to 3 episodes for a window of 4, got 6; try prompt.episodes\[-3:\]",
         ),
         (
             lambda m, h: ad.InContext(m, memory="episode", prompt=h),
-            "forgets a prompt at the first reset",
+            "forgets a prompt at once",
         ),
         (
             lambda m, h: ad.collect(
                 ROOM, ROOM.tasks()[:1], ad.InContext(m, prompt=h), episodes=1, lifetimes=3
             ),
-            "prompt holds 2 lifetimes and 3 are to be lived",
+            "3 lifetimes, got 2 histories",
         ),
         (
             lambda m, h: ad.InContext(
                 m, prompt=ad.collect(LAKE, LAKE.tasks(), ad.sources.Random(), episodes=1)
             ),
-            "made for DarkRoom with n_actions=5, and this is FrozenLake-v1",
+            "made for DarkRoom with n_actions=5, but FrozenLake-v1",
         ),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_prompted_lifetime_is_the_same_in_any_executor(model):
 def test_a_prompt_of_other_lifetimes_is_refused(model):
     prompt = ad.collect(ROOM, ROOM.tasks()[:5], ad.sources.Random(), episodes=3)
     with pytest.raises(
-        ValueError, match="holds 5 lifetimes and 6 are to be lived; give one per lifetime"
+        ValueError, match="6 lifetimes, got 5 histories"
     ):
         ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1)
 

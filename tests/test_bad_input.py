@@ -80,15 +80,18 @@ def look():
         ),
         (lambda: small(heads=3), "`heads` must divide `width`"),
         (lambda: small(layers=0), "`layers` must be in 1 to 256"),
-        (lambda: ad.InContext(small(), memory="week"), "memory='week'; choose"),
-        (lambda: ad.InContext(small(), temperature=0), "greedy=True"),
+        (
+            lambda: ad.InContext(small(), memory="week"),
+            "`memory` must be .lifetime. or .episode., got .week.",
+        ),
+        (lambda: ad.InContext(small(), temperature=0), "try 1e-6"),
         (
             lambda: ad.InContext(small(), keep=4),
             "`keep` must be in 0 to 3 for a window of 4 episodes, got 4",
         ),
         (
             lambda: ad.collect(DR(), DR().tasks(), ad.InContext(small()), episodes=1),
-            "made for DarkRoom with horizon=8, and this is DarkRoom",
+            "made for DarkRoom with horizon=8, but DarkRoom",
         ),
         (
             lambda: distill(small(), lives(), steps=0),
@@ -106,7 +109,7 @@ def look():
         ),
         (
             lambda: distill(ad.CausalTransformer(DR().spec), lives()),
-            "distil a model on histories of that environment",
+            "train a model for that environment",
         ),
         (lambda: lives().subsample(9), r"subsample\(9\) of 8 episodes"),
         (lambda: lives().episodes[9:], "keeps none"),

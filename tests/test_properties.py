@@ -190,9 +190,9 @@ def test_property_07_relabelling_actions_in_env_and_history_relabels_the_agents_
         actions = slice(10, 15)  # rows of the embedding after 5 + 5 coordinates
         twin.embed_tokens.table[actions] = model.embed_tokens.table[actions][order]
         twin.head.weight[:] = model.head.weight[order]
-    walk = ad.collect(env, plain, ad.InContext(model, greedy=True), episodes=9, lifetimes=2)
+    walk = ad.collect(env, plain, ad.InContext(model, temperature=1e-6), episodes=9, lifetimes=2)
     twin_walk = ad.collect(
-        env, relabelled, ad.InContext(twin, greedy=True), episodes=9, lifetimes=2
+        env, relabelled, ad.InContext(twin, temperature=1e-6), episodes=9, lifetimes=2
     )
     np.testing.assert_array_equal(walk.action, order[twin_walk.action])
     np.testing.assert_array_equal(walk.obs, twin_walk.obs)
@@ -283,7 +283,7 @@ def test_property_09_every_config_field_changes_something(kind, field):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(memory="episode"), dict(temperature=3.0), dict(greedy=True), dict(keep=3),
+        dict(memory="episode"), dict(temperature=3.0), dict(keep=3),
     ],
 )  # fmt: skip
 def test_property_09_every_field_of_the_in_context_agent_changes_something(env, model, change):

@@ -10,7 +10,7 @@ from probe_worlds import Line, LineState, OneFault
 import adkit as ad
 from adkit import artefacts
 from adkit.models import recurrent, rl2
-from adkit.models.recurrent import Seen
+from adkit.models.recurrent import Inputs
 from adkit.testing import check_agent
 
 POOL = ad.envs.Watermaze(view="pose", n_tasks=3)

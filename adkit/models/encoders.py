@@ -26,7 +26,7 @@ WAVES = (
 
 
 def encoder(spec: EnvSpec, width: int) -> nn.Module | None:
-    """Return the module (n, *obs_shape), dtype -> (n, D) that encodes observations, or None for discrete or unseen ones."""
+    """Return the module (n, *obs_shape), dtype -> (n, D); None for discrete observations."""
     if spec.cardinality or spec.view == "nothing":
         return None
     if spec.view is None:
@@ -46,7 +46,7 @@ class Vector(nn.Module):
 
 
 class Pose(nn.Module):
-    """A pose as waves over the room and a direction: nearby places are similar, distant places are not."""
+    """A pose as waves over the room and a direction: nearby places are similar."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -60,7 +60,7 @@ class Pose(nn.Module):
 
 
 class Picture(nn.Module):
-    """The first-person picture drawn from a pose: `eye` says where it was taken, in PLACE numbers, the rest maps that to D."""
+    """A first-person picture: `eye` says where it was taken, in PLACE numbers, which map to D."""
 
     def __init__(self, size: tuple[int, int], width: int):
         super().__init__()
@@ -74,7 +74,7 @@ class Picture(nn.Module):
         return self.outer(F.relu(self.inner(_with_one(self.locate(obs, dtype)))))
 
     def locate(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return (n, PLACE) for the pictures drawn from poses (n, 3): a perceptron with two hidden layers."""
+        """Return (n, PLACE) for the pictures drawn from poses (n, 3): a perceptron."""
         first, second, place = self.eye
         return place(_with_one(F.relu(second(F.relu(first(self.draw(obs, dtype).flatten(1)))))))
 

@@ -33,7 +33,7 @@ class Network(nn.Module):
         return next(self.parameters()).device
 
     def check_spec(self, spec: EnvSpec) -> None:
-        """Raise ValueError unless this network reads the observations of `spec` and takes its actions."""
+        """Raise ValueError unless this network can act in environments of `spec`."""
         for name in self.reads:
             mine, theirs = getattr(self.spec, name), getattr(spec, name)
             if mine != theirs:

@@ -1,4 +1,4 @@
-"""Training of picture encoders before distillation: from pictures and actions alone, or from a model that sees poses."""
+"""Training of picture encoders: from pictures and actions, or from a model that sees poses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pretrain_encoder(
     lr: float = 2e-3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train the encoder, from pictures and actions alone, to say where a picture was taken; freeze it for `distill`.
+    """Train the encoder to say where pictures were taken, and freeze it for `distill`.
 
     Contrastive prediction (van den Oord et al. 2018) in a space where every action is an affine
     map, z' = A_a z + b_a: from the z of one picture and the next `ahead` actions, tell the pictures
@@ -41,7 +41,7 @@ def pretrain_encoder(
     encoder = model.embed_tokens.encoder
     if not isinstance(encoder, Picture):
         raise ValueError(
-            f"the model must see pictures, got view={model.spec.view!r}; try Watermaze(view=(24, 32))"
+            f"the model must see pictures, got view={model.spec.view!r}; try view=(24, 32)"
         )
     model.check_spec(histories.spec)
     long_enough = np.argwhere(histories.length > ahead)  # (lifetime, episode)
@@ -88,7 +88,7 @@ def _contrast(z, matrix, shift, sharpness) -> tuple[torch.Tensor, float]:
 def _walks(
     histories: Histories, long_enough: np.ndarray, ahead: int, rng: Rng, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw poses (n, ahead + 1, 3) and actions (n, ahead) of consecutive steps inside an episode."""
+    """Draw poses (n, ahead + 1, 3) and actions (n, ahead) of consecutive steps."""
     lifetime, episode = long_enough[rng.integers(len(long_enough), 0)].T
     first = (rng.uniform(1) * (histories.length[lifetime, episode] - ahead)).astype(int)
     at = lifetime[:, None], episode[:, None], first[:, None] + np.arange(ahead + 1)
@@ -115,7 +115,7 @@ def distill_encoder(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Copy the expert's weights into `model`, and train the model's encoder to give the outputs of the expert's.
+    """Copy the expert's weights to `model`, and train its encoder to match the expert's encoder.
 
     For a model that sees pictures and an expert that sees the poses they are drawn from. Each step
     draws `batch` poses of the histories. Privileged in training only: at test time the model sees

@@ -1,4 +1,4 @@
-"""Recurrent policy: its memory of a task is a hidden state, carried over steps and episodes of a lifetime."""
+"""Recurrent policy: its memory of a task is a hidden state, carried across episodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Inputs(NamedTuple):
 
 
 class RecurrentPolicy(Network):
-    """A GRU over (observation, previous action, previous reward, first) with action logits and a value.
+    """A GRU over (observation, previous action, previous reward, first): logits and a value.
 
     Discrete observations are factored, one table per coordinate; a lifetime begins with a state
     of zeros. A policy acts at any horizon.
@@ -112,11 +112,11 @@ def distill_recurrent(
     lr: float = 3e-3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train `model` in place to predict the source's next action (Laskin et al. 2022, Fig. 14); return a row per step.
+    """Train `model` in place to predict the source's next action (Laskin et al. 2022, Fig. 14).
 
     Algorithm Distillation with a recurrent network in place of the transformer: each step reads
-    the first `episodes` of `batch` lifetimes and backpropagates through all of them. `RL2(model)`
-    acts by the result.
+    the first `episodes` of `batch` lifetimes and backpropagates through all of them. Returns a row
+    per step; `RL2(model)` acts by the result.
     """
     model.check_spec(histories.spec)
     if not 1 <= episodes <= histories.n_episodes:

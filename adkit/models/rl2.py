@@ -1,4 +1,4 @@
-"""RL2 (Duan et al. 2016): a recurrent policy trained by reinforcement across whole lifetimes, then frozen.
+"""RL2 (Duan et al. 2016): a recurrent policy, trained by reinforcement across lifetimes.
 
 A baseline that may practise. Algorithm Distillation learns from the histories of other learners;
 RL2 acts in lifetimes of several episodes, on tasks drawn anew, and maximises the return over all
@@ -35,7 +35,7 @@ LOG_ROWS = 20
 
 @dataclass(frozen=True)
 class RL2:
-    """Act by a trained recurrent policy with frozen weights; learning happens in the recurrent state."""
+    """Act by a trained recurrent policy; in a lifetime only its state changes."""
 
     model: RecurrentPolicy
     memory: Literal["lifetime", "episode"] = "lifetime"
@@ -95,7 +95,7 @@ def _begin_lifetimes(spec: EnvSpec, inputs: Inputs, rows: np.ndarray) -> Inputs:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread: products this small gain nothing from a second, and may wait ten times as long for it."""
+    """Compute on one thread: small products lose more to waiting than they gain."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -119,11 +119,11 @@ def train_rl2(
     entropy: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train `model` in place by synchronous advantage actor-critic across lifetimes; return the log.
+    """Train `model` in place by advantage actor-critic across lifetimes; return the log.
 
     `lifetimes` of `episodes_per_lifetime` episodes run at once, on tasks drawn from `tasks`; every
     `unroll` steps Adam takes a step. Returns are cut at a lifetime's end only. `steps` counts those
-    of all lifetimes together. `lr` falls to 30% and the `entropy` bonus to 10%: with a smaller bonus
+    of all lifetimes together. `lr` falls to 30%, the `entropy` bonus to 10%: with a smaller bonus
     at first, the policy often freezes before it finds a reward. The log has the mean return of the
     first and of the last episodes of lifetimes.
 
@@ -152,7 +152,7 @@ def train_rl2(
 
 
 def _loss(model, practice: _Practice, unroll: int, gamma: float, entropy: float) -> tuple:
-    """Act for `unroll` steps; return the actor-critic loss, the policy's entropy and the value's error.
+    """Act for `unroll` steps; return the loss, the policy's entropy and the value's error.
 
     Advantages are scaled to unit variance.
     """
@@ -171,7 +171,7 @@ def _loss(model, practice: _Practice, unroll: int, gamma: float, entropy: float)
 
 
 def advantages(reward, over, value, after, gamma: float, lam: float) -> torch.Tensor:
-    """Return GAE (T, N): delta_t = r_t + gamma V_{t+1} - V_t, summed by gamma lambda; lifetimes end where `over`."""
+    """Return GAE (T, N): sums of delta_t = r_t + gamma V_{t+1} - V_t, cut where `over`."""
     result, v_tp1, later = torch.empty_like(reward), after, torch.zeros_like(after)
     for t in range(len(reward) - 1, -1, -1):
         discount = gamma * ~over[t]
@@ -181,7 +181,7 @@ def advantages(reward, over, value, after, gamma: float, lam: float) -> torch.Te
 
 
 class _Practice:
-    """N lifetimes in progress; each is replaced, when it is over, by another on a task drawn anew."""
+    """N lifetimes in progress; one that is over is replaced by another on a new task."""
 
     def __init__(self, env: Env, family: Tasks, width: int, episodes: int, n: int, seed: int):
         self.env, self.family, self.episodes, self.t = env, family, episodes, 0
@@ -196,7 +196,7 @@ class _Practice:
         self.total, self.finished = np.zeros(n), ([], [])
 
     def step(self, model: RecurrentPolicy) -> tuple[torch.Tensor, ...]:
-        """Take one step of all; return logits, value, action, reward, and whether a lifetime is over."""
+        """Take one step; return logits, value, action, reward, and whether lifetimes are over."""
         spec = self.env.spec
         logits, value, state = model(self.inputs.tensors(spec), self.state)
         action = sample_actions(logits, self.rng.at(self.t))

@@ -1,6 +1,7 @@
 """Every activation has a name: read it with `record`, change it inside a `with edit(...)` block.
 
-A tap is a named `nn.Identity` in the model, such as "blocks.2.attn.pattern"; names take wildcards, "blocks.*.resid".
+A tap is a named `nn.Identity` in the model, such as "blocks.2.attn.pattern"; names take wildcards,
+"blocks.*.resid".
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def names(model: nn.Module) -> list[str]:
 
 
 def matching(model: nn.Module, pattern: str) -> list[str]:
-    """Return the taps that a name or wildcard matches; ValueError, listing all taps, if there is none."""
+    """Return the taps that a name or wildcard matches, or raise ValueError listing all taps."""
     if found := [name for name in names(model) if fnmatchcase(name, pattern)]:
         return found
     raise ValueError(f"no tap matches {pattern!r}; the model has {', '.join(names(model))}")
@@ -45,9 +46,9 @@ def matching(model: nn.Module, pattern: str) -> list[str]:
 def observe(
     model: nn.Module, functions: Mapping[str, Callable[[torch.Tensor], torch.Tensor | None]]
 ) -> Iterator[None]:
-    """Within the block, call a function on the activation of each tap `{name or wildcard: function}`.
+    """Within the block, call functions on the activations of taps: `{name or wildcard: function}`.
 
-    What the function returns replaces the activation; None leaves it. The only place where taps are observed.
+    What the function returns replaces the activation, unless it is None.
     """
     taps = [
         (model.get_submodule(name), function)
@@ -75,8 +76,8 @@ def edit(
 ) -> Iterator[None]:
     """Within the block, pass the named activations through functions: `{"blocks.2.resid": erase}`.
 
-    A function gets the activation (batch, ..., position, features) and returns the same shape; every way to run the model
-    inside the block, cached or not, sees the change. Unknown names raise before anything is changed.
+    A function gets the activation (batch, ..., position, features) and returns the same shape;
+    every way to run the model, cached or not, sees the change. Unknown names change nothing.
     """
 
     def checked(change):

@@ -1,15 +1,15 @@
 """Layout of learning histories as a sequence of tokens: the only file that lays tokens out.
 
-One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first token carries "restart" in place of
-the previous action and reward, and after the last step one more token carries (o_H, a_{H-1}, r_{H-1}), so that a reward
-keeps the observation it came with. An episode has H + 1 slots; a window is W episodes; the action a_t is predicted at
-every token that has one.
+One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first token carries
+"restart" in place of the previous action and reward, and after the last step one more token carries
+(o_H, a_{H-1}, r_{H-1}), so that a reward keeps the observation it came with. An episode has H + 1
+slots; a window is W episodes; the action a_t is predicted at every token that has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Tokens:
     valid: np.ndarray | None = None
     """(B, S) bool: slots that hold a token; None when all do."""
     slot: np.ndarray | None = None
-    """(B, S) int64: the slot of the window that each token belongs to, once packed; None when that is its place."""
+    """(B, S) int64: each token's slot before packing; None if not packed."""
     target: np.ndarray | None = None
     """(B, S) int64: the action taken at each token, NO_TARGET where there is none."""
     label: np.ndarray | None = None
@@ -65,7 +65,7 @@ def window_episodes(spec: EnvSpec, context: int) -> int:
 
 
 def kept(window: int, keep: int | None = None) -> int:
-    """Return how many episodes survive a full window: a third by default, which leaves room to explore again."""
+    """Return how many episodes survive a full window: a third, which leaves room to explore."""
     if keep is not None and not 0 <= keep < window:
         raise ValueError(
             f"`keep` must be in 0 to {window - 1} for a window of {window} episodes, got {keep}"
@@ -74,7 +74,7 @@ def kept(window: int, keep: int | None = None) -> int:
 
 
 def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
-    """Return (E,) the first episode in the window of each episode; a window of W episodes drops all but `keep`."""
+    """Return (E,) the first episode of each episode's window; full ones drop all but `keep`."""
     starts, start = [], 0
     for episode in range(episodes):
         if episode - start == window:
@@ -89,7 +89,7 @@ def episode_lengths(windows: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def restart(spec: EnvSpec, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the previous actions (n,) and rewards (n,) of a step that has none."""
+    """Return the previous actions (n,) and rewards (n,) of steps that have none."""
     return np.full(n, spec.n_actions), np.zeros(n, np.float32)
 
 
@@ -101,7 +101,7 @@ def opens_episode(spec: EnvSpec, tokens: Tokens) -> np.ndarray:
 def tokenize(
     spec: EnvSpec, windows: dict[str, np.ndarray], label: np.ndarray | None = None
 ) -> Tokens:
-    """Return the tokens of `Histories.windows`, with targets; `label` (B, W) is a number to predict for each episode."""
+    """Return the tokens of `Histories.windows`; `label` (B, W): a number per episode to predict."""
     action = windows["action"]  # (B, W, H)
     batch, episodes, horizon = action.shape
     shape = batch, episodes, horizon + 1
@@ -130,7 +130,7 @@ def tokenize(
 
 
 def by_length(tokens: Tokens, groups: int = 4) -> Iterator[Tokens]:
-    """Yield the same windows in groups of similar length, each packed: most windows would otherwise be mostly padding."""
+    """Yield the windows in packed groups of similar length: less padding than all at once."""
     if tokens.valid is None:
         yield tokens
         return
@@ -140,35 +140,35 @@ def by_length(tokens: Tokens, groups: int = 4) -> Iterator[Tokens]:
 
 
 def pack(tokens: Tokens) -> Tokens:
-    """Move each window's tokens together where episodes ended early, so that attention skips empty slots."""
+    """Move tokens together where episodes ended early, so that attention skips empty slots."""
     if tokens.valid is None:
         return tokens
     order = np.argsort(~tokens.valid, axis=1, kind="stable")[:, : tokens.valid.sum(1).max()]
-    packed = tokens.map(lambda x: take_along(x, order))
-    return Tokens(**vars(packed) | {"slot": order})
+    return replace(tokens.map(lambda x: take_along(x, order)), slot=order)
 
 
-def take_along(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return (B, S, ...) the entries of each row of `values` at the positions `order` (B, S)."""
-    return np.take_along_axis(values, order.reshape(*order.shape, *(values.ndim - 2) * (1,)), 1)
+def take_along(x: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return (B, S, ...) the entries of each row of x at the positions `order` (B, S)."""
+    return np.take_along_axis(x, order.reshape(*order.shape, *(x.ndim - 2) * (1,)), 1)
 
 
 def pad(tokens: Tokens, multiple: int) -> Tokens:
-    """Append up to 5% empty slots if that makes the length a multiple; they come last and have no target, so they change nothing."""
+    """Append up to 5% empty slots if that makes the length a multiple."""
     size = tokens.previous_action.shape[1]
     more = -size % multiple
     if more > 0.05 * size:
         return tokens
-    grow = lambda name, x: np.pad(
-        x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2), constant_values=FILL.get(name, 0)
-    )
-    return Tokens(**{n: None if x is None else grow(n, x) for n, x in vars(tokens).items()})
+    padded = {}
+    for name, x in vars(tokens).items():
+        width = [(0, 0), (0, more)] + [(0, 0)] * (0 if x is None else x.ndim - 2)
+        padded[name] = x if x is None else np.pad(x, width, constant_values=FILL.get(name, 0))
+    return Tokens(**padded)
 
 
 def sample_windows(
     histories: Histories, episodes: int, batch: int, from_start: float, rng, labels: bool = False
 ) -> dict[str, np.ndarray]:
-    """Draw training windows of uniform lifetimes; a share `from_start` opens its lifetime, the rest start at any episode."""
+    """Draw windows of uniform lifetimes, a share `from_start` of which open the lifetime."""
     u = rng.uniform(0), rng.uniform(1), rng.uniform(2)  # (B,) each
     lifetime = (u[0] * len(histories)).astype(int)
     anywhere = (u[1] * (histories.n_episodes - episodes + 1)).astype(int)
@@ -177,73 +177,61 @@ def sample_windows(
 
 
 class RollingWindow:
-    """The windows of N lifetimes in progress, a row each; a full window drops all but its newest `keep` episodes.
+    """The windows of N lifetimes in progress; a full one drops all but `keep` episodes.
 
-    Call `open` when an episode begins, `append` with each observation, and `step` after each transition.
+    Call `open` when episodes begin, `append` with each observation, `step` after each transition.
     """
 
     def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int, device: torch.device):
         self.spec, self.episodes, self.keep, self.per_episode = spec, episodes, keep, slots(spec)
-        size, dtype = episodes * self.per_episode, torch.long if spec.cardinality else torch.float32
+        shape, zeros = (n, episodes * self.per_episode), torch.zeros
         self.tokens = Tokens(
-            torch.zeros(n, size, *spec.obs_shape, dtype=dtype, device=device),
-            torch.zeros(n, size, dtype=torch.long, device=device),
-            torch.zeros(n, size, device=device),
-            torch.zeros(n, size, dtype=torch.bool, device=device),
-        )
+            zeros(*shape, *spec.obs_shape, dtype=torch.long if spec.cardinality else torch.float32),
+            zeros(shape, dtype=torch.long),
+            zeros(shape),
+            zeros(shape, dtype=torch.bool),
+        ).to(device)
         self.episode, self.t = np.full(n, -1), np.zeros(n, int)  # episode in window, step in it
         self.previous_action, self.previous_reward = restart(spec, n)
 
     def open(self, rows: np.ndarray) -> np.ndarray:
-        """Begin an episode in `rows` and return the rows whose window was full and now holds `keep` episodes."""
+        """Begin an episode in `rows`; return the rows whose full window dropped episodes."""
         self.episode[rows] += 1
         self.t[rows] = 0
         self.previous_action[rows], self.previous_reward[rows] = restart(self.spec, len(rows))
         full = rows[self.episode[rows] == self.episodes]
         if len(full):
-            self._drop(full)
+            self.episode[full] = self.keep
+            index, end = torch.as_tensor(full), self.keep * self.per_episode
+            newest = self.tokens.map(lambda x: x[index, x.shape[1] - end :])
+            self.write((index, slice(0, end)), newest)
+            self.tokens.valid[index, end:] = False
         return full
 
-    def _drop(self, rows: np.ndarray) -> None:
-        """Move the newest `keep` episodes to the front of the window."""
-        self.episode[rows] = self.keep
-        index, end = (
-            torch.as_tensor(rows, device=self.tokens.valid.device),
-            self.keep * self.per_episode,
-        )
-        for x in (
-            self.tokens.obs,
-            self.tokens.previous_action,
-            self.tokens.previous_reward,
-            self.tokens.valid,
-        ):
-            x[index, :end] = x[index, x.shape[1] - end :]
-        self.tokens.valid[index, end:] = False
-
     def append(self, rows: np.ndarray, obs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the next token of `rows`, with their previous action and reward; return rows and slots as tensors."""
-        device, tokens = self.tokens.valid.device, self.tokens
+        """Write the next token of `rows`; return rows (R,) and slots (R,) as tensors."""
+        device = self.tokens.obs.device
         slot = torch.as_tensor(self.episode[rows] * self.per_episode + self.t[rows], device=device)
         index = torch.as_tensor(rows, device=device)
-        new = obs, self.previous_action[rows], self.previous_reward[rows]
-        for values, value in zip(
-            (tokens.obs, tokens.previous_action, tokens.previous_reward), new, strict=True
-        ):
-            values[index, slot] = torch.as_tensor(np.ascontiguousarray(value)).to(
-                device, values.dtype
-            )
-        tokens.valid[index, slot] = True
+        previous = self.previous_action[rows], self.previous_reward[rows]
+        new = Tokens(np.ascontiguousarray(obs), *previous, np.ones(len(rows), bool))
+        self.write((index, slot), new)
         return index, slot
 
+    def write(self, where: tuple, new: Tokens) -> None:
+        """Put new tokens at indices of the windows."""
+        for name in ("obs", "previous_action", "previous_reward", "valid"):
+            x = getattr(self.tokens, name)
+            x[where] = torch.as_tensor(getattr(new, name)).to(x.device, x.dtype)
+
     def step(self, action: np.ndarray, reward: np.ndarray) -> None:
-        """Go on to the next step, after every lifetime took an action and received a reward."""
+        """Go on to the next step, after all lifetimes took actions and received rewards."""
         self.t += 1
         self.previous_action, self.previous_reward = action.astype(int), reward.astype(np.float32)
 
     def prepend(self, tokens: Tokens) -> None:
-        """Fill the front of the windows with the tokens of whole episodes of earlier experience."""
+        """Fill the front of the windows with whole episodes of earlier experience."""
         size = tokens.previous_action.shape[1]
-        self.tokens.valid[:, :size] = True if tokens.valid is None else tokens.valid
-        for name in ("obs", "previous_action", "previous_reward"):
-            getattr(self.tokens, name)[:, :size] = getattr(tokens, name)
+        valid = np.True_ if tokens.valid is None else tokens.valid
+        self.write((slice(None), slice(0, size)), replace(tokens, valid=valid))
         self.episode += size // self.per_episode

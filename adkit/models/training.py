@@ -1,4 +1,4 @@
-"""Pieces that every training loop shares: progress, a gradient step, precision, the log, and data-parallel processes."""
+"""Pieces shared by all training loops: progress, gradient steps, precision, log, processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def progress(name: str, steps: int, done: int = 0) -> tqdm:
-    """Return the steps that are left, with a progress bar that shows only in a terminal or a notebook."""
+    """Return the steps that are left, with a progress bar in a terminal or notebook."""
     left = range(done, steps)
     return tqdm(left, name, steps, initial=done, disable=None, mininterval=0.5)
 
@@ -47,7 +47,7 @@ def finite(loss: float) -> float:
 
 
 def half_decay(step: int, steps: int, warm_up: int = 1) -> float:
-    """Return the factor of the learning rate: linear warm-up, then a linear fall to 0 over the second half."""
+    """Return the learning rate's factor: rising for `warm_up` steps, falling in the last half."""
     return min(1.0, (step + 1) / warm_up, 2 * (1 - step / steps))
 
 
@@ -59,7 +59,7 @@ def frame(log: list[dict]) -> pd.DataFrame:
 
 
 def auto_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of `precision`; "auto" is bfloat16 where the processor multiplies it natively."""
+    """Return the dtype of `precision`; "auto" is bfloat16 where that is native."""
     if precision == "auto":
         able = getattr(torch.cpu, "get_capabilities", dict)()  # torch < 2.11 cannot tell
         native = device.type == "cuda" or able.get("amx_bf16") or able.get("avx512_bf16")
@@ -70,7 +70,7 @@ def auto_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def ahead(work: Callable, items: Iterable, threads: int = 2) -> Iterator:
-    """Yield `work(item)` of each item in order, computed in threads while earlier results are used."""
+    """Yield `work(item)` of each item in order, computed ahead of time in threads."""
     with ThreadPoolExecutor(threads, "ahead") as pool:
         waiting = deque()
         for item in items:
@@ -85,7 +85,7 @@ def ahead(work: Callable, items: Iterable, threads: int = 2) -> Iterator:
 class Processes:
     """The processes of `accelerate launch` that train one model together, or this process alone.
 
-    Each computes the gradient on its share of every batch; the sum over processes is the gradient of the whole batch.
+    Each computes the gradient on its share of every batch; the sum is that of the whole batch.
     """
 
     device: torch.device
@@ -104,9 +104,7 @@ class Processes:
 
     def sum(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the sum of each tensor over all processes."""
-        if self.count == 1:
-            return tensors
-        return _accelerate().utils.reduce(tensors, "sum")
+        return tensors if self.count == 1 else _accelerate().utils.reduce(tensors, "sum")
 
     def check_equal(self, steps: int, checkpoint) -> None:
         """Raise ValueError unless all processes resume after the same number of steps."""
@@ -118,24 +116,24 @@ class Processes:
             )
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         if self.count > 1:
             _accelerate().PartialState().wait_for_everyone()
 
 
 def processes() -> Processes:
-    """Return this process and those launched with it; RuntimeError if several were asked for and one was started."""
-    cuda = torch.cuda.is_available()
-    alone = "WORLD_SIZE" not in os.environ
-    if alone and {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ):
+    """Return this process and those launched with it; RuntimeError if they did not start."""
+    cuda, count = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "0"))
+    if not count and {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ):
         raise RuntimeError(
-            "`accelerate launch` started one process instead of several: without GPUs it needs --multi_gpu, also on CPUs. "
-            "Try accelerate launch --multi_gpu --num_processes 2 -m adkit.models.distill ..."
+            "`accelerate launch` started one process instead of several: without GPUs it needs "
+            "--multi_gpu, also on CPUs; try accelerate launch --multi_gpu --num_processes 2 -m "
+            "adkit.models.distill ..."
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        state = _accelerate().PartialState(cpu=not cuda)
-        return Processes(state.device, state.process_index, state.num_processes)
-    return Processes(torch.device("cuda" if cuda else "cpu"))
+    if count < 2:
+        return Processes(torch.device("cuda" if cuda else "cpu"))
+    state = _accelerate().PartialState(cpu=not cuda)
+    return Processes(state.device, state.process_index, state.num_processes)
 
 
 def _accelerate():

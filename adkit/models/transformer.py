@@ -1,9 +1,10 @@
-"""Causal transformer over learning histories: pre-norm, one token per step, every activation named."""
+"""Causal transformer over learning histories: pre-norm, one token a step, named activations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ LAYERS_AT_MOST = 256
 
 
 class CausalTransformer(Network):
-    """Predicts the next action from everything before it, across episodes (Laskin et al. 2022, Eq. 6).
+    """Predicts the next action from everything before it (Laskin et al. 2022, Eq. 6).
 
     `context` counts transitions; the window is the whole episodes that fit. The defaults are the
     Dark Room recipe. With `predictions` a second head predicts that many numbers at the first
@@ -30,7 +31,7 @@ class CausalTransformer(Network):
 
     kind = "causal transformer"
     reads = "n_actions", "horizon", "cardinality", "shape", "view", "seen"
-    renamed = {"outcomes": "predictions"}
+    renamed: ClassVar[dict[str, str]] = {"outcomes": "predictions"}
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class CausalTransformer(Network):
         dtype: torch.dtype | None = None,
         after: tuple[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Return action logits (B, S, A) float32, one per token; with a cache, `tokens` are only the new ones.
+        """Return action logits (B, S, A) float32; with a cache, `tokens` are only the new ones.
 
         The blocks compute in `dtype`: bfloat16 is 2-4x as fast where the processor has the units
         for it. `after` is (k, x): resume from the residual stream x (B, S, D) after k blocks; its
@@ -102,7 +103,7 @@ class CausalTransformer(Network):
         return self.logits(self.head(x).float()), prediction
 
     def _mask(self, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
-        """Return the additive mask, broadcast over (B, heads, query, key): the past, and slots that hold a token.
+        """Return the additive mask, over (B, heads, query, key): the past, and slots with a token.
 
         Packed windows share one (query, key) mask: their empty slots come after every token.
         """
@@ -124,7 +125,7 @@ def additive(allowed: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch
 
 
 class Embedding(nn.Module):
-    """Observation + previous action + previous reward + (episode in window, step in episode), summed.
+    """The sum of observation, previous action, previous reward, and (episode, step) in the window.
 
     Discrete observations are FACTORED: one table per coordinate. With one row per cell a held-out
     goal's cell has no trained "rewarded here" meaning, and the same model reached 18% of the
@@ -144,7 +145,7 @@ class Embedding(nn.Module):
         self.register_buffer("offsets", offsets, persistent=False)
 
     def forward(self, tokens: Tokens, position: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return (B, S, D) in `dtype` for tokens at slots `position` (B or 1, S) of their windows."""
+        """Return (B, S, D) in `dtype` for tokens at slots `position` (B or 1, S)."""
         rows = tokens.previous_action[..., None]
         if self.shown:
             rows = torch.cat([tokens.obs[..., : self.shown].long(), rows], dim=-1)
@@ -183,7 +184,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Explicit softmax attention: at these sizes it is faster than the fused kernel on a CPU, and every step has a tap."""
+    """Explicit softmax attention: on CPUs faster than the fused kernel, and with taps."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -227,7 +228,7 @@ class MLP(nn.Module):
 
 
 class Cache:
-    """Keys and values (L, N, H, S, d) of N windows, so that a step costs one token and not a window.
+    """Keys and values (L, N, H, S, d) of N windows: a step costs one token, not a window.
 
     `valid` (N, S) marks the slots that hold a token; whoever writes tokens keeps it up to date.
     """
@@ -264,7 +265,7 @@ class CacheRows:
         return additive((slot <= position) & (valid | (slot == position)))[:, None]
 
     def layer(self, layer: int, position: torch.Tensor) -> Callable:
-        """Return a function that stores new keys and values (R, H, q, d) and returns the window's (R, H, S, d)."""
+        """Return a function that stores keys and values (R, H, q, d) and returns the window's."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
 
         def store(k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

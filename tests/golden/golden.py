@@ -206,7 +206,7 @@ def rollouts() -> dict:
     agents = {
         "lifetime": ad.InContext(model),
         "episode": ad.InContext(model, memory="episode"),
-        "greedy": ad.InContext(model, greedy=True),
+        "greedy": ad.InContext(model, temperature=1e-6),
         "keep": ad.InContext(model, keep=2, temperature=0.7),
     }
     found = {}

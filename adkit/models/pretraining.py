@@ -106,8 +106,8 @@ def _standardise(encoder: Picture, obs: torch.Tensor) -> None:
 
 
 def distill_encoder(
-    model: CausalTransformer,
-    expert: CausalTransformer,
+    student: CausalTransformer,
+    teacher: CausalTransformer,
     histories: Histories,
     *,
     steps: int = 2000,
@@ -115,36 +115,36 @@ def distill_encoder(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Copy the expert's weights to `model`, and train its encoder to match the expert's encoder.
+    """Copy the teacher's weights to `student`, and train its encoder to match the teacher's.
 
-    For a model that sees pictures and an expert that sees the poses they are drawn from. Each step
-    draws `batch` poses of the histories. Privileged in training only: at test time the model sees
-    its own view. Returns a row per step of the error, as a share of the variance.
+    For a student that sees pictures and a teacher that sees the poses they are drawn from. Each
+    step draws `batch` poses of the histories. Privileged in training only: at test time the student
+    sees its own view. Returns a row per step of the error, as a share of the variance.
     """
     for name in ("n_actions", "horizon", "shape"):
-        if getattr(model.spec, name) != getattr(expert.spec, name):
+        if getattr(student.spec, name) != getattr(teacher.spec, name):
             raise ValueError(
-                f"model and expert must differ in their view alone, but differ in {name}"
+                f"student and teacher must differ in their view alone, but differ in {name}"
             )
-    mine, theirs = model.embed_tokens.encoder, expert.embed_tokens.encoder
+    mine, theirs = student.embed_tokens.encoder, teacher.embed_tokens.encoder
     if mine is None or theirs is None:
         raise ValueError(
-            f"model and expert must both see something, such as pictures and poses, "
-            f"got views {model.spec.view!r} and {expert.spec.view!r}"
+            f"student and teacher must both see something, such as pictures and poses, "
+            f"got views {student.spec.view!r} and {teacher.spec.view!r}"
         )
-    model.check_spec(replace(histories.spec, view=model.spec.view))
-    weights = expert.state_dict()
+    student.check_spec(replace(histories.spec, view=student.spec.view))
+    weights = teacher.state_dict()
     shared = {n: w for n, w in weights.items() if not n.startswith("embed_tokens.encoder")}
-    model.load_state_dict(shared, strict=False)
+    student.load_state_dict(shared, strict=False)
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
-    poses, dtype = histories.arrays["obs"][real], auto_dtype("auto", model.device)
+    poses, dtype = histories.arrays["obs"][real], auto_dtype("auto", student.device)
     optimizer, log = torch.optim.AdamW(mine.parameters(), weight_decay=0.0), []
     draws = Rng.of(seed, "encoder", np.arange(batch))
     for step in progress("distill_encoder", steps):
         obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))])
         with torch.no_grad():
-            wanted = theirs(obs.to(expert.device), torch.float32).to(model.device)
-        error = F.mse_loss(mine(obs.to(model.device), dtype).float(), wanted)
+            wanted = theirs(obs.to(teacher.device), torch.float32).to(student.device)
+        error = F.mse_loss(mine(obs.to(student.device), dtype).float(), wanted)
         loss = error / wanted.var(0).mean()
         rate = lr * half_decay(step, steps)
         loss = gradient_step(loss, optimizer, rate, clip=float("inf"))

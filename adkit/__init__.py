@@ -16,7 +16,7 @@ _WHERE = {
     "optimal_returns": "tables",
     "Histories": "histories",
     "collect": "rollout",
-    "record": "models.taps",
+    "record": "probing.record",
     "edit": "models.taps",
     "ParticleFilter": "cookieworld.observer",
     "CausalTransformer": "models.transformer",

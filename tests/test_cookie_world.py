@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from helpers import same, scrambled
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from helpers import same, scrambled
 
 import adkit as ad
 from adkit.cookieworld import world as world

@@ -13,8 +13,8 @@ from study.verdicts import load_hypotheses, verdict
 from test_verdicts import NOTEBOOKS
 
 import adkit as ad
-from adkit.models.taps import record
 from adkit.probing.probes import PENALTIES
+from adkit.probing.record import record
 from adkit.stats import draws_of, exchange_p
 
 DAYS, WIDTH = 24, 16

@@ -6,8 +6,8 @@ from scipy.stats import pearsonr
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import adkit as ad
-from adkit.models import taps
 from adkit.probing import erase, fit, pool
+from adkit.probing import record as taps
 from adkit.probing.leace import Ridges, leace
 
 N, E, D = 60, 12, 10

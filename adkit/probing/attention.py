@@ -13,9 +13,10 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.models.taps import matching, record
+from adkit.models.taps import matching
 from adkit.models.tokens import slots, tokenize
 from adkit.models.transformer import CausalTransformer
+from adkit.probing.record import record
 
 PATTERNS = "blocks.*.attn.pattern"
 KINDS = ("rewarded", "rewarded earlier", "restart", "same cell", "this episode", "earlier episodes")

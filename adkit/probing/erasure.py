@@ -10,9 +10,9 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.models.taps import Recording, head_start, record
 from adkit.probing.labels import Sessions
 from adkit.probing.leace import Eraser, leace
+from adkit.probing.record import Recording, record
 
 
 def erase(
@@ -107,7 +107,7 @@ def erasure_effect(
             ).array
         )
 
-    stream = head_start(model, histories, *erasers, batch=batch)
+    stream = record(model, histories, *erasers, keep=keep, batch=batch)
     draws = {
         tap: eraser.random(random, seed + i) for i, (tap, eraser) in enumerate(erasers.items())
     }

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.models.taps import matching, record
+from adkit.models.taps import matching
+from adkit.probing.record import record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from adkit.models.taps import Recording
 from adkit.probing.labels import Sessions
 from adkit.probing.leace import Eraser, Ridges, leace
+from adkit.probing.record import Recording
 from adkit.stats import Interval, hierarchical
 
 if TYPE_CHECKING:

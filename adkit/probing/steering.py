@@ -13,8 +13,9 @@ import torch
 
 from adkit import checks
 from adkit.histories import Histories
-from adkit.models.taps import matching, record, resumable
+from adkit.models.taps import matching
 from adkit.models.transformer import CausalTransformer
+from adkit.probing.record import record
 from adkit.stats import Interval, hierarchical
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -161,7 +162,7 @@ def steer(
     """
     (tap,), doses = matching(model, tap), np.unique([0.0, *doses])
     recording, n = record(model, histories, tap, keep=keep, batch=batch), len(histories)
-    stream, resume = recording.array, recording if tap in resumable(model, histories) else None
+    stream, resume = recording.array, recording
     vector = np.asarray(vector, float)
     if (
         vector.shape != stream.shape[-1:]

@@ -13,10 +13,11 @@ import traitlets
 from scipy.special import softmax
 
 from adkit.histories import Histories
-from adkit.models.taps import edit, record
+from adkit.models.taps import edit
 from adkit.models.tokens import kept, window_starts
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import ablate_head, attention_rollout
+from adkit.probing.record import record
 from adkit.protocols import Env
 from adkit.rollout import collect
 from adkit.sources import Random

@@ -15,8 +15,8 @@ import torch
 
 from adkit.histories import Histories
 from adkit.models.in_context import InContext
-from adkit.models.taps import record
 from adkit.models.transformer import CausalTransformer
+from adkit.probing.record import record
 from adkit.rollout import collect
 from adkit.stats import Interval
 from study.corpora import (

@@ -16,9 +16,9 @@ from torch import Generator, nn
 from adkit import checks
 from adkit.cookieworld.world import EAT, GIFT, HIDE, MEAL, STOCK, TOLERANCE, VISIBLE
 from adkit.histories import Histories
-from adkit.models.taps import Recording, gather
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import Probe, fit
+from adkit.probing.record import Recording, gather
 from adkit.stats import Interval, draws_of
 from study.corpora import balance, directed, eaten, exposure, interval, sites, table
 

@@ -17,11 +17,12 @@ from adkit import checks
 from adkit.cookieworld.observer import ParticleFilter
 from adkit.cookieworld.world import JAR, POSITION, VISIBLE
 from adkit.histories import Histories
-from adkit.models.taps import Recording, gather, matching, record
+from adkit.models.taps import matching
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import fit, off_unembedding, patch
 from adkit.probing.leace import Eraser, Ridges, leace
 from adkit.probing.probes import PENALTIES
+from adkit.probing.record import Recording, gather, record
 from adkit.rollout import collect
 from adkit.stats import Interval, draws_of, exchange_p
 from study.corpora import (

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from adkit.histories import Histories
-from adkit.models.taps import record
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import erase, fit
+from adkit.probing.record import record
 from adkit.rollout import collect
 from study.corpora import balance, population, split, world
 

@@ -16,9 +16,9 @@ from adkit import checks
 from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import EAT, GARDEN, HIDE, JAR
 from adkit.histories import Histories
-from adkit.models.taps import Recording, gather, record
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import difference_of_means, off_unembedding
+from adkit.probing.record import Recording, gather, record
 from adkit.stats import Interval, draws_of, exchange_p
 from study.corpora import LATE, balance, directed, exposure, interval, sites, table
 from study.interventions import edit

@@ -1,0 +1,197 @@
+"""Recordings of named activations, each token's computed in the window in which it was acted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from adkit.histories import Histories
+from adkit.models.taps import edit, matching, names, observe
+from adkit.models.tokens import kept, pack, slots, tokenize, window_starts
+
+Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
+"""A function of an activation (b, S, ...) and `cut`; see `record`."""
+STREAM = re.compile(r"embed|blocks\.\d+\.resid")  # taps of the residual stream between blocks
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Activations of N lifetimes at named taps."""
+
+    values: dict[str, np.ndarray]
+    """Per tap (N, E, H + 1, ...), one entry per token; attention patterns are (N, E, H + 1, heads, S)
+    over the S slots of the window. Slots without a token are 0."""
+    task: np.ndarray
+    """(N,) the task of each lifetime."""
+    window_start: np.ndarray
+    """(E,) the first episode of the window in which each episode was computed."""
+
+    def __getitem__(self, tap: str) -> np.ndarray:
+        return self.values[tap]
+
+    @property
+    def array(self) -> np.ndarray:
+        """The values of the only tap that was recorded."""
+        if len(self.values) != 1:
+            raise ValueError(
+                f"`array` needs a recording of one tap, got {', '.join(self.values)}; "
+                f"choose one: recording[{next(iter(self.values))!r}]"
+            )
+        return next(iter(self.values.values()))
+
+
+@torch.inference_mode()
+def record(
+    model: nn.Module,
+    histories: Histories,
+    *taps: str,
+    keep: int | None = None,
+    batch: int = 16,
+    changes: Mapping[str, Change] | None = None,
+    resume: Recording | None = None,
+) -> Recording:
+    """Run the model over histories as `InContext` would have, and return the named activations.
+
+    `taps` are names or wildcards, "logits" by default. `keep` is how many episodes survive when the
+    window is full, as in `InContext`; `batch` lifetimes run at once.
+
+    `changes` edit as `edit` does, at chosen tokens: a function gets the activation (b, S, ...) and
+    `cut`, which takes an array (N, E, H + 1, ...) of any kind to the tokens of that activation, as a
+    tensor (b, S, ...). See `only_at`.
+
+    `resume` saves time and changes nothing else: a recording of the unchanged model on the same
+    histories, from whose last stream before every named and changed tap the model goes on.
+    """
+    wanted = [name for tap in taps or ("logits",) for name in matching(model, tap)]
+    model.check_spec(histories.spec)
+    changed = {n: f for tap, f in (changes or {}).items() for n in matching(model, tap)}
+    starts = window_starts(histories.n_episodes, model.window, kept(model.window, keep))
+    known = _known_stream(model, histories, resume, {*wanted, *changed})
+    here = _Window(model, histories, packed=not any(map(_is_pattern, (*wanted, *changed))))
+    edits = {name: lambda x, change=change: change(x, here.cut) for name, change in changed.items()}
+    seen: dict[str, torch.Tensor] = {}
+    look = {name: lambda x, name=name: seen.update({name: x}) for name in wanted}
+    values: dict[str, np.ndarray] = {}
+    with edit(model, edits), observe(model, look):
+        for rows, new in here.windows(starts, batch):
+            after = {} if known is None else {"after": (known[0], here.cut(known[1]))}
+            model(here.tokens.to(model.device), **after)
+            for name in wanted:
+                found = here.by_slot(_by_token(seen[name], name, model.window * here.shape[2]))
+                if name not in values:
+                    values[name] = np.empty((*here.shape, *found.shape[3:]), found.dtype)
+                values[name][np.ix_(rows, new)] = found[:, -len(new) :]
+    return Recording(values, histories.task, starts)
+
+
+def gather(
+    model: nn.Module, histories: Histories, at: np.ndarray, *taps: str, batch: int = 16
+) -> dict[str, np.ndarray]:
+    """Return per tap the activations (n, D) at chosen tokens, in the order of `np.nonzero(at)`.
+
+    `at` is bool (N, E, H) or (N, E, H + 1). Equal to `record(...)[tap][at]`, but the other tokens are
+    never kept: 400 lifetimes of 60 days are 200 MB per tap.
+    """
+    parts = []
+    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
+        seen = record(model, histories[rows], *taps, batch=batch).values
+        parts.append({tap: values[:, :, : at.shape[2]][at[rows]] for tap, values in seen.items()})
+    return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
+
+
+def only_at(at: np.ndarray | None, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    """Return a change for `record` that applies a function of the activation (b, S, D) at tokens `at` only.
+
+    `at` is bool (N, E, H + 1); None means every token.
+    """
+    if at is None:
+        return lambda x, cut: change(x)
+    return lambda x, cut: torch.where(cut(at)[..., None], change(x), x)
+
+
+def tokens_of(at: np.ndarray | None, histories: Histories) -> np.ndarray | None:
+    """Return chosen tokens as bool (N, E, H + 1), from that shape or from decisions (N, E, H)."""
+    decisions = histories.arrays["action"].shape
+    if at is not None and np.shape(at) == decisions:
+        at = np.pad(at, [(0, 0), (0, 0), (0, 1)])
+    if at is not None and (np.shape(at) != (*decisions[:2], decisions[2] + 1) or at.dtype != bool):
+        raise ValueError(
+            f"tokens must be chosen by a bool array {decisions} or one more per episode, "
+            f"got {np.asarray(at).dtype} {np.shape(at)}"
+        )
+    return at
+
+
+class _Window:
+    """The window of some lifetimes that the model is run on now."""
+
+    def __init__(self, model: nn.Module, histories: Histories, packed: bool):
+        self.model, self.histories, self.packed = model, histories, packed
+        self.shape = len(histories), histories.n_episodes, slots(model.spec)  # (N, E, H + 1)
+
+    def windows(self, starts: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Go through all windows; yield the lifetimes, and the episodes that were acted there."""
+        for rows in np.array_split(np.arange(self.shape[0]), -(-self.shape[0] // batch)):
+            for start in np.unique(starts):
+                new = np.flatnonzero(starts == start)
+                self.lifetimes, self.episodes = rows, np.arange(start, new[-1] + 1)
+                windows = self.histories.windows(
+                    rows, np.full(len(rows), start), len(self.episodes)
+                )
+                tokens = tokenize(self.model.spec, windows)
+                self.tokens = pack(tokens) if self.packed else tokens
+                yield rows, new
+
+    def cut(self, values: np.ndarray) -> torch.Tensor:
+        """Return the part (b, S, ...) of an array (N, E, H + 1, ...) that stands at the tokens."""
+        if values.shape[:3] != self.shape:
+            raise ValueError(f"`cut` needs an array {self.shape} and more, got {values.shape}")
+        found = values[np.ix_(self.lifetimes, self.episodes)]
+        found = torch.as_tensor(found, device=self.model.device).flatten(1, 2)
+        slot = self.tokens.slot
+        return found if slot is None else found[torch.arange(len(found))[:, None], slot]
+
+    def by_slot(self, values: np.ndarray) -> np.ndarray:
+        """Return values of tokens (b, S, ...) at their slots (b, episodes, H + 1, ...)."""
+        shape = len(self.lifetimes), len(self.episodes), self.shape[2]
+        if self.tokens.slot is not None:
+            packed, values = (
+                values,
+                np.zeros((shape[0], shape[1] * shape[2], *values.shape[2:]), values.dtype),
+            )
+            row, column = np.nonzero(self.tokens.valid)
+            values[row, self.tokens.slot[row, column]] = packed[row, column]
+        return values.reshape(*shape, *values.shape[2:])
+
+
+def _known_stream(
+    model: nn.Module, histories: Histories, resume: Recording | None, touched: set[str]
+) -> tuple[int, np.ndarray] | None:
+    """Return how many blocks need not run, and the stream after them; None if all must run."""
+    if resume is None or histories.n_episodes > model.window:
+        return None
+    order = names(model)
+    streams = [name for name in order if STREAM.fullmatch(name)]
+    before = order[: min(order.index(name) for name in touched) + 1]
+    known = [name for name in streams if name in resume.values and name in before]
+    return (streams.index(known[-1]), resume[known[-1]]) if known else None
+
+
+def _is_pattern(tap: str) -> bool:
+    """Return whether the tap's last axis is the window's slots: its windows are not packed."""
+    return tap.endswith("pattern")
+
+
+def _by_token(activation: torch.Tensor, tap: str, width: int) -> np.ndarray:
+    """Return activations (b, S, ...); a head axis moves behind the token's, patterns get `width` columns."""
+    activation = activation.float()
+    if activation.ndim == 4:
+        activation = activation.transpose(1, 2)  # (b, S, heads, ...)
+    if _is_pattern(tap):
+        activation = nn.functional.pad(activation, (0, width - activation.shape[-1]))
+    return activation.cpu().numpy()

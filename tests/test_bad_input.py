@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
 import adkit as ad
-from adkit.models.distill import distill
 
 ROOM = ad.envs.DarkRoom(5, 8)
 SPEC = dict(name="x", n_actions=2, horizon=5, cardinality=(3,))
@@ -74,43 +72,6 @@ def look():
             "agent=<class .*Random'>; give one with its settings, such as",
         ),
         (lambda: collect(agent="ppo"), "agent='ppo'; give one with its settings"),
-        (
-            lambda: small(context=15),
-            r"`context` must hold at least two episodes \(horizon=8\), got 15; try context=80",
-        ),
-        (lambda: small(heads=3), "`heads` must divide `width`"),
-        (lambda: small(layers=0), "`layers` must be in 1 to 256"),
-        (
-            lambda: ad.InContext(small(), memory="week"),
-            "`memory` must be .lifetime. or .episode., got .week.",
-        ),
-        (lambda: ad.InContext(small(), temperature=0), "try 1e-6"),
-        (
-            lambda: ad.InContext(small(), keep=4),
-            "`keep` must be in 0 to 3 for a window of 4 episodes, got 4",
-        ),
-        (
-            lambda: ad.collect(DR(), DR().tasks(), ad.InContext(small()), episodes=1),
-            "made for DarkRoom with horizon=8, but DarkRoom",
-        ),
-        (
-            lambda: distill(small(), lives(), steps=0),
-            "`steps` and `batch` must be at least 1, got 0",
-        ),
-        (lambda: ad.Schedule(lr=0), "`lr` must be positive, got 0"),
-        (lambda: distill(small(), lives(), precision="int8"), "`precision` must be .* got 'int8'"),
-        (
-            lambda: distill(small(), lives().episodes[:1]),
-            "have 1 episodes per lifetime, but the model's window has 4.*context=16",
-        ),
-        (
-            lambda: distill(small(), lives(), validation=ad.Validation(ROOM, lives())),
-            "25 validation tasks are also training tasks",
-        ),
-        (
-            lambda: distill(ad.CausalTransformer(DR().spec), lives()),
-            "train a model for that environment",
-        ),
         (lambda: lives().subsample(9), r"subsample\(9\) of 8 episodes"),
         (lambda: lives().episodes[9:], "keeps none"),
         (lambda: lives().windows(np.array([0]), np.array([7]), 2), "leave the 8 there are"),
@@ -197,22 +158,6 @@ def test_an_endless_episode_is_refused():
 
     with pytest.raises(ValueError, match="run past its horizon of 8"):
         collect(env=Endless(5, 8))
-
-
-def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(tmp_path):
-    model, histories = small(), lives(lifetimes=4)
-    distill(small(), histories, steps=6, batch=4, checkpoint=tmp_path / "c")
-    kept = (tmp_path / "c" / "manifest.json").read_bytes()
-    with torch.no_grad():
-        model.head.weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="the loss became nan; lower the learning rate"):
-        distill(model, histories, steps=6, batch=4, checkpoint=tmp_path / "other")
-    assert (
-        not (tmp_path / "other").exists()
-        and (tmp_path / "c" / "manifest.json").read_bytes() == kept
-    )
-    with pytest.raises(ValueError, match="was made with other steps"):
-        distill(small(), histories, steps=7, batch=4, checkpoint=tmp_path / "c")
 
 
 def test_a_broken_environment_fails_its_check_with_a_sentence():

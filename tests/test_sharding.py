@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,7 +15,6 @@ from helpers import same
 import adkit as ad
 from adkit import artefacts, npy
 from adkit.models.recurrent import RecurrentPolicy
-from adkit.models.training import ahead
 from adkit.sharding import workers
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
@@ -348,27 +346,6 @@ def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
     assert trained[0] == trained[1]
     with pytest.raises(ValueError, match="read-only"):
         mapped.arrays["reward"][0] = 1
-
-
-def test_what_is_drawn_ahead_comes_in_order_and_its_errors_where_they_belong():
-    begun = []
-
-    def work(item: int) -> float:
-        begun.append(item)
-        time.sleep(0.01 * (item % 2))
-        return 1 / (5 - item)
-
-    drawn = ahead(work, range(100))
-    assert not begun and [next(drawn) for _ in range(5)] == [1 / 5, 1 / 4, 1 / 3, 1 / 2, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(drawn)
-    assert 5 < max(begun) < 10 and list(ahead(work, range(5), threads=9)) == [
-        1 / 5,
-        1 / 4,
-        1 / 3,
-        1 / 2,
-        1,
-    ]
 
 
 def test_a_damaged_map_is_refused(tmp_path):

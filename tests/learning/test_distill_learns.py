@@ -1,0 +1,103 @@
+"""Distillation trains: the loss falls, validation is logged, labels are predicted, calls resume."""
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from probe_worlds import OneFault
+
+import adkit as ad
+
+
+def test_training_lowers_the_loss_and_logs_validation(env):
+    train, held_out = env.tasks().split(0.8, seed=0)
+    source = ad.sources.PosteriorSampling()
+    histories, unseen = (
+        ad.collect(env, tasks, source, episodes=8, lifetimes=8) for tasks in (train, held_out)
+    )
+    model = ad.CausalTransformer(env.spec, context=32, width=32)
+    validation = ad.Validation(env, unseen, every=30)
+    log = ad.distill(model, histories, steps=60, batch=16, validation=validation)
+    assert log.index.tolist() == list(range(1, 61))
+    assert log.loss.iloc[-10:].mean() < 0.75 * np.log(5)
+    validated = log.dropna()
+    assert validated.index.tolist() == [30, 60] and (validated.val_loss < np.log(5)).all()
+    assert validated.val_return.iloc[-1] > 0.3
+
+
+def test_only_memory_across_episodes_solves_the_world_that_needs_it():
+    """One of two actions is rewarded; which one is the task."""
+    env = OneFault("across episodes")
+    source = ad.sources.QLearning(lr=0.5, exploration_episodes=4)
+    histories = ad.collect(env, env.tasks(), source, episodes=8, lifetimes=128)
+    model = ad.CausalTransformer(env.spec, context=32, layers=2, width=32)
+    ad.distill(model, histories, steps=80, batch=32)
+
+    def returns(memory):
+        agent = ad.InContext(model, memory=memory)
+        how = {"episodes": 8, "lifetimes": 64, "seed": 1}
+        return ad.collect(env, env.tasks(), agent, **how).returns
+
+    assert returns("lifetime")[:, :, -2:].mean() > 0.9 * 4
+    assert ad.stats.improvement(returns("lifetime")).low > 0.5
+    assert abs(ad.stats.improvement(returns("episode")).estimate) < 0.3
+
+
+def test_a_model_learns_to_predict_a_label_and_comes_back(tmp_path):
+    env = ad.envs.CookieWorld()
+    source = ad.sources.Shards(labelled=False)
+    days = ad.collect(env, env.tasks()[::2000], source, episodes=20, lifetimes=2, seed=3)
+    eaten = (days.arrays["reward"] == 0.5).sum(2).astype(np.float32)
+    days = replace(days, arrays=days.arrays | {"eaten before": eaten.cumsum(1) - eaten})
+    model = ad.CausalTransformer(days.spec, context=320, layers=2, width=32, predictions=1, seed=1)
+    schedule = ad.Schedule(from_start=1.0, short=0.0)
+    log = ad.distill(model, days, steps=60, batch=12, schedule=schedule, predict="eaten before")
+    predicted = ad.record(model, days, "prediction").array[:, :, 0, 0]
+    label = days.arrays["eaten before"]
+    assert np.corrcoef(predicted.ravel(), label.ravel())[0, 1] > 0.7
+    assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
+    loaded = ad.CausalTransformer.load(model.save(tmp_path / "model"))
+    logits = [ad.record(m, days, "logits").array for m in (model, loaded)]
+    np.testing.assert_array_equal(*logits)
+
+
+POOL = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
+
+
+def with_a_frozen_encoder(walks, **how):
+    model = ad.CausalTransformer(POOL.spec, context=100, layers=1, width=16)
+    ad.pretrain_encoder(model, walks, steps=2, batch=8)
+    return model, ad.distill(model, walks, **{"steps": 6, "batch": 2} | how).loss.tolist()
+
+
+def test_a_training_with_a_frozen_encoder_resumes_where_it_was_stopped(tmp_path, monkeypatch):
+    walks = ad.collect(POOL, POOL.tasks(), ad.sources.Random(), episodes=3)
+    module = import_module("adkit.models.distill")
+    kept, save = tmp_path / "checkpoint", module.save
+    kept.mkdir()  # as tempfile.mkdtemp does
+
+    def once(*given):
+        save(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(module, "save", once)
+        with_a_frozen_encoder(walks, checkpoint=kept)
+    whole, losses = with_a_frozen_encoder(walks)
+    resumed, again = with_a_frozen_encoder(walks, checkpoint=kept)
+    assert losses == again
+    saved = whole.state_dict()
+    assert all(torch.equal(saved[name], x) for name, x in resumed.state_dict().items())
+    with pytest.raises(ValueError, match="was made with other batch; use another folder"):
+        with_a_frozen_encoder(walks, checkpoint=kept, batch=3)
+
+
+def test_a_nan_loss_stops_training_before_a_checkpoint(env, histories, tmp_path):
+    model = ad.CausalTransformer(env.spec, context=32, layers=1, width=16)
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="the loss became nan; lower the learning rate"):
+        ad.distill(model, histories, steps=6, batch=4, checkpoint=tmp_path / "c")
+    assert not (tmp_path / "c").exists()

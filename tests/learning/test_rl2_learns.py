@@ -1,0 +1,87 @@
+"""RL2 and recurrent distillation learn tasks that only memory across episodes solves."""
+
+import numpy as np
+import pytest
+import torch
+from probe_worlds import Line, OneFault
+
+import adkit as ad
+
+QUICK = dict(steps=60_000, lifetimes=64, episodes_per_lifetime=4, unroll=8, lr=1e-2, gamma=0.9)
+
+
+@pytest.mark.parametrize("env", [Line(), ad.envs.from_gymnasium("FrozenLake-v1", horizon=9)])
+def test_rl2_trains_in_worlds_of_vectors_and_of_early_ends(env):
+    model = ad.RecurrentPolicy(env.spec, width=12)
+    log = ad.train_rl2(model, env, env.tasks(), steps=200, lifetimes=4, unroll=5)
+    assert log.index.tolist() == list(range(20, 201, 20)) and np.isfinite(log["value_loss"]).all()
+
+
+CHANGED = dict(
+    steps=800, episodes_per_lifetime=3, lifetimes=9, unroll=7, lr=1e-3, gamma=0.5, entropy=0.5, seed=1
+)  # fmt: skip
+
+
+def test_training_is_reproducible_and_every_argument_changes_something():
+    env = ad.envs.DarkRoom(2, 4)
+
+    def trained(**changed):
+        model = ad.RecurrentPolicy(env.spec, width=8)
+        how = {"steps": 600, "lifetimes": 8, "unroll": 5, "episodes_per_lifetime": 2}
+        ad.train_rl2(model, env, env.tasks(), **how | changed)
+        return torch.nn.utils.parameters_to_vector(model.parameters())
+
+    plain = trained()
+    assert torch.equal(plain, trained())
+    for name, value in CHANGED.items():
+        assert not torch.equal(plain, trained(**{name: value})), name
+
+
+def test_rl2_learns_what_only_memory_across_episodes_can_know():
+    """One of two actions is rewarded, and which one is the task."""
+    env = OneFault("across episodes")
+
+    def late(training, **how):
+        model = ad.RecurrentPolicy(env.spec, width=16)
+        ad.train_rl2(model, env, env.tasks(), **QUICK | training)
+        agent = ad.RL2(model, **how)
+        made = ad.collect(env, env.tasks(), agent, episodes=6, lifetimes=32, seed=1)
+        return ad.stats.bootstrap(made.returns[:, :, 1:].mean(2), draws=500)
+
+    assert late({}).low > 3.9
+    assert late({}, memory="episode").estimate < 3.65, "without memory 3.5 is the most"
+    assert late({"lr": 0.0}).high < 2.5
+
+
+def test_rl2_improves_over_a_lifetime_and_without_memory_does_not():
+    """On training goals; bench_rl2.py trains for long enough to ask about others."""
+    env = ad.envs.DarkRoom(size=4, horizon=8)
+    model = ad.RecurrentPolicy(env.spec, width=32)
+    how = dict(steps=250_000, lifetimes=64, episodes_per_lifetime=5, unroll=16, lr=1e-2)
+    log = ad.train_rl2(model, env, env.tasks(), **how)
+
+    def improvement(memory):
+        agent = ad.RL2(model, memory=memory)
+        made = ad.collect(env, env.tasks(), agent, episodes=5, lifetimes=20, seed=1)
+        return ad.stats.improvement(made.returns, share=0.2)
+
+    remembering, amnesiac = improvement("lifetime"), improvement("episode")
+    assert log["last"].iloc[-1] > 1.5 * log["last"].iloc[0]
+    assert remembering.low > 0.7 and remembering.low > amnesiac.high
+    assert amnesiac.low < 0 < amnesiac.high
+
+
+def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():
+    env = OneFault("across episodes")
+    source = ad.sources.QLearning(lr=1.0, exploration_episodes=6)
+    histories = ad.collect(env, env.tasks(), source, episodes=12, lifetimes=64)
+    model = ad.RecurrentPolicy(env.spec, width=16)
+    log = ad.distill_recurrent(model, histories, episodes=12, steps=150, batch=32, lr=1e-2)
+
+    def late(memory):
+        agent = ad.RL2(model, memory=memory)
+        made = ad.collect(env, env.tasks(), agent, episodes=12, lifetimes=64)
+        return made.returns[:, :, -4:].mean()
+
+    assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[0]
+    assert late("lifetime") > 0.85 * env.optimum and late("episode") < 0.7 * env.optimum

@@ -1,0 +1,114 @@
+"""Models of pictures, poses and nothing: what each reads, and how many pictures it draws."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import scrambled
+
+import adkit as ad
+from adkit.envs import pixels
+from adkit.models.encoders import encoder
+from adkit.models.tokens import tokenize
+
+VIEWS = [(8, 12), "pose", "nothing"]
+
+
+@pytest.fixture(scope="module")
+def searches():
+    maze = ad.envs.Watermaze(ends="platform", n_tasks=400)
+    return ad.collect(maze, maze.tasks()[:4], ad.sources.GoalSearch(), episodes=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def poses():
+    """Poses (500, 3) from everywhere in the room."""
+    u = np.random.default_rng(0).uniform(size=(3, 500))
+    radius, angle, heading = u * [[0.95], [2 * np.pi], [2 * np.pi]]
+    poses = np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1)
+    return torch.as_tensor(poses.astype(np.float32))
+
+
+def make(view, histories):
+    seen = histories.seen_as(view)
+    return scrambled(ad.CausalTransformer(seen.spec, context=150, layers=2, width=16)), seen
+
+
+@torch.inference_mode()
+def logits(model, histories, change=lambda obs: obs, dtype=None):
+    n = len(histories)
+    tokens = tokenize(model.spec, histories.windows(np.arange(n), np.zeros(n, int), 3))
+    tokens = replace(tokens, obs=change(tokens.obs)).to(model.device)
+    return model(tokens, dtype=dtype)[tokens.valid]
+
+
+def turned(obs):
+    return -obs
+
+
+def test_a_model_of_pictures_reads_nothing_but_pictures(searches, monkeypatch):
+    model, seen = make((8, 12), searches)
+    plain, nearly = logits(model, seen), lambda obs: obs * np.float32(1 + 1e-6)
+    assert torch.equal(plain, logits(model, seen, nearly)), "other poses, the same pictures"
+    assert not torch.equal(plain, logits(model, seen, turned))
+    grey = lambda obs, dtype: torch.zeros(len(obs), 8, 12, 3, dtype=dtype)
+    monkeypatch.setattr(model.embed_tokens.encoder, "draw", grey)
+    assert torch.equal(logits(model, seen), logits(model, seen, turned))
+
+
+def test_a_blind_model_does_not_read_poses(searches):
+    model, seen = make("nothing", searches)
+    assert torch.equal(logits(model, seen), logits(model, seen, turned))
+    model, seen = make("pose", searches)
+    assert not torch.equal(logits(model, seen), logits(model, seen, turned))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
+    model, seen = make(view, searches)
+    loaded = ad.CausalTransformer.load(model.save(tmp_path / "m"))
+    assert loaded.spec == model.spec
+    assert torch.equal(logits(model, seen), logits(loaded.eval(), seen))
+    with pytest.raises(ValueError, match="with view="):
+        model.check_spec(replace(model.spec, view=(9, 9)))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_bfloat16_says_what_float32_says(searches, view):
+    model, seen = make(view, searches)
+    exact, brief = (logits(model, seen, dtype=dtype) for dtype in (None, torch.bfloat16))
+    assert (exact - brief).abs().mean() < 0.05 * exact.std()
+
+
+def test_a_step_of_a_rollout_draws_one_picture_per_lifetime(searches, monkeypatch):
+    model, drawn, render = make((8, 12), searches)[0], [], pixels.render
+    counted = lambda pose, *rest: drawn.append(len(pose)) or render(pose, *rest)
+    monkeypatch.setattr(pixels, "render", counted)
+    env = ad.envs.Watermaze(view=(8, 12))
+    ad.collect(env, env.tasks()[:5], ad.InContext(model), episodes=1)
+    assert drawn == [5] * 51
+
+
+def test_models_get_the_very_same_pictures(poses):
+    exact = (pixels.render(poses.numpy()).astype(np.float32) - 128) / 64
+    picture = encoder(ad.envs.Watermaze().spec, 8)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        drawn = picture.draw(poses, dtype)
+        assert drawn.dtype == dtype and torch.equal(drawn.float(), torch.as_tensor(exact))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_in_use_are_never_drawn_over(poses, dtype):
+    """Whoever holds them: a tensor, a view of one, or a gradient that waits for its backward pass."""
+    picture = encoder(ad.envs.Watermaze().spec, 8)
+    first = picture.draw(poses, dtype).flatten(1)
+    kept = first.clone()
+    assert not torch.equal(picture.draw(-poses, dtype).flatten(1), kept)
+    assert torch.equal(first, kept)
+    weight = picture.eye[0].weight
+    (picture(poses, dtype).sum() + picture(-poses, dtype).sum()).backward()
+    together, weight.grad = weight.grad.clone(), None
+    for pose in (poses, -poses):
+        picture(pose, dtype).sum().backward()
+    torch.testing.assert_close(together, weight.grad, rtol=0.02, atol=0.02 * together.abs().max())

@@ -1,0 +1,130 @@
+"""Recurrent policies: the cell, the advantages and a lifetime's end by hand; the contract of agents."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from probe_worlds import Line, LineState
+
+import adkit as ad
+from adkit import artefacts
+from adkit.models import recurrent, rl2
+from adkit.models.recurrent import Inputs
+from adkit.testing import check_agent
+
+
+def a_policy(spec, width=12):
+    model = ad.RecurrentPolicy(spec, width=width)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@torch.no_grad()
+def test_the_cell_is_torchs_on_its_inputs_written_out():
+    spec, n = ad.EnvSpec("x", n_actions=3, horizon=5, cardinality=(4, 2)), 6
+    model, rng = a_policy(spec), np.random.default_rng(0)
+    obs = np.stack([rng.integers(0, 4, n), rng.integers(0, 2, n)], 1)
+    action, first = rng.integers(0, 4, n), rng.integers(0, 2, n).astype(bool)
+    reward, state = rng.normal(size=n).astype(np.float32), torch.randn(n, 12)
+    one_hot = torch.zeros(n, 4 + 2 + 4 + 2 + 1)
+    for i in range(n):
+        one_hot[i, [obs[i, 0], 4 + obs[i, 1], 6 + action[i], 10 + int(first[i])]] = 1
+        one_hot[i, 12] = float(reward[i])
+    cell = torch.nn.GRUCell(13, 12)
+    cell.weight_ih[:] = torch.cat([model.table, model.reward[None]]).T
+    cell.bias_ih[:] = 0
+    cell.weight_hh[:], cell.bias_hh[:] = model.recurrent.weight, model.recurrent.bias
+    _, _, ours = model(Inputs(obs, action, reward, first).tensors(spec), state)
+    torch.testing.assert_close(ours, cell(one_hot, state))
+
+
+def test_advantages_by_hand():
+    """Two steps and no end, beside a lifetime that ends after the first of them."""
+    reward = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    value = torch.tensor([[10.0, 10.0], [20.0, 20.0]])
+    over, after = torch.tensor([[False, True], [False, False]]), torch.tensor([40.0, 40.0])
+    second = 2 + 0.5 * 40 - 20
+    ours = rl2.advantages(reward, over, value, after, gamma=0.5, lam=0.5)
+    assert ours.tolist() == [[1 + 0.5 * 20 - 10 + 0.25 * second, 1 - 10], [second, second]]
+
+
+@pytest.mark.parametrize("memory", ["lifetime", "episode"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        ad.envs.DarkRoom(4, 6, start="random"),
+        Line(),
+        ad.envs.from_gymnasium("FrozenLake-v1", horizon=9),
+    ],
+)
+def test_rl2_keeps_the_contract_of_agents(env, memory):
+    check_agent(ad.RL2(a_policy(env.spec), memory=memory), env, episodes=5)
+
+
+def test_memory_changes_what_rl2_does():
+    env = ad.envs.DarkRoom(5, 8)
+    model = a_policy(env.spec)
+    act = lambda **how: ad.collect(env, env.tasks()[:4], ad.RL2(model, **how), episodes=6).action
+    assert np.array_equal(act(), act()) and not np.array_equal(act(), act(memory="episode"))
+
+
+@dataclass(frozen=True)
+class Onward(Line):
+    """A world that outlasts an episode: from the second on, one begins far out."""
+
+    def next_episode(self, state, given, rng):
+        x = np.full(len(given), 0.9)
+        return LineState(x, np.zeros(len(x), int)), self._see(x)
+
+
+def test_what_outlasts_an_episode_ends_with_the_lifetime():
+    env = Onward()
+    model, practice = a_policy(env.spec), rl2._Practice(env, env.tasks(), 12, 3, 7, 0)
+    for _ in range(45):
+        *_, over = practice.step(model)
+        opens, x = practice.inputs.first, practice.world.x
+        assert (np.abs(x[over]) <= 0.2).all() and (x[opens & ~over.numpy()] == 0.9).all()
+        assert (practice.state[over] == 0).all() and (practice.state[~over] != 0).any(1).all()
+        np.testing.assert_array_equal(practice.inputs.obs, env._see(x))
+    assert practice.episode.tolist() == [(n + 4) % 3 for n in range(7)]
+
+
+@torch.no_grad()
+def test_distillation_reads_what_a_policy_would_have_read_step_by_step():
+    """The loss over windows without gaps is that of stepping through lifetimes, one action at a time."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    made = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3)
+    model, windows = a_policy(env.spec), made.windows(np.arange(3), np.zeros(3, int), 4)
+    inputs, target = recurrent._without_gaps(env.spec, windows)
+    assert (target >= 0).sum() == made.length.sum() < 3 * 4 * 12
+    assert target.shape[1] == made.length.sum(1).max()
+    losses = []
+    for n in range(3):
+        state = torch.zeros(1, 12)
+        previous = np.array([env.spec.n_actions]), np.zeros(1, np.float32)
+        for e in range(4):
+            for t in range(made.length[n, e]):
+                arrays = (made.arrays[name][n, e, t][None] for name in ("obs", "action", "reward"))
+                obs, action, reward = arrays
+                step = Inputs(obs, *previous, np.array([t == 0])).tensors(env.spec)
+                logits, _, state = model(step, state)
+                chosen = torch.as_tensor(action).long()
+                losses.append(torch.nn.functional.cross_entropy(logits, chosen))
+                previous = action, reward
+    loss = recurrent._imitation_loss(model, inputs, target)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+
+
+def test_a_policy_is_saved_and_comes_back_and_damage_is_caught(tmp_path):
+    model = a_policy(ad.envs.DarkRoom(5, 8).spec)
+    model.save(tmp_path / "m")
+    loaded, saved = ad.RecurrentPolicy.load(tmp_path / "m").state_dict(), model.state_dict()
+    assert loaded.keys() == saved.keys() and all(torch.equal(loaded[n], saved[n]) for n in saved)
+    file = tmp_path / "m" / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(artefacts.ArtefactError, match="does not match its sha256"):
+        ad.RecurrentPolicy.load(tmp_path / "m")

@@ -1,0 +1,120 @@
+"""The layout of tokens, by hand and against what was laid out slot by slot."""
+
+import numpy as np
+import pytest
+import torch
+
+import adkit as ad
+from adkit.models.tokens import (
+    NO_TARGET,
+    RollingWindow,
+    by_length,
+    pack,
+    pad,
+    sample_windows,
+    tokenize,
+    window_starts,
+)
+
+
+@pytest.fixture(scope="module")
+def lake():
+    """Histories whose episodes end early."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    return ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
+
+
+def whole(histories, episodes):
+    n = len(histories)
+    return histories.windows(np.arange(n), np.zeros(n, int), episodes)
+
+
+def test_two_short_episodes_as_written_by_hand():
+    """Horizon 3; the first episode ends after two steps: o0 o1 o2* empty | o0 o1 o2 o3*."""
+    spec = ad.EnvSpec("x", n_actions=2, horizon=3, cardinality=(9,))
+    windows = {
+        "obs": np.array([[[1, 2, 0], [4, 5, 6]]])[..., None],
+        "action": np.array([[[1, 0, 0], [0, 1, 1]]]),
+        "reward": np.array([[[0, 7, 0], [1, 2, 3]]], np.float32),
+        "terminated": np.array([[[0, 1, 0], [0, 0, 0]]], bool),
+        "truncated": np.array([[[0, 0, 0], [0, 0, 1]]], bool),
+        "final_obs": np.array([[[3], [7]]]),
+    }
+    tokens = tokenize(spec, windows, label=np.array([[0.5, 0.7]]))
+    real = tokens.valid[0]
+    assert real.tolist() == [True] * 3 + [False] + [True] * 4
+    assert tokens.obs[0, :, 0].tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
+    assert tokens.previous_action[0, real].tolist() == [2, 1, 0, 2, 0, 1, 1]  # 2 is "restart"
+    assert tokens.previous_reward[0, real].tolist() == [0, 0, 7, 0, 1, 2, 3]
+    assert tokens.target[0].tolist() == [1, 0, NO_TARGET, NO_TARGET, 0, 1, 1, NO_TARGET]
+    assert np.flatnonzero(~np.isnan(tokens.label[0])).tolist() == [0, 4]
+
+
+def test_the_window_drops_whole_old_episodes():
+    assert window_starts(12, 4, 2).tolist() == [0, 0, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
+    assert window_starts(5, 4, 3).tolist() == [0, 0, 0, 0, 1]
+    assert window_starts(4, 1, 0).tolist() == [0, 1, 2, 3]
+
+
+def test_packing_keeps_every_token_and_its_slot(lake):
+    tokens = tokenize(lake.spec, whole(lake, 6))
+    packed = pad(pack(tokens), multiple=32)
+    assert packed.target.shape[1] < tokens.target.shape[1]
+    for row in range(len(lake)):
+        real, n = tokens.valid[row], tokens.valid[row].sum()
+        assert packed.valid[row].sum() == n and packed.valid[row, :n].all()
+        assert packed.slot[row, :n].tolist() == np.flatnonzero(real).tolist()
+        for name in ("obs", "previous_action", "previous_reward", "target"):
+            a, b = getattr(packed, name)[row, :n], getattr(tokens, name)[row, real]
+            np.testing.assert_array_equal(a, b)
+    assert (packed.target[~packed.valid] == NO_TARGET).all()
+
+
+def test_groups_of_similar_length_hold_every_target_once(lake):
+    tokens = tokenize(lake.spec, whole(lake, 6))
+    groups = list(by_length(tokens))
+    counts = [np.bincount(t.target[t.target >= 0], minlength=4) for t in groups]
+    np.testing.assert_array_equal(sum(counts), np.bincount(tokens.target[tokens.target >= 0]))
+    assert sum(t.target.size for t in groups) < tokens.target.size
+
+
+def test_padding_stops_at_five_per_cent():
+    env = ad.envs.DarkRoom(size=5, horizon=8)
+    made = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=7)
+    tokens = tokenize(env.spec, whole(made, 7))  # 63 slots
+    assert pad(tokens, 32).target.shape[1] == 64 and pad(tokens, 70) is tokens
+
+
+def test_a_share_of_windows_opens_the_lifetime(histories):
+    rng = ad.Rng.of(0, "x", np.arange(2000))
+    opening = histories.windows(np.arange(len(histories)), np.zeros(len(histories), int), 4)
+    opening = {window.tobytes() for window in opening["action"]}
+    for share, low, high in ((1.0, 1.0, 1.0), (0.5, 0.5, 0.75), (0.0, 0.1, 0.35)):
+        drawn = sample_windows(histories, 4, 2000, share, rng)["action"]
+        assert low <= np.mean([window.tobytes() in opening for window in drawn]) <= high
+
+
+def test_a_rolling_window_lays_out_what_tokenize_does(lake):
+    """Step by step, with a window of three episodes of which the newest survives."""
+    n, per = len(lake), lake.spec.horizon + 1
+    arrays = lake.arrays
+    window = RollingWindow(lake.spec, n, 3, 1, torch.device("cpu"))
+    for e, start in enumerate(window_starts(6, 3, 1)):
+        window.open(np.arange(n))
+        for t in range(lake.spec.horizon + 1):
+            rows = np.flatnonzero(t <= lake.length[:, e])
+            closing = t == lake.length[rows, e]
+            step = np.minimum(t, lake.spec.horizon - 1)
+            obs = np.where(
+                closing[:, None], arrays["final_obs"][rows, e], arrays["obs"][rows, e, step]
+            )
+            window.append(rows, obs)
+            window.step(arrays["action"][:, e, step], arrays["reward"][:, e, step])
+        seen = lake.windows(np.arange(n), np.full(n, start), e + 1 - start)
+        expected, size = tokenize(lake.spec, seen), (e + 1 - start) * per
+        for name in ("obs", "previous_action", "previous_reward"):
+            found = getattr(window.tokens, name)[:, :size].numpy()
+            real = expected.valid
+            np.testing.assert_array_equal(found[real], getattr(expected, name)[real])
+        np.testing.assert_array_equal(window.tokens.valid[:, :size].numpy(), expected.valid)
+        assert not window.tokens.valid[:, size:].any()

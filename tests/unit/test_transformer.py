@@ -1,0 +1,117 @@
+"""The transformer against a naive one; windows packed, chunked, cached and in bfloat16."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import scrambled
+
+import adkit as ad
+from adkit.models.tokens import pack, pad, tokenize
+from adkit.models.transformer import CHUNK
+
+
+def tokens_of(histories, episodes):
+    n = len(histories)
+    windows = histories.windows(np.arange(n), np.zeros(n, int), episodes)
+    return tokenize(histories.spec, windows)
+
+
+@pytest.fixture(scope="module")
+def lake():
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    return ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
+
+
+@pytest.fixture(scope="module")
+def lake_model(lake):
+    return scrambled(ad.CausalTransformer(lake.spec, context=72, layers=2, width=16))
+
+
+@torch.inference_mode()
+def test_the_model_equals_a_naive_one(env, model, histories):
+    """The forward pass again, token by token and head by head, in float64 NumPy."""
+    tokens = tokens_of(histories[:2], 4)
+    logits = model(tokens.to(model.device)).numpy()
+    w = {name: value.double().numpy() for name, value in model.named_parameters()}
+    norm = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    slot, table = np.arange(36), w["embed_tokens.table"]
+    for b in range(2):
+        i, j = tokens.obs[b].T
+        x = table[i] + table[5 + j] + table[10 + tokens.previous_action[b]]
+        x = x + np.log1p(tokens.previous_reward[b])[:, None] * w["embed_tokens.reward"]
+        x = x + w["embed_tokens.episode"][slot // 9] + w["embed_tokens.step"][slot % 9]
+        for layer in range(2):
+            p = f"blocks.{layer}."
+            q, k, v = np.split(norm(x) @ w[p + "attn.qkv.weight"].T, 3, axis=1)
+            heads = []
+            for h in (slice(0, 8), slice(8, 16)):
+                rows = []
+                for t in range(36):
+                    score = np.array([q[t, h] @ k[s, h] / np.sqrt(8) for s in range(t + 1)])
+                    pattern = np.exp(score - score.max())
+                    rows.append((pattern / pattern.sum()) @ v[: t + 1, h])
+                heads.append(rows)
+            x = x + np.concatenate(heads, axis=1) @ w[p + "attn.out.weight"].T
+            x = x + np.maximum(norm(x) @ w[p + "mlp.inner.weight"].T, 0) @ w[p + "mlp.out.weight"].T
+        np.testing.assert_allclose(logits[b], norm(x) @ w["head.weight"].T, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_empty_slots_change_nothing(lake, lake_model):
+    tokens = tokens_of(lake, 6).to(lake_model.device)
+    assert not tokens.valid.all()
+    before = lake_model(tokens)[tokens.valid]
+    tokens.obs[~tokens.valid], tokens.previous_reward[~tokens.valid] = 3, 99.0
+    assert torch.equal(lake_model(tokens)[tokens.valid], before)
+
+
+@torch.inference_mode()
+def test_packed_windows_give_every_token_the_logits_it_had_in_its_slot(lake, lake_model):
+    tokens = tokens_of(lake, 6)
+    packed = pad(pack(tokens), multiple=32)
+    loose, tight = (lake_model(part.to(lake_model.device)) for part in (tokens, packed))
+    for row in range(len(lake)):
+        ours, theirs = tight[row][packed.valid[row]], loose[row][tokens.valid[row]]
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_bfloat16_and_float32_agree(model, histories):
+    tokens = tokens_of(histories[:8], 4).to(model.device)
+    exact, brief = model(tokens), model(tokens, dtype=torch.bfloat16)
+    assert (exact.softmax(-1) - brief.softmax(-1)).abs().mean() < 0.02
+    assert not torch.equal(exact, brief)
+
+
+@torch.inference_mode()
+def test_of_a_window_longer_than_a_chunk_no_token_sees_a_later_one():
+    env = ad.envs.DarkRoom(size=5, horizon=30)
+    made = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=10)
+    model = scrambled(ad.CausalTransformer(env.spec, context=300, layers=2, heads=2, width=16))
+    tokens = tokens_of(made, 10).to(model.device)
+    assert tokens.valid is None and tokens.target.shape[1] > CHUNK
+    before = model(tokens)
+    with ad.edit(model, {"*.pattern": lambda pattern: pattern}):  # patterns are then whole
+        np.testing.assert_allclose(before, model(tokens), atol=1e-4)
+    for cut in (300, CHUNK, 40):
+        tokens.previous_action[:, cut:] = (tokens.previous_action[:, cut:] + 1) % 5
+        after = model(tokens)
+        assert torch.equal(before[:, :cut], after[:, :cut]), cut
+        assert not torch.equal(before[:, cut:], after[:, cut:]), cut
+
+
+def test_sampled_actions_follow_the_models_probabilities(env, model):
+    """First actions of 4,000 lifetimes, at two temperatures."""
+    task = env.task(goal=(0, 0))
+    for temperature in (1.0, 0.5):
+        agent = ad.InContext(model, temperature=temperature)
+        rollouts = ad.collect(env, task, agent, episodes=1, lifetimes=4000)
+        drawn = np.bincount(rollouts.action[:, 0], minlength=5) / 4000
+        logits = torch.as_tensor(ad.record(model, rollouts[:1], "logits").array[0, 0, 0])
+        np.testing.assert_allclose(drawn, (logits / temperature).softmax(-1), atol=0.03)
+
+
+def test_saved_settings_of_version_0_1_are_read(env):
+    settings = {"context": 32, "layers": 1, "heads": 2, "width": 8, "seed": 0, "outcomes": 1}
+    model = ad.CausalTransformer(env.spec, **ad.CausalTransformer.modern(settings))
+    assert model.config["predictions"] == 1 and model.prediction_head.weight.shape == (1, 8)

@@ -19,6 +19,7 @@ from study import (
     compression,
     corpora,
     drift,
+    erasers,
     erasure,
     hiding,
     instruments,
@@ -262,7 +263,7 @@ def erased(bench: Bench, seed: int):
     """H2b of one seed."""
     model, parts = bench.model(MAIN, seed), bench.parts()
     n, random = bench.profile.erased
-    choice = erasure.choose(model, parts)
+    choice = erasers.choose(model, parts)
     return erasure.per_lifetime(model, parts["test"], choice, n=n, random=random, seed=seed)
 
 
@@ -270,7 +271,7 @@ def steered(bench: Bench, seed: int):
     """H6 of one seed, at the layer where H2b erases."""
     model, parts = bench.model(MAIN, seed), bench.parts()
     n, random = bench.profile.steered
-    tap = erasure.choose(model, parts).tap
+    tap = erasers.choose(model, parts).tap
     return steering.per_lifetime(model, parts, tap, n=n, random=random, seed=seed)
 
 

@@ -1,8 +1,16 @@
+from pathlib import Path
+
 import pytest
 from helpers import seeded
 from study import competence, corpora, interventions
+from study.verdicts import load_hypotheses
 
 import adkit as ad
+
+
+@pytest.fixture(scope="session")
+def hypotheses():
+    return load_hypotheses(Path(ad.__file__).parents[1] / "notebooks" / "hypotheses.yaml")
 
 
 @pytest.fixture(scope="session")

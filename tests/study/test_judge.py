@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from study import judge
-from study.verdicts import VERDICTS, load_hypotheses, verdicts
+from study.verdicts import VERDICTS, verdicts
 
 import adkit as ad
 
@@ -12,11 +12,6 @@ FOLDER = Path(ad.__file__).parents[1]
 YOKED = "yoked_auc", "yoked_auc_of_filter", "yoked_auc_of_gifts"
 ONE_SEED = {"false positives", "drift tolerance visible"}
 FULL_PROFILE_ONLY = {"over_episode_shuffled"}
-
-
-@pytest.fixture(scope="module")
-def hypotheses():
-    return load_hypotheses(FOLDER / "notebooks" / "hypotheses.yaml")
 
 
 @pytest.fixture(scope="module")

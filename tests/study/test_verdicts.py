@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from study import figures
-from study.verdicts import check_hypotheses, flips, gate, load_hypotheses, verdict, verdicts
+from study.verdicts import check_hypotheses, flips, gate, verdict, verdicts
 
 import adkit as ad
 from adkit.stats import Interval
 
 NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
-
-
-@pytest.fixture(scope="module")
-def hypotheses():
-    return load_hypotheses(NOTEBOOKS / "hypotheses.yaml")
 
 
 def meeting(rules):

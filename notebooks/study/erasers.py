@@ -1,0 +1,137 @@
+"""Which coordinates of the stream H2b erases, and the changes of activations that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from adkit.cookieworld.world import JAR, VISIBLE
+from adkit.histories import Histories
+from adkit.models.taps import matching
+from adkit.models.transformer import CausalTransformer
+from adkit.probing.leace import Eraser, Ridges, leace
+from adkit.probing.probes import PENALTIES
+from adkit.probing.record import gather
+from study.corpora import LATE, balance, sites
+from study.readouts import Lifetimes
+
+CONCEPTS = ("w", "rho", "decoys", "garden from jar", "jar from home")  # w, and possible controls
+TOKENS = 15_000  # on which probes of what erasing leaves are fitted
+
+Change = Callable[[torch.Tensor, Callable], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Where w is erased, and beside which control concept; chosen on validation lifetimes by R2."""
+
+    tap: str
+    control: str
+    r2: dict[str, float]
+    """On validation lifetimes: of w by tap, and of every concept at the chosen tap."""
+    erasers: dict[str, Eraser]
+    """At the tap: of "w", of the "control" concept and of the "cue"."""
+    everywhere: dict[str, Eraser]
+    """Of w, by tap."""
+    train: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Activations (n, D) at the tap, w (n,) and "val" or "train" (n,), for probes of what is left.
+
+    Such probes train on probe val, which the erasers were not fitted on.
+    """
+
+
+def choose(model: CausalTransformer, lifetimes: Lifetimes) -> Choice:
+    """Choose the block, of all but the last, where w is read best, and the concept most like it."""
+    taps = matching(model, "blocks.*.resid")[:-1]
+    if not taps:
+        raise ValueError(
+            "erasing needs a model of two blocks or more; after the last only the head reads"
+        )
+    parts = [lifetimes[name] for name in ("probe train", "probe val")]
+    near = [near_jar(histories) for histories in parts]
+    pairs = list(zip(parts, near, strict=True))
+    x = [gather(model, histories, at, *taps) for histories, at in pairs]
+    seen = [histories.arrays["obs"][..., VISIBLE][at] > 0 for histories, at in pairs]
+    labels = [np.stack([c[at] for c in _concepts(histories)], 1) for histories, at in pairs]
+    y = [label[here] for label, here in zip(labels, seen, strict=True)]
+    visible = lambda part, tap: x[part][tap][seen[part]].astype(float)
+    r2 = {tap: _r2(visible(0, tap), y[0], visible(1, tap), y[1]) for tap in taps}
+    tap = max(taps, key=lambda name: r2[name][0])
+    control = 1 + int(np.abs(r2[tap][1:] - r2[tap][0]).argmin())
+    everywhere = {name: leace(visible(0, name), y[0][:, :1]) for name in taps}
+    erasers = {
+        "w": everywhere[tap],
+        "control": leace(visible(0, tap), y[0][:, control : control + 1]),
+        "cue": leace(x[0][tap].astype(float), seen[0][:, None].astype(float)),
+    }
+    thin = [slice(None, None, -(-len(values) // TOKENS)) for values in y]
+    train = (
+        np.concatenate([visible(i, tap)[thin[i]] for i in range(2)]),
+        np.concatenate([y[i][thin[i], 0] for i in range(2)]),
+        np.repeat(["val", "train"], [len(y[i][thin[i]]) for i in range(2)]),
+    )
+    found = {f"r2 of w: {name}": values[0] for name, values in r2.items()}
+    found |= {f"r2: {name}": value for name, value in zip(CONCEPTS, r2[tap], strict=True)}
+    return Choice(tap, CONCEPTS[control], found, erasers, everywhere, train)
+
+
+def near_jar(histories: Histories) -> np.ndarray:
+    """Return late decisions (N, E, H) by day with the jar in view."""
+    near = sites(histories)["all"] & (histories.arrays["obs"][..., JAR] > 0)
+    near[:, :LATE], near[:, :, 0] = False, False
+    return near
+
+
+def _concepts(histories: Histories) -> list[np.ndarray]:
+    """Return each of `CONCEPTS` (N, E, H). Nobody's drift depends on any but w."""
+    shape, tasks, row = histories.arrays["action"].shape, histories.task_values, histories.task
+    apart = lambda a, b: np.abs(tasks[a].astype(int) - tasks[b]).sum(1)[row, None, None]
+    decoys = histories.arrays["decoy"].cumsum(1)[..., None]
+    others = tasks["rho"][row, None, None], decoys, apart("jar", "garden"), apart("home", "jar")
+    return [balance(histories), *(np.broadcast_to(x.astype(float), shape) for x in others)]
+
+
+def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> np.ndarray:
+    """Return the validation R2 (Q,) of the best ridge for each label (n, Q)."""
+    mean, scale = x.mean(0), np.maximum(x.std(0), 1e-9)
+    joined, part = (np.concatenate([x, x_val]) - mean) / scale, np.arange(len(x) + len(x_val))
+    ridges = Ridges(joined, (part >= len(x)).astype(int))
+    errors, of_mean = ridges.errors(np.concatenate([y, y_val]), PENALTIES)
+    return (1 - errors[:, 1] / of_mean[1]).max(0)
+
+
+# ---- changes of activations ----
+
+
+def tokens(at: np.ndarray) -> np.ndarray:
+    """Return decisions (N, E, H) as tokens (N, E, H + 1)."""
+    return np.pad(at, [(0, 0), (0, 0), (0, 1)])
+
+
+def erased(eraser: Eraser, at: np.ndarray) -> Change:
+    """Erase at the tokens `at`."""
+    return lambda x, cut: torch.where(cut(at)[..., None], eraser(x), x)
+
+
+def held(eraser: Eraser, at: np.ndarray, stream: np.ndarray, like: Eraser | None = None) -> Change:
+    """Hold the eraser's coordinate, at tokens `at`, at its mean over those tokens of the lifetime.
+
+    With `like`, move another coordinate only as far as that of `like` would move activations: w is
+    slow and varies little within a lifetime, most random coordinates vary more.
+    """
+    moved = _to_mean(eraser, at, stream)
+    if like is not None:
+        size = lambda moved, one: np.square(moved @ one.directions.T, dtype=float).sum()
+        moved *= np.sqrt(size(_to_mean(like, at, stream)[at], like) / size(moved[at], eraser))
+    return lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)
+
+
+def _to_mean(eraser: Eraser, at: np.ndarray, stream: np.ndarray) -> np.ndarray:
+    """Return how far each coordinate (N, E, H + 1, rank) is from its mean over the lifetime."""
+    read = stream @ eraser.readers.T.astype(np.float32)
+    count = np.maximum(at.sum((1, 2))[:, None, None, None], 1)
+    mean = np.where(at[..., None], read, 0).sum((1, 2), keepdims=True) / count
+    return np.where(at[..., None], mean - read, 0).astype(np.float32)

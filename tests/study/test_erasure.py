@@ -1,0 +1,323 @@
+"""H2b and H6: changing what is read costs, changing what is not read costs nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import scrambled, seeded
+from probed import DAYS, WIDTH, along, finite, first, gathered, registered
+from probed import parts as make_parts
+from sklearn.linear_model import Ridge
+from study import corpora, erasers, erasure, steering
+
+import adkit as ad
+from adkit.probing.probes import PENALTIES
+from adkit.stats import draws_of
+
+TAP = "blocks.0.resid"
+
+
+def transformer(spec, layers=2):
+    how = {"context": 16 * DAYS, "heads": 2, "width": WIDTH}
+    return scrambled(ad.CausalTransformer(spec, layers=layers, **how))
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return make_parts()
+
+
+@pytest.fixture(scope="module")
+def planted(parts):
+    """A model and the parts, whose test lifetimes have the model's own policy.
+
+    Its layers do nothing, so what it reads at a token is all it knows; its head never reads the
+    last four of sixteen dimensions.
+    """
+    model = transformer(parts["test"].spec)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("out.weight"):
+                parameter.zero_()
+        model.head.weight[:, 12:] = 0
+        model.embed_tokens.table[:, 12:] *= 0.3
+    logits = ad.record(model, parts["test"], "logits").array[:, :, :-1]
+    own = {"pi": torch.as_tensor(logits).softmax(-1).numpy()}
+    return model, parts | {"test": replace(parts["test"], arrays=parts["test"].arrays | own)}
+
+
+def chosen(model, parts, w, control):
+    """Return a choice that erases one direction as w and another one as the control concept.
+
+    In all layers, the first here and the second later.
+    """
+    choice = erasers.choose(model, parts)
+    eraser = choice.erasers["w"]
+
+    def of(direction):
+        covariance = (eraser.axes * eraser.variance) @ eraser.axes.T
+        deviation = np.sqrt(direction @ covariance @ direction)
+        readers = direction[None] / deviation
+        return replace(eraser, directions=deviation * direction[:, None], readers=readers)
+
+    of_both = {"w": of(w), "control": of(control), "cue": choice.erasers["cue"]}
+    everywhere = {choice.tap: of_both["w"], "blocks.1.resid": of_both["control"]}
+    return replace(choice, erasers=of_both, everywhere=everywhere)
+
+
+def test_erasing_what_is_read_costs_and_what_is_not_read_costs_nothing(planted, monkeypatch):
+    monkeypatch.setattr(erasure, "CONTROL_DRAWS", 3)
+    model, parts = planted
+    head = model.head.weight.detach().double().numpy()
+    used, unused = (head[1] - head[0]) / np.linalg.norm(head[1] - head[0]), np.eye(WIDTH)[15]
+    deltas, everywhere = [], []
+    for w, control in ((used, unused), (unused, used)):
+        choice = chosen(model, parts, w, control)
+        frame, draws = erasure.per_lifetime(model, parts["test"], choice, n=24, random=3)
+        found = erasure.measured(seeded(frame), seeded(draws))
+        nats = frame[[f"nats: {name}" for name in ("erased", "control", "all layers")]].sum()
+        cost = ((nats - frame["nats: clean"].sum()) / frame["n"].sum()).to_numpy()
+        of_used, of_unused = cost[:2] if w is used else cost[1::-1]
+        assert of_used > 0.02 and 0 <= of_unused < 0.004 and cost[2] > 0.02
+        assert set(frame["regime"]) <= {"D0", "D2", "D5"} and (frame["regime"] == "D2").sum() == 12
+        np.testing.assert_allclose(frame["nats: prior"], frame["n"] * np.log(8), rtol=1e-5)
+        # what is patched is all that is read later
+        np.testing.assert_allclose(found["full_patch_share"], 1, atol=1e-5)
+        deltas.append(found["delta"].estimate)
+        everywhere.append(frame["nats: all layers"] - frame["nats: clean"])
+    np.testing.assert_allclose(*everywhere, atol=1e-4)  # both directions, in either order
+    assert deltas[0] == pytest.approx(-deltas[1]) and deltas[0] != 0
+
+
+def test_a_held_coordinate_is_the_lifetimes_mean_and_all_else_is_left(planted):
+    model, parts = planted
+    some, direction = parts["test"][:4], np.eye(WIDTH)[3]
+    eraser = chosen(model, parts, direction, direction).erasers["w"]
+    at = erasers.tokens(corpora.sites(some)["cookie visible"])
+    before = ad.record(model, some, TAP).array
+    run = lambda change: ad.record(model, some, TAP, changes={TAP: change}).array
+    held = run(erasers.held(eraser, at, before))
+    np.testing.assert_allclose(np.delete(held, 3, -1), np.delete(before, 3, -1), atol=1e-5)
+    np.testing.assert_array_equal(held[~at], before[~at])
+    for n in np.flatnonzero(at.any((1, 2))):
+        mean = before[n, ..., 3][at[n]].mean()
+        np.testing.assert_allclose(held[n, ..., 3][at[n]], mean, atol=1e-4)
+    other = run(erasers.held(eraser.random(1)[0], at, before, like=eraser))
+    moved = lambda after: np.square(after - before).sum()
+    assert moved(other) == pytest.approx(moved(held), rel=1e-3)
+
+
+def test_the_control_is_the_concept_read_most_alike(planted):
+    choice = erasers.choose(*planted)
+    r2 = {name: choice.r2[f"r2: {name}"] for name in erasers.CONCEPTS}
+    assert choice.tap == TAP
+    assert choice.control == min(erasers.CONCEPTS[1:], key=lambda name: abs(r2[name] - r2["w"]))
+    assert set(choice.train[2]) == {"train", "val"}
+
+
+def test_a_model_of_one_block_is_refused(parts):
+    with pytest.raises(ValueError, match="needs a model of two blocks or more"):
+        erasers.choose(transformer(parts["test"].spec, layers=1), parts)
+
+
+def test_the_tap_is_the_one_that_ridges_read_best_on_validation_lifetimes(parts):
+    model, by_hand = transformer(parts["test"].spec, layers=4), {}
+    few = {"probe train": parts["probe train"][:30], "probe val": parts["probe val"][:15]}
+    pairs = [(h, corpora.sites(h)["cookie visible"]) for h in few.values()]
+    y = [corpora.balance(histories)[at] for histories, at in pairs]
+    for tap in ("blocks.0.resid", "blocks.1.resid", "blocks.2.resid"):
+        x = [ad.record(model, h, tap).array[:, :, :-1][at].astype(float) for h, at in pairs]
+        train, val = ((values - x[0].mean(0)) / x[0].std(0) for values in x)
+        ridges = [Ridge(alpha=l2 * len(train)).fit(train, y[0]) for l2 in PENALTIES]
+        missed = min(np.square(y[1] - ridge.predict(val)).sum() for ridge in ridges)
+        by_hand[f"r2 of w: {tap}"] = 1 - missed / np.square(y[1] - y[0].mean()).sum()
+    choice = erasers.choose(model, few)
+    assert {name: choice.r2[name] for name in by_hand} == pytest.approx(by_hand, rel=1e-3, abs=1e-4)
+    assert f"r2 of w: {choice.tap}" == max(by_hand, key=by_hand.get)
+
+
+def losses():
+    """Drifting lifetimes lose .5 nat a decision, .1 of it at random; stable ones .2, all of it at
+    random; erasing the control concept costs nothing.
+    """
+    row = {"n": 10, "w": 5.0, "ww": 4.5, "spread": 100, "missed: clean": 40}
+    row |= {"missed: erased": 99, "missed: erased, curved": 90}
+    row |= {f"l: {which}": 10.0 for which in ("clean", "erased", "frozen")}
+    row |= {"wl: clean": 9, "wl: erased": 6, "wl: frozen": 5}
+    row |= {"pair base": 1.0, "pair donor": 5.0, "pair full": 4.0}
+    row |= {"pair coordinate": 3.0, "pair w": 1.0}
+    nats = dict.fromkeys(("clean", "control", "control at random", "filter"), 10.0)
+    nats |= {"cue": 17, "all layers": 16}
+    names = ("erased", "erased at random", "frozen", "frozen at random", "static", "prior")
+    drifting = nats | dict(zip(names, (15, 11, 14, 12, 12, 18), strict=True))
+    stable = nats | dict(zip(names, (12, 12, 11, 11, 10, 13), strict=True))
+    rows = []
+    for i, regime in enumerate(("D2", "D2", "D0", "D5")):
+        of = drifting if regime == "D2" else stable
+        lost = {f"nats: {name}": value for name, value in of.items()}
+        rows.append(row | lost | {"regime": regime, "orbit": i, "history": i})
+    nulls = {"erased at random": [0.0, 0.1, 0.2], "frozen at random": [0.4, 0.1, 0.2]}
+    draws = draws_of(**{name: np.array(x) for name, x in nulls.items()}, unembedding=0.5)
+    return seeded(pd.DataFrame(rows), 2), seeded(draws, 2)
+
+
+def test_losses_slopes_and_shares_come_from_sums_alone(hypotheses):
+    found = erasure.measured(*losses())
+    expected = {
+        "delta": 0.4,
+        "drifting_loss": 0.4,
+        "stable_loss": 0,
+        "control_delta": 0,
+        "all_layers_delta": 0,
+        "frozen_delta": 0.2,
+        "erased_contrast": 0.3,
+        "frozen_contrast": 0.3,
+        "frozen_stable_loss": 0.1,
+        "frozen_stable_excess": 0,
+        "tracking_value": 0.5,
+        "drift_tracking_value": 0.2,
+        "cue_erasure": 0.7,
+        "slope_loss": 0.75,
+        "within_slope_loss": 0.75,
+        "frozen_slope_loss": 1,
+        "full_patch_share": 0.75,
+        "interchange_fidelity": 1,
+        "leftover_r2": 0.1,
+        "before_erasure_r2": 0.6,
+        "after_erasure_r2": 0.01,
+        "level_value": 0.45,
+        "unembedding_share": 0.5,
+        "random_p": 1 / 16,
+        "frozen_p": 6 / 16,  # .3 twice, against .4, .1 and .2
+    }
+    assert first(found, expected) == pytest.approx(expected) and found["p"] == found["frozen_p"]
+    np.testing.assert_allclose(found["null"], np.array([0.4, 0.1, 0.2]) - 0.7 / 3, atol=1e-12)
+    assert registered(hypotheses["hypotheses"]["H2b"]) <= set(found) and finite(found)
+
+
+# ---- H6 ----
+
+
+class Known:
+    """Activations that hold w, cookies eaten and the cue, in a direction each."""
+
+    head = torch.nn.Linear(WIDTH, 8)
+
+    def __call__(self, histories):
+        visible = histories.arrays["obs"][..., 1].astype(float)
+        values = corpora.balance(histories), corpora.eaten(histories) / 5, visible
+        return sum(along(of, i) for i, of in enumerate(values))
+
+
+def test_vectors_point_at_what_they_are_made_of(parts, monkeypatch):
+    pick = lambda *a, **k: {TAP: gathered(*a, **k)[TAP]}
+    monkeypatch.setattr(steering, "gather", pick)
+    found = steering.vectors(Known(), parts["probe train"], TAP, 5)
+    share = lambda vector, i: abs(vector[i]) / np.linalg.norm(vector)
+    assert share(found["w"], 0) > 0.95 and share(found["w"], 1) < 0.2  # matched on cookies eaten
+    assert share(found["cue"], 2) > 0.95 and found["shuffled"].shape == (5, WIDTH)
+    assert np.mean(found["shuffled"][:, 0] / found["w"][0]) < 0.5
+    head = Known.head.weight.detach().numpy()
+    assert np.abs((head - head.mean(1, keepdims=True)) @ found["off"]).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["hide", "unread"])
+def test_steering_moves_what_the_head_reads_and_nothing_else(planted, monkeypatch, name):
+    model, parts = planted
+    head = model.head.weight.detach().double().numpy()
+    hide = head[6] - np.delete(head, 6, 0).mean(0)
+    known = dict.fromkeys(("off", "cue", "action"), hide)
+    known["w"] = hide if name == "hide" else np.eye(WIDTH)[15]
+    known["shuffled"] = np.random.default_rng(1).normal(size=(3, WIDTH))
+    monkeypatch.setattr(steering, "vectors", lambda *a: known)
+    frame, draws = steering.per_lifetime(model, parts, TAP, n=16, random=3)
+    found = steering.measured(seeded(frame), seeded(draws))
+    test = frame[frame["part"] == "test"]
+    assert test["hide: 0"].isna().eq(test["type"] == "R").all()
+    assert (frame["part"] == "probe val").sum() == 16
+    if name == "hide":
+        assert found["home_hide_slope"].low > 0.005 < found["primitive_hide_slope"].low
+        per_dose = found["action_vector_hide"].estimate / 8
+        assert found["home_hide_slope"].estimate == pytest.approx(per_dose, rel=0.5)
+    else:
+        assert abs(found["slope"].estimate) < 0.003 > abs(found["home_hide_slope"].estimate)
+        assert found["p"] > 0.2 and found["over_random_norm"].estimate < 0.01
+
+
+def test_steering_is_done_where_it_is_told(parts):
+    """With layers that look back, a vector added elsewhere would show."""
+    model, some, vector = transformer(parts["test"].spec), parts["test"][:4], np.eye(WIDTH)[2]
+    here = corpora.sites(some)["home late"] & (np.arange(DAYS)[:, None] == 20)
+    stream = ad.record(model, some, TAP)
+    size = 2 * 0.1 * np.linalg.norm(stream.array[:, :, :-1][here], axis=-1).mean()
+    moved = stream.array.copy()
+    moved[:, :, :-1][here] += (size * vector).astype(np.float32)
+    by_hand = ad.record(model, some, "logits", changes={TAP: lambda x, cut: cut(moved)}).array
+    p = steering.predicted(model, some, stream, here)(7 * vector, 2.0)
+    expected = torch.as_tensor(by_hand[:, :, :-1][here]).softmax(-1).numpy()
+    np.testing.assert_allclose(p, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 0.1])
+def test_random_vectors_are_scaled_to_equal_kl(scale):
+    divergence = lambda vector, factor: 0.02 * (np.linalg.norm(vector) * factor) ** 1.8
+    vector = scale * np.ones(4)
+    factor = steering.equal_factor(divergence, vector, 0.5, 1.0)
+    assert divergence(vector, factor) == pytest.approx(0.5, rel=0.1)
+
+
+def responses():
+    """p(C) rises with the dose, in one lifetime of four it falls; S hides more, P does not;
+    held-out layouts move .8 times as far.
+    """
+    up = {-4: 0.3, -2: 0.4, -1: 0.45, 0: 0.5, 1: 0.55, 2: 0.6, 4: 0.62}
+    ends = [f"{of}, {which}: " for of in ("jar", "hide") for which in ("off", "cue", "action")]
+    rows = []
+    for i, (kind, sign) in enumerate((("S", 1), ("P", 1), ("R", 1), ("S", -1))):
+        row = {f"jar: {dose}": 0.5 + sign * (p - 0.5) for dose, p in up.items()}
+        row |= {"random norm": 0.02, "random kl": 0.1}
+        row |= {f"hide: {dose}": 0.4 + 0.01 * dose * (kind == "S") for dose in up if kind != "R"}
+        row |= {f"garden: {dose}": 0.5 - 0.01 * dose for dose in (0, 1, 2, 4)}
+        row |= {f"{end}{dose}": 0.5 + 0.02 * dose for end in ends for dose in (-4, 4)}
+        rows.append(row | {"type": kind, "orbit": i, "history": i, "part": "test"})
+        trained = {"type": kind, "orbit": 9 + i, "history": 9 + i, "part": "probe val"}
+        rows.append(trained | {"jar: -4": 0.3, "jar: 4": 0.5})
+    null = {"random norm": [0.01, -0.05, 0.02], "random kl": [0.1, -0.2, 0.05]}
+    null |= {"shuffled": [0.0, 0.0, 0.0], "hide random kl": [0.1, 0.0, 0.02]}
+    draws = draws_of(**null, unembedding=0.5)
+    return seeded(pd.DataFrame(rows), 2), seeded(draws, 2)
+
+
+def test_slopes_swings_and_half_effects_come_from_sums_alone(hypotheses):
+    found = steering.measured(*responses())
+    expected = {
+        "over_random_kl": 0.06,
+        "over_random_norm": 0.14,
+        "spearman": 1,
+        "anti_steerable": 0.25,
+        "ed50": 1.2,
+        "meals_change": -0.012,
+        "transfer_ratio": 0.8,
+        "home_hide_slope": 0.01,
+        "home_hide_slope_projected": 0.02,
+        "primitive_hide_slope": 0,
+        "projected_swing": 0.16,
+        "cue_swing": 0.16,
+        "cue_slope": 0.02,
+        "unembedding_share": 0.5,
+        "action_vector_swing": 0.16,
+        "action_vector_hide": 0.16,
+        "slope": 0.5 * 1.78 / 42,
+        "seeds_agreeing": 0,
+        "random_norm_p": 1 / 16,
+        "shuffled_label_p": 1 / 16,
+        "random_kl_p": 4 / 16,  # .16 twice, against .1, .2 and .05
+        "home_hide_random_p": 4 / 16,  # .08 twice, against .1, 0 and .02
+    }
+    assert first(found, expected) == pytest.approx(expected) and found["p"] == 4 / 16
+    assert registered(hypotheses["hypotheses"]["H6"]) <= set(found) and finite(found)
+    ranks = steering.spearman(np.array([[1.0, 2, 3, 5, 4, 6, 7], [7, 6, 5, 4, 3, 2, 1]]))
+    np.testing.assert_allclose(ranks, [27 / 28, -1])
+    assert np.isnan(steering.ed50(np.array([0.5, 0.4, 0.4, 0.3])))

@@ -17,7 +17,6 @@ from adkit.tasks import Tasks
 
 if TYPE_CHECKING:
     from adkit.seeds import Rng
-    from adkit.tables import Tables, Trace
 
 State = Any  # whatever an environment needs to go on; opaque to everyone else
 
@@ -113,7 +112,7 @@ class EnvSpec:
     def empty(
         self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None
     ) -> dict[str, np.ndarray]:
-        """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `LabellingAgent` gives them."""
+        """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `Labels` gives them."""
         axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
         per_step = {
             "action": np.uint8,
@@ -180,22 +179,27 @@ class Transition(NamedTuple):
 
 @runtime_checkable
 class Env(Protocol):
-    """A family of tasks and their dynamics. `step` is pure: the old state is still usable."""
+    """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
+
+    Three methods are optional, and `hasattr` finds them. `tables(tasks)` returns `adkit.tables.Tables`.
+    `optimal_returns(tasks)` returns the optimum (N,) of an environment without tables. An
+    environment in which something outlasts an episode has `next_episode(state, tasks, rng)`: it is
+    called in place of `reset` from a lifetime's second episode on.
+    """
 
     spec: EnvSpec
 
     def tasks(self) -> Tasks:
-        """Every task of the family, in a fixed order."""
+        """Return every task of the family, in a fixed order."""
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[State, np.ndarray]:
-        """Start an episode in N lifetimes, row n on tasks[n]: state and first observations (N, *obs_shape)."""
+        """Start an episode in N lifetimes, row n on tasks[n].
+
+        Return the state, a tuple of arrays with a row per lifetime, and observations (N, *obs_shape).
+        """
 
     def step(self, state: State, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[State, Step]:
-        """Take N actions. An environment may also offer `tables(tasks) -> Tables`; see adkit.tables.
-
-        One in which something outlasts an episode offers `next_episode(state, tasks, rng)`, asked instead of `reset` from a
-        lifetime's second episode on.
-        """
+        """Take N actions."""
 
 
 @runtime_checkable
@@ -203,70 +207,90 @@ class Learner(Protocol):
     """N lifetimes of an agent, learning. Row n may depend on nothing but row n's own past."""
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Actions (N,) for observations (N, *obs_shape); `first` (N,) marks rows where an episode opens."""
+        """Return actions (N,) for observations (N, *obs_shape).
+
+        `first` (N,) marks the rows in which an episode begins.
+        """
 
     def update(self, transition: Transition) -> None:
-        """Learn from what the last actions did."""
+        """Learn from the result of the last actions."""
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """A frozen dataclass of hyperparameters: its own config. `start` gives it N fresh lives."""
+    """A frozen dataclass of hyperparameters: its own config."""
 
-    def start(self, spec: EnvSpec, rng: Rng) -> Learner:
-        """N learners that remember nothing, one per row of `rng`."""
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> Learner:
+        """Return N learners without experience, one per row of `rng`.
 
-
-class TabularAgent(Agent, Protocol):
-    """An agent that can also live whole lifetimes over tables, compiled; bit for bit what its learner does."""
-
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Fill `trace`, lifetime n living on the tables' row task[n]."""
+        Each learns for `episodes` episodes: schedules are fractions of them.
+        """
 
 
-class InformedAgent(Agent, Protocol):
-    """An agent that is told more than an agent may know - the optimum, the posterior sampler's family of rooms.
+@dataclass(frozen=True)
+class Lifetimes:
+    """N lifetimes that `collect` asks an agent for."""
 
-    `collect` calls `informed(env, tasks)` once, with the N lifetimes' tasks, and runs the agent it returns.
+    env: Env
+    tasks: Tasks
+    """N tasks, one per lifetime."""
+    rng: Rng
+    """The N agents' randomness."""
+    env_rng: Rng
+    """The environment's randomness in the N lifetimes."""
+    episodes: int
+    """Episodes of each lifetime."""
+    every: int
+    """One in this many episodes is kept; see `stored_at`."""
+
+
+# An agent may also have one or more of these methods. `collect` finds each with `isinstance`.
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An agent that needs to know the lifetimes before they begin, or sets up their worlds.
+
+    `Optimal` learns the tasks, `PosteriorSampling` the family of tasks; `Shards` stocks the jars.
     """
 
-    def informed(self, env: Env, tasks: Tasks) -> Agent: ...
+    def prepare(self, lifetimes: Lifetimes) -> tuple[Agent, Tasks]:
+        """Return the agent for these lifetimes, and their tasks, in which columns may have changed."""
 
 
-class LabellingAgent(Agent, Protocol):
-    """An agent whose learners leave labels: named arrays that ride along in `Histories` and that no model reads."""
+@runtime_checkable
+class Simulates(Protocol):
+    """An agent that simulates whole lifetimes itself: compiled, or because its loop is its own."""
+
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Fill `arrays`, zeros as `EnvSpec.empty` makes them; return False if this is impossible here.
+
+        An agent with `start` must give the same bytes as its learners.
+        """
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """An agent whose learners label their histories: arrays in `Histories` that no model reads."""
 
     def labels(self, spec: EnvSpec) -> Mapping[str, tuple]:
-        """Each label's ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape). Its learners have a method `labels()`,
-        asked after every `act`: by name, (N,), or (N, *shape) per step, of what was true when they acted."""
+        """Return each label's ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape).
+
+        Its learners have a method `labels()`, called after every `act`: by name, (N,) or (N, *shape).
+        """
 
 
-class FrozenAgent(Agent, Protocol):
-    """An agent that holds what its description leaves out: trained weights, or something for each of its lifetimes."""
-
-    def fingerprint(self) -> str:
-        """A hash of it all, by which `collect(out=)` tells its calls from those of another."""
+@runtime_checkable
+class Parts(Protocol):
+    """An agent that holds something for each lifetime, such as the prompts of `InContext`."""
 
     def part(self, rows: np.ndarray) -> Agent:
-        """The agent of some of the lifetimes, which `collect` sends to a worker of an executor. Optional."""
+        """Return the agent of some lifetimes, to send to a worker."""
 
 
-class Population(Agent, Protocol):
-    """An agent that says in which world each of its lifetimes is lived, as an experimenter assigns cages."""
+def stored_at(episode, every):
+    """Return where an episode is stored when one in `every` is kept; -1 if it is not kept.
 
-    def settle(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int) -> Tasks:
-        """The tasks (N) with some columns changed, row n by nothing but row n's task and address."""
-
-
-class DrivingAgent(Protocol):
-    """An agent that runs whole lifetimes itself, because its loop is its own. It needs no `start`."""
-
-    def drives(self, env: Env) -> bool:
-        """Whether it does so in this environment."""
-
-    def drive(
-        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int
-    ) -> dict[str, np.ndarray]:
-        """The arrays of `Histories` for N lifetimes and labels, as `EnvSpec.empty(N, -(-episodes // every))` makes them, filled."""
+    Plain arithmetic, so that it serves numbers, arrays and compiled code.
+    """
+    return (episode // every + 1) * (episode % every == 0) - 1

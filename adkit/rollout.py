@@ -21,10 +21,22 @@ from tqdm.auto import tqdm
 
 from adkit import artefacts, places
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, EnvSpec, Learner, Tasks, Transition
+from adkit.protocols import (
+    Agent,
+    Env,
+    EnvSpec,
+    Labels,
+    Learner,
+    Lifetimes,
+    Parts,
+    Prepares,
+    Simulates,
+    Tasks,
+    Transition,
+    stored_at,
+)
 from adkit.seeds import Rng
 from adkit.sharding import spread, workers
-from adkit.tables import of_rows, trace, unroll
 
 SHARD = 2**26  # bytes that a shard may have
 
@@ -66,7 +78,7 @@ def collect(
     ):
         if count < 1:
             raise ValueError(f"{name}: {count} given; collect needs at least 1.")
-    if isinstance(agent, type) or not (hasattr(agent, "start") or hasattr(agent, "drive")):
+    if isinstance(agent, type) or not (hasattr(agent, "start") or hasattr(agent, "simulate")):
         raise ValueError(
             f"agent={agent!r}; give one with its settings, such as ad.sources.QLearning()."
         )
@@ -78,14 +90,12 @@ def collect(
     about = {"env": repr(env), "agent": repr(agent), "seed": int(seed)}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
-    live = partial(_live, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
+    live = partial(_simulated, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
         return _finite(replace(whole, arrays=live(agent, task, number)))
     if isinstance(executor, ProcessPoolExecutor) and hasattr(agent, "fingerprint"):
         agent.fingerprint()  # says so if its model is being edited
-    part = getattr(
-        agent, "part", lambda rows: agent
-    )  # an agent that holds something for each lifetime
+    part = agent.part if isinstance(agent, Parts) else lambda rows: agent
     n_shards = _shards(whole, agent, executor)
     made = lambda shards: spread(
         executor,
@@ -113,7 +123,7 @@ def _shards(whole: Histories, agent: Agent, executor: Executor | None) -> int:
 
 def _empty(spec: EnvSpec, agent: Agent, n: int, episodes: int) -> dict[str, np.ndarray]:
     """The arrays of n lifetimes to fill, with the agent's labels if it has any."""
-    return spec.empty(n, episodes, agent.labels(spec) if hasattr(agent, "labels") else None)
+    return spec.empty(n, episodes, agent.labels(spec) if isinstance(agent, Labels) else None)
 
 
 def _finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
@@ -223,49 +233,39 @@ def _call(whole: Histories, env: Env, agent: Agent, episodes: int, every: int) -
     return hashlib.sha256(json.dumps([told, about, weights]).encode()).hexdigest()
 
 
-def _live(
+def _simulated(
     env, tasks, agent, task, number, *, episodes, seed, every, driver
 ) -> dict[str, np.ndarray]:
-    """The arrays of lifetimes `number` (N,) on `task` (N,), by whichever driver fits."""
+    """Return the arrays of lifetimes `number` (N,) on `task` (N,), by whichever driver fits."""
     mine = tasks[task]
     rng, env_rng = (Rng.of(seed, purpose, mine.ids, number) for purpose in ("agent", "env"))
-    if hasattr(agent, "settle"):
-        mine = agent.settle(env, mine, rng, env_rng, episodes)
-    if hasattr(agent, "informed"):
-        agent = agent.informed(env, mine)
-    over_tables, own = (
-        hasattr(env, "tables") and hasattr(agent, "live"),
-        hasattr(agent, "drives") and agent.drives(env),
-    )
-    if driver == "compiled" and not (over_tables or own):
-        needs = 'it needs env.tables and agent.live; try driver="auto".'
+    lifetimes = Lifetimes(env, mine, rng, env_rng, episodes, every)
+    if isinstance(agent, Prepares):
+        agent, mine = agent.prepare(lifetimes)
+        lifetimes = replace(lifetimes, tasks=mine)
+    arrays = _empty(env.spec, agent, len(mine), len(range(0, episodes, every)))
+    if driver != "batched" and isinstance(agent, Simulates) and agent.simulate(lifetimes, arrays):
+        return arrays
+    name = f"{type(agent).__name__} on {env.spec.name}"
+    if driver == "compiled":
         raise ValueError(
-            f"{type(agent).__name__} on {env.spec.name} has no compiled driver; {needs}"
+            f"{name} has no compiled driver: it needs env.tables and agent.simulate; "
+            'try driver="auto"'
         )
-    if driver == "batched" and not hasattr(agent, "start"):
-        raise ValueError(
-            f'{type(agent).__name__} runs its own loop and has no learners to batch; use driver="auto".'
-        )
-    if driver != "batched" and own:
-        return agent.drive(env, mine, rng, env_rng, episodes, every)
-    arrays = _empty(env.spec, agent, len(mine), -(-episodes // every))
-    if driver != "batched" and over_tables:
-        table, row = of_rows(env, mine)
-        lived = trace(table, len(mine), env.spec.horizon, episodes, every)
-        agent.live(env.spec, table, row, rng, env_rng, lived)
-        unroll(table, row, lived, arrays)
-    else:
-        _lock_step(env, mine, agent.start(env.spec, rng), env_rng, episodes, every, arrays)
+    if not hasattr(agent, "start"):
+        raise ValueError(f'{name} runs its own loop and has no learners; try driver="auto"')
+    _lock_step(lifetimes, agent.start(env.spec, rng, episodes), arrays)
     return arrays
 
 
-def _lock_step(
-    env: Env, tasks: Tasks, learner: Learner, env_rng: Rng, episodes: int, every: int, arrays: dict
-) -> None:
-    """Every lifetime takes one step at a time and opens its next episode at once; the early ones wait for the last.
+def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
+    """Take one step in every lifetime at a time; a lifetime begins its next episode at once.
 
-    A lifetime that is done goes on living unrecorded, so that no learner ever sees a row that stands still.
+    A lifetime that is done goes on without being recorded, until the last is done: no learner sees
+    a row that stands still.
     """
+    env, tasks, env_rng = lifetimes.env, lifetimes.tasks, lifetimes.env_rng
+    episodes, every = lifetimes.episodes, lifetimes.every
     n, horizon = len(tasks), env.spec.horizon
     rows, episode, time, t = np.arange(n), np.zeros(n, int), np.zeros(n, int), 0
     state, obs = env.reset(tasks, env_rng.at(0))
@@ -281,8 +281,9 @@ def _lock_step(
             )
             learner.update(Transition(obs, action, reward, terminated, truncated, next_obs))
             done = terminated | truncated
-            kept = (episode < episodes) & (episode % every == 0)
-            i, e, s = rows[kept], episode[kept] // every, time[kept]
+            stored = stored_at(episode, every)
+            kept = (episode < episodes) & (stored >= 0)
+            i, e, s = rows[kept], stored[kept], time[kept]
             now = {
                 "obs": obs,
                 "action": action,
@@ -295,7 +296,7 @@ def _lock_step(
             ).items():  # of a lifetime, (N,), of an episode, (N, E), or of a step
                 arrays[name][(i, e, s)[: arrays[name].ndim]] = values[kept]
             ended = kept & done
-            arrays["final_obs"][rows[ended], episode[ended] // every] = next_obs[ended]
+            arrays["final_obs"][rows[ended], stored[ended]] = next_obs[ended]
             progress.update(int((done & (episode < episodes)).sum()))
             t += 1
             episode, time = episode + done, np.where(done, 0, time + 1)

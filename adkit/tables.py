@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from adkit.protocols import Env, EnvSpec, Step, Tasks
+from adkit import protocols
+from adkit.protocols import Env, EnvSpec, Lifetimes, Step, Tasks
 from adkit.seeds import Rng, uniform
 
 OUTCOME, START = (
@@ -95,6 +96,8 @@ def _check(spec: EnvSpec, shape: tuple[int, ...], next_state, observation, chanc
             )
 
 
+stored_at = njit(cache=True)(protocols.stored_at)
+
 # ---- one step, in plain scalars, for compiled kernels ----
 # They take arrays, not `Tables`: inside a hot loop a tuple of arrays costs five times the step (reference counts).
 
@@ -121,23 +124,8 @@ def outcome(cumulative, row, s, a, key, t):
     return np.uint64(k)
 
 
-@njit(cache=True)
-def best_of(values, u):
-    """The index of the highest value; which of several, a uniform draw u in [0, 1) says."""
-    best, ties = values.max(), 0
-    for a in range(len(values)):
-        ties += values[a] == best
-    chosen = int(u * ties)
-    for a in range(len(values)):
-        if values[a] == best:
-            if chosen == 0:
-                return np.uint64(a)
-            chosen -= 1
-    return np.uint64(0)
-
-
 class Trace(NamedTuple):
-    """What compiled lifetimes leave behind, for the episodes they keep; `unroll` makes histories of it."""
+    """The record of compiled lifetimes, for the episodes that are kept."""
 
     state: np.ndarray
     """(N, E, H + 1) int16 or int32: the state before each step and after the last."""
@@ -146,32 +134,38 @@ class Trace(NamedTuple):
     outcome: np.ndarray
     """(N, E, H) uint8: which of the K outcomes happened."""
     every: int
-    """One in this many episodes is kept."""
+    """One in this many episodes is kept, in `stored_at(episode, every)`."""
     episodes: int
-    """Episodes each lifetime lives, kept or not."""
+    """Episodes of each lifetime, kept or not."""
 
 
-def trace(tables: Tables, n: int, horizon: int, episodes: int, every: int) -> Trace:
-    """An empty trace for n lifetimes."""
-    shape = n, -(-episodes // every), horizon
-    state = np.zeros(
-        (*shape[:2], horizon + 1), np.int16 if tables.seen.shape[1] < 2**15 else np.int32
-    )
-    return Trace(state, np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), every, episodes)
+def simulate(kernel, lifetimes: Lifetimes, arrays: dict[str, np.ndarray], *settings) -> bool:
+    """Simulate whole lifetimes over the tables of their tasks; return False if there are no tables.
 
-
-def unroll(tables: Tables, row: np.ndarray, trace: Trace, arrays: dict[str, np.ndarray]) -> None:
-    """Fill the arrays of `Histories` with what the lifetimes in `trace` saw and were paid."""
-    names = "obs", "action", "reward", "terminated", "truncated", "final_obs"
-    arrays["action"][:] = trace.action
+    Runs `kernel(begin, end, tables, row, keys, env_keys, horizon, *settings, trace)`, compiled and
+    without the GIL, over the lifetimes. Lifetime n is on task row[n] of the tables. Its trace
+    becomes the arrays of `Histories`.
+    """
+    env, tasks = lifetimes.env, lifetimes.tasks
+    if not hasattr(env, "tables"):
+        return False
+    tables, row = of_rows(env, tasks)
+    n, kept, horizon = arrays["action"].shape
+    index = np.int16 if tables.seen.shape[1] < 2**15 else np.int32
+    state, outcome = np.zeros((n, kept, horizon + 1), index), np.zeros((n, kept, horizon), np.uint8)
+    trace = Trace(state, arrays["action"], outcome, lifetimes.every, lifetimes.episodes)
+    keys = lifetimes.rng.keys, lifetimes.env_rng.keys
+    in_parallel(kernel, n, tables, row, *keys, horizon, *settings, trace)
+    names = "obs", "reward", "terminated", "truncated", "final_obs"
     outputs = tuple(arrays[name] for name in names)
-    in_parallel(_unroll, len(row), tables, row, trace.state, trace.action, trace.outcome, outputs)
+    in_parallel(_unroll, n, tables, row, state, trace.action, outcome, outputs)
+    return True
 
 
 @njit(cache=True, nogil=True)
 def _unroll(begin, end, tables, row, state, action, outcome, outputs):
     reward, terminated, observation = tables.reward, tables.terminated, tables.observation
-    obs, _, rewards, terminates, truncates, final_obs = outputs
+    obs, rewards, terminates, truncates, final_obs = outputs
     for n in range(begin, end):
         r = row[n]
         for e in range(action.shape[1]):

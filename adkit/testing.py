@@ -12,7 +12,7 @@ import numpy as np
 from adkit import tables
 from adkit.envs.gymnasium import SteppedGymnasium
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, Tasks
+from adkit.protocols import Agent, Env, Simulates, Tasks
 from adkit.rollout import collect
 from adkit.seeds import Rng
 
@@ -94,7 +94,7 @@ def check_agent(
 ) -> None:
     """Actions in range, and the same life in any batch and by either driver."""
     _has(env, "Env", "spec", "tasks", "reset", "step")
-    _has(agent, "Agent", "drives" if hasattr(agent, "drives") else "start")
+    _has(agent, "Agent", "simulate" if hasattr(agent, "simulate") else "start")
     tasks, driver = env.tasks()[:4], "batched" if hasattr(agent, "start") else "auto"
     together = collect(
         env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver=driver
@@ -106,12 +106,8 @@ def check_agent(
     assert _equal(together[-lifetimes:], alone), (
         "a lifetime changed with the lifetimes beside it; use only its own rows and rng."
     )
-    if (hasattr(env, "tables") and hasattr(agent, "live")) or (
-        hasattr(agent, "drives") and agent.drives(env)
-    ):
-        compiled = collect(
-            env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed, driver="compiled"
-        )
+    if isinstance(agent, Simulates) and driver == "batched":
+        compiled = collect(env, tasks, agent, episodes=episodes, lifetimes=lifetimes, seed=seed)
         assert _equal(together, compiled), "the compiled and the batched driver disagree."
 
 

@@ -44,8 +44,8 @@ def done() -> None:
 
 
 class Logged(ad.sources.StableBaselines3):
-    def drive(self, *given):
-        lived = super().drive(*given)
+    def simulate(self, *given):
+        lived = super().simulate(*given)
         done()
         return lived
 

@@ -93,7 +93,9 @@ def test_adam_is_torchs():
 
 
 def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
-    learner = ActorCritic().start(ad.envs.DarkRoom().spec, ad.Rng.of(0, "x", np.arange(200)))
+    learner = ActorCritic().start(
+        ad.envs.DarkRoom().spec, ad.Rng.of(0, "x", np.arange(200)), episodes=10
+    )
     _, _, head = networks.parts(learner.weights[0], learner.shape)
     assert (head == 0).all() and abs(np.corrcoef(learner.weights[:2, : 18 * 32])[0, 1]) < 0.2
     embed = learner.weights[:, : 18 * 32]
@@ -156,7 +158,7 @@ def test_worlds_it_cannot_serve_are_refused_with_what_would_work():
     with pytest.raises(
         ValueError, match="Maze shows 20736 numbers .* give it coordinates, such as the pose"
     ):
-        ActorCritic().start(pixels, ad.Rng.of(0))
+        ActorCritic().start(pixels, ad.Rng.of(0), episodes=10)
     with pytest.raises(ValueError, match="actors=100 .* on Line if it has no tables, use actors=1"):
         ad.collect(Line(), Line().tasks(), ActorCritic.paper(), episodes=1)
 

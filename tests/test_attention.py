@@ -60,8 +60,8 @@ def spied(agent, heard):
     """The agent, with the logits of every token it acts on or closes an episode with put in `heard[lifetime]`."""
 
     class Spy(type(agent)):
-        def start(self, spec, rng):
-            learner = super().start(spec, rng)
+        def start(self, spec, rng, episodes):
+            learner = super().start(spec, rng, episodes)
             append = learner._append
 
             def listen(rows, *token):
@@ -342,9 +342,7 @@ def test_a_prompted_lifetime_is_the_same_in_any_executor(model):
 
 def test_a_prompt_of_other_lifetimes_is_refused(model):
     prompt = ad.collect(ROOM, ROOM.tasks()[:5], ad.sources.Random(), episodes=3)
-    with pytest.raises(
-        ValueError, match="6 lifetimes, got 5 histories"
-    ):
+    with pytest.raises(ValueError, match="6 lifetimes, got 5 histories"):
         ad.collect(ROOM, ROOM.tasks()[:6], ad.InContext(model, prompt=prompt), episodes=1)
 
 

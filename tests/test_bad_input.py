@@ -48,24 +48,13 @@ def look():
         (lambda: Q(initial_q=float("nan")), "give a finite number"),
         (lambda: ad.sources.PosteriorSampling(noise=-1), "noise=-1"),
         (lambda: ad.sources.PosteriorSampling(greed=-1), "greed=-1; give a number of at least 0"),
-        (
-            lambda: ad.sources.PosteriorSampling().informed(
-                ad.envs.DarkKeyToDoor(2, permuted=True), ROOM.tasks()
-            ),
-            r"too many. Use QLearning\(\)",
-        ),
-        (
-            lambda: ad.sources.PosteriorSampling().start(ROOM.spec, ad.Rng.of(0)),
-            "must be told its family",
-        ),
-        (lambda: ad.sources.Optimal().start(ROOM.spec, ad.Rng.of(0)), "must be told the tasks"),
         (lambda: collect(episodes=0), "episodes: 0 given"),
         (lambda: collect(lifetimes=0), "lifetimes: 0 given"),
         (lambda: collect(tasks=ROOM.tasks()[:0]), "tasks: 0 given"),
         (lambda: collect(driver="fast"), 'choose "auto", "compiled" or "batched"'),
         (
             lambda: collect(driver="compiled"),
-            "Random on DarkRoom has no compiled driver.*try driver=",
+            "Random on DarkRoom has no compiled driver",
         ),
         (
             lambda: collect(agent=ad.sources.Random),

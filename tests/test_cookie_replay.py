@@ -41,7 +41,7 @@ class Walk:
 
     days: tuple
 
-    def start(self, spec, rng):
+    def start(self, spec, rng, episodes):
         return Walker(self.days, len(rng))
 
 

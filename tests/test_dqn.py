@@ -41,7 +41,7 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     agent = DQN(
         layers=2, width=5, lr=0.01, lam=0.5, batch=1, rollout=6, overlap=5, offline=0.0, clip=clip
     )
-    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(1)))
+    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(1)), episodes=10)
     rng = np.random.default_rng(0)
     learner.weights[:] = rng.normal(size=learner.weights.shape)
     learner.target[:] = rng.normal(size=learner.weights.shape)
@@ -86,7 +86,7 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
 def test_the_target_network_is_renewed_when_it_should_be():
     env = ad.envs.DarkRoom(5, 8)
     learner = replace(QUICK, rollout=5, overlap=0, target_update=3).start(
-        env.spec, ad.Rng.of(0, "x", np.arange(2))
+        env.spec, ad.Rng.of(0, "x", np.arange(2)), episodes=10
     )
     no, was = np.zeros(2, bool), []
     for t in range(1, 41):
@@ -143,14 +143,18 @@ def test_pixels_are_refused_with_what_would_work():
     with pytest.raises(
         ValueError, match="Maze shows 20736 numbers .* DQN reads at most 4096 .* such as the pose"
     ):
-        DQN().start(ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3)), ad.Rng.of(0))
+        DQN().start(
+            ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3)), ad.Rng.of(0), episodes=10
+        )
 
 
 def test_it_says_what_it_will_cost_if_that_is_long(capsys):
     spec = ad.envs.DarkRoom().spec
-    QUICK.start(spec, ad.Rng.of(0, "x", np.arange(2)))
+    QUICK.start(spec, ad.Rng.of(0, "x", np.arange(2)), episodes=10)
     assert not capsys.readouterr().out
-    replace(DQN.paper(), capacity=40, width=128).start(spec, ad.Rng.of(0, "x", np.arange(2000)))
+    replace(DQN.paper(), capacity=40, width=128).start(
+        spec, ad.Rng.of(0, "x", np.arange(2000)), episodes=10
+    )
     assert "s per 1,000 steps of 2000 lifetimes" in capsys.readouterr().out
 
 
@@ -216,7 +220,9 @@ def test_it_learns_the_watermaze_from_pictures():
 
 def test_what_it_sees_is_the_picture_drawn_from_the_pose():
     spec, pose = ad.envs.Watermaze().spec, np.array([[0.1, 0.2, 3.0], [-0.5, 0.3, 1.0]], np.float32)
-    learner = replace(QUICK, pixels=(8, 12)).start(spec, ad.Rng.of(0, "x", np.arange(2)))
+    learner = replace(QUICK, pixels=(8, 12)).start(
+        spec, ad.Rng.of(0, "x", np.arange(2)), episodes=10
+    )
     row, value = np.zeros((2, 288), np.int32), np.zeros((2, 288), np.float32)
     dqn._encode(pose, learner.offsets, learner.eyes, row, value)
     np.testing.assert_array_equal(value, pixels.render(pose, (8, 12), "float32").reshape(2, -1))
@@ -226,7 +232,7 @@ def test_what_it_sees_is_the_picture_drawn_from_the_pose():
 
 def test_pictures_need_poses():
     with pytest.raises(ValueError, match="DarkRoom has no poses to draw pictures from"):
-        DQN(pixels=(24, 32)).start(ad.envs.DarkRoom().spec, ad.Rng.of(0))
+        DQN(pixels=(24, 32)).start(ad.envs.DarkRoom().spec, ad.Rng.of(0), episodes=10)
 
 
 def test_a_heading_is_read_as_a_direction():

@@ -32,7 +32,7 @@ class Script:
 
     actions: np.ndarray
 
-    def start(self, spec, rng):
+    def start(self, spec, rng, episodes):
         return Scripted(self.actions.reshape(len(rng), -1))
 
 
@@ -98,9 +98,7 @@ def test_a_change_everywhere_is_an_edit_and_one_here_leaves_the_past_alone(world
         and not moved[:, 5, 0].any()
         and moved[::2, 5, 1].min() > 0
     )
-    with pytest.raises(
-        ValueError, match=r"`cut` needs an array \(6, 9, 9\) and more, got \(2,\)"
-    ):
+    with pytest.raises(ValueError, match=r"`cut` needs an array \(6, 9, 9\) and more, got \(2,\)"):
         ad.record(model, lives, "logits", changes={"embed": lambda x, cut: x + cut(np.zeros(2))})
 
 

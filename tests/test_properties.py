@@ -147,8 +147,8 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
     seen = {}
 
     class Spy(ad.InContext):
-        def start(self, spec, rng):
-            learner = super().start(spec, rng)
+        def start(self, spec, rng, episodes):
+            learner = super().start(spec, rng, episodes)
             append = learner._append
 
             def spied(rows, obs):
@@ -203,7 +203,7 @@ def test_property_07_relabelling_a_source_relabels_its_tables(env):
     spec, rng = env.spec, ad.Rng.of(0, "x", np.arange(3))
     order = np.array([2, 0, 3, 4, 1])
     life = ad.collect(env, env.tasks()[:3], ad.sources.Random(), episodes=3)
-    learners = [ad.sources.QLearning().start(spec, rng) for _ in range(2)]
+    learners = [ad.sources.QLearning().start(spec, rng, episodes=10) for _ in range(2)]
     for t in range(life.action.shape[1] - 1):
         for learner, action in zip(
             learners, (life.action[:, t], order[life.action[:, t]]), strict=True

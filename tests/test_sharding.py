@@ -38,13 +38,13 @@ class Mortal(ad.sources.QLearning):
     file: str = ""
     how: str = "die"
 
-    def live(self, *arguments):
+    def simulate(self, *arguments):
         if not Path(self.file).exists():
             Path(self.file).touch()
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError("the disk was away") if self.how == "fail" else ValueError("never")
-        super().live(*arguments)
+        return super().simulate(*arguments)
 
 
 def test_shards_are_put_together_as_they_were_lived(tmp_path):
@@ -203,7 +203,7 @@ def test_any_whole_number_is_a_seed(tmp_path):
 def stopped(tmp_path, monkeypatch):
     """Where a call left six of its sixteen shards; and how many lifetimes any later call lived, one by one."""
     module, lived = __import__("sys").modules["adkit.rollout"], []
-    real = module._live
+    real = module._simulated
 
     def counted(env, tasks, agent, task, number, **how):
         if len(lived) == 6:
@@ -212,11 +212,13 @@ def stopped(tmp_path, monkeypatch):
         return real(env, tasks, agent, task, number, **how)
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(module, "_live", counted)
+        broken.setattr(module, "_simulated", counted)
         live(out=tmp_path / "lives")
     again = []
     monkeypatch.setattr(
-        module, "_live", lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1]
+        module,
+        "_simulated",
+        lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1],
     )
     return tmp_path / "lives", again
 

@@ -244,11 +244,8 @@ def test_on_empty_days_the_policy_does_not_depend_on_the_strength_of_the_cookie_
     rng, env_rng = (ad.Rng.of(0, purpose, np.arange(40)) for purpose in ("agent", "env"))
     told = []
     for factor in (1, 3):
-        learner = (
-            Shards(types=dict.fromkeys(TYPES, 1), regimes={"D0": 1})
-            .informed(env, empty)
-            .start(env.spec, rng)
-        )
+        shards = Shards(types=dict.fromkeys(TYPES, 1), regimes={"D0": 1}, tasks=empty)
+        learner = shards.start(env.spec, rng, episodes=10)
         learner.lives.mind[:, 0] *= factor
         state, obs = env.reset(empty, env_rng.at(0))
         told.append([])
@@ -505,11 +502,11 @@ def test_every_config_field_changes_something(env, tasks, lives, kind, field):
         (lambda: Shards(craving=-1), "craving=-1"),
         (lambda: Shards(walk=(2, 0.1)), r"walk=\(2, 0.1\)"),
         (
-            lambda: Shards().start(ad.envs.CookieWorld().spec, ad.Rng.of(0)),
-            "must be told their bodies first",
+            lambda: Shards().start(ad.envs.CookieWorld().spec, ad.Rng.of(0), episodes=10),
+            "needs a task per lifetime",
         ),
         (
-            lambda: Shards().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)),
+            lambda: Shards().start(ad.envs.DarkRoom().spec, ad.Rng.of(0), episodes=10),
             "live in the CookieWorld and this is DarkRoom",
         ),
         (

@@ -55,7 +55,9 @@ def test_the_posterior_sampler_sends_a_bandits_player_to_thompson():
 def test_thompson_sampling_draws_from_the_beta_posterior():
     """With one arm at 3 of 4 and one at 5 of 10: the first is pulled as often as Beta(4, 2) exceeds Beta(6, 6)."""
     spec = ad.envs.AdversarialBandit(arms=2).spec
-    learner = ad.sources.ThompsonSampling().start(spec, ad.Rng.of(0, "x", np.arange(20000)))
+    learner = ad.sources.ThompsonSampling().start(
+        spec, ad.Rng.of(0, "x", np.arange(20000)), episodes=10
+    )
     learner.pulls[:], learner.paid[:] = (4, 10), (3, 5)
     share = (learner.act(np.zeros((20000, 1), int), np.ones(20000, bool)) == 0).mean()
     first, second = np.random.default_rng(0).beta([[4], [6]], [[2], [6]], (2, 400000))
@@ -64,7 +66,7 @@ def test_thompson_sampling_draws_from_the_beta_posterior():
 
 def test_thompson_sampling_refuses_rewards_that_are_no_successes():
     learner = ad.sources.ThompsonSampling().start(
-        ad.envs.AdversarialBandit().spec, ad.Rng.of(0, "x", np.arange(1))
+        ad.envs.AdversarialBandit().spec, ad.Rng.of(0, "x", np.arange(1)), episodes=10
     )
     o, no = np.zeros((1, 1), np.uint8), np.zeros(1, bool)
     with pytest.raises(ValueError, match="rewards go up to 2.5; use UCB"):
@@ -100,7 +102,7 @@ def test_the_q_update_is_the_textbooks():
     """r + gamma max q - q, with a terminal that does not bootstrap and a time limit that does."""
     spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
     agent = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0)
-    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(3)))
+    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(3)), episodes=10)
     learner.q[:, 0, 1] = [2.0, 4.0]
     column = lambda *values: np.array(values)[:, None]
     learner.update(
@@ -119,7 +121,7 @@ def test_values_after_a_reward_are_other_values():
     """Phase 0 learns from what phase 1 promises; phase 1 is left alone, and the next episode begins in phase 0."""
     spec = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
     learner = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2).start(
-        spec, ad.Rng.of(0, "x", np.arange(1))
+        spec, ad.Rng.of(0, "x", np.arange(1)), episodes=10
     )
     learner.q[0, 1, 2] = [2.0, 4.0]
     go = lambda o, a, r, to: learner.update(
@@ -160,7 +162,9 @@ def test_with_phases_q_learning_opens_every_door_and_without_it_does_not():
 
 def test_greedy_ties_are_broken_at_random():
     spec = ad.EnvSpec("x", n_actions=4, horizon=5, cardinality=(3,))
-    learner = ad.sources.QLearning(epsilon=0.0).start(spec, ad.Rng.of(0, "x", np.arange(4000)))
+    learner = ad.sources.QLearning(epsilon=0.0).start(
+        spec, ad.Rng.of(0, "x", np.arange(4000)), episodes=10
+    )
     actions = learner.act(np.zeros((4000, 1), int), np.ones(4000, bool))
     assert np.bincount(actions, minlength=4).min() > 850
 

@@ -93,7 +93,7 @@ def test_its_history_is_what_the_world_answers():
         def __init__(self, actions):
             self.actions = actions
 
-        def start(self, spec, rng):
+        def start(self, spec, rng, episodes):
             return self
 
         def act(self, obs, first):
@@ -160,7 +160,7 @@ def test_it_learns_and_its_histories_can_be_distilled(cart_pole):
         ),
         (
             lambda env: live(env, driver="batched"),
-            'StableBaselines3 runs its own loop .*; use driver="auto"',
+            'StableBaselines3 on .* runs its own loop .*; try driver="auto"',
         ),
         (
             lambda env: ad.envs.from_gymnasium("Pendulum-v1"),

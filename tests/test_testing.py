@@ -17,7 +17,7 @@ ROOM = ad.envs.DarkRoom(4, 6)
 class Nosy:
     """Acts on what chance meant for its neighbour."""
 
-    def start(self, spec, rng):
+    def start(self, spec, rng, episodes):
         return NosyLearner(spec, rng)
 
 
@@ -35,8 +35,9 @@ class NosyLearner:
 class TwoFaced(ad.sources.QLearning):
     """Lives otherwise than it acts."""
 
-    def live(self, spec, tables, task, rng, env_rng, trace):
-        super().live(spec, tables, task, replace(rng, keys=rng.keys + np.uint64(1)), env_rng, trace)
+    def simulate(self, lifetimes, arrays):
+        other = replace(lifetimes.rng, keys=lifetimes.rng.keys + np.uint64(1))
+        return super().simulate(replace(lifetimes, rng=other), arrays)
 
 
 @pytest.mark.parametrize(

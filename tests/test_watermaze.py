@@ -169,13 +169,17 @@ def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
         (lambda: ad.sources.GoalSearch(noise=2), "noise=2; a probability"),
         (lambda: ad.sources.GoalSearch(cells=3), "cells=3; give 24 to 256"),
         (
-            lambda: ad.sources.GoalSearch().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)),
+            lambda: ad.sources.GoalSearch().start(
+                ad.envs.DarkRoom().spec, ad.Rng.of(0), episodes=10
+            ),
             "this is DarkRoom; PosteriorSampling",
         ),
         (lambda: ad.sources.PoseQLearning(bins=(0, 1, 1)), "bins="),
         (lambda: ad.sources.PoseQLearning(lr=0), "lr=0; a tabular step size"),
         (
-            lambda: ad.sources.PoseQLearning().start(ad.envs.DarkRoom().spec, ad.Rng.of(0)),
+            lambda: ad.sources.PoseQLearning().start(
+                ad.envs.DarkRoom().spec, ad.Rng.of(0), episodes=10
+            ),
             "needs poses and DarkRoom has none",
         ),
         (
@@ -255,7 +259,7 @@ def test_the_search_finds_a_platform_and_then_knows_it(maze):
 
 def test_the_search_never_rules_out_the_truth(maze):
     tasks, rng = maze.tasks()[:50], ad.Rng.of(0, "x", np.arange(50))
-    learner = ad.sources.GoalSearch().start(maze.spec, rng)
+    learner = ad.sources.GoalSearch().start(maze.spec, rng, episodes=10)
     state, obs = maze.reset(tasks, rng)
     cell = ((tasks["goal"] + 1) * 24).astype(int)
     for t in range(30):
@@ -269,7 +273,7 @@ def test_the_search_never_rules_out_the_truth(maze):
 def test_the_search_begins_anew_when_the_platform_is_moved(maze):
     """Thirty lifetimes, 150 steps on one platform and 600 on another; at both ends most episodes take a straight way."""
     tasks, rng = maze.tasks()[:30], ad.Rng.of(0, "x", np.arange(30))
-    learner, first = ad.sources.GoalSearch().start(maze.spec, rng), np.ones(30, bool)
+    learner, first = ad.sources.GoalSearch().start(maze.spec, rng, episodes=10), np.ones(30, bool)
     state, obs = maze.reset(tasks, rng)
     paid = []
     for t in range(750):
@@ -303,7 +307,7 @@ def test_q_learning_on_binned_poses_learns_from_scratch(maze):
 def test_a_backward_sweep_carries_the_reward_all_the_way():
     """Two steps to a reward from an empty table: lr 0.5, gamma 0.9 give 0.5 to the last step and 0.225 to the first."""
     agent = ad.sources.PoseQLearning(bins=(20, 1, 1))
-    learner = agent.start(ad.envs.Watermaze().spec, ad.Rng.of(0))
+    learner = agent.start(ad.envs.Watermaze().spec, ad.Rng.of(0), episodes=10)
     places = np.array([[0.05, 0, 0], [0.15, 0, 0], [0.25, 0, 0]], np.float32)
     no = np.zeros(1, bool)
     for t in range(2):

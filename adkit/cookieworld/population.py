@@ -36,9 +36,9 @@ from adkit.cookieworld.agent_state import (
 from adkit.cookieworld.shard import COOKIE, FOOD
 from adkit.cookieworld.world import CLOSED, DECOY, GIFT, HUNGER, POSITION, STOCK
 from adkit.envs import rooms
-from adkit.protocols import Env, EnvSpec, Tasks, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
-from adkit.tables import in_parallel
+from adkit.tables import in_parallel, stored_at
 
 TYPES = ("P", "N", "S", "L", "R")
 REGIMES = ("D0", "D1", "D2", "D3", "D4", "D5", "D6")  # as in adkit.creature
@@ -89,7 +89,7 @@ class Shards:
     labelled: bool = True
     """Whether they leave labels, 46 bytes a step which no model reads; among them, for every type, what hiding would gain."""
     tasks: Tasks | None = None
-    """The worlds they live in, filled in by `informed`."""
+    """The worlds they live in, filled in by `prepare`."""
 
     def __post_init__(self):
         for name, allowed, whole in (
@@ -122,9 +122,15 @@ class Shards:
 
     # ---- as collect sees it ----
 
-    def settle(self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int) -> Tasks:
-        """The worlds that these lives are lived in: pantries as `stock` says, and scripts where a regime needs one."""
-        _check(env.spec)
+    def prepare(self, lifetimes: Lifetimes) -> tuple[Shards, Tasks]:
+        """Return the agents, told their bodies (rho, psi) and layouts, and their worlds."""
+        tasks = self._worlds(lifetimes)
+        return replace(self, tasks=tasks), tasks
+
+    def _worlds(self, lifetimes: Lifetimes) -> Tasks:
+        """Return the daily stock and, where a regime needs one, the script of each lifetime."""
+        tasks, rng, episodes = lifetimes.tasks, lifetimes.rng, lifetimes.episodes
+        _check(lifetimes.env.spec)
         traits = self.traits(tasks, rng)
         stock = tasks["stock"].astype(float)
         for name, chance in self.stock.items():
@@ -141,46 +147,41 @@ class Shards:
             sober[:, None] & (begins[:, None] <= day) & (day < begins[:, None] + ABSTINENCE)
         ] = 0
         if yoked.any():
-            script[yoked] = self._partners(env, tasks[yoked], rng[yoked], env_rng[yoked], episodes)
+            alike = replace(
+                lifetimes, tasks=tasks[yoked], rng=rng[yoked], env_rng=lifetimes.env_rng[yoked]
+            )
+            script[yoked] = self._partners(replace(alike, every=1))
         return tasks.replace(script=script)
 
-    def _partners(
-        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int
-    ) -> np.ndarray:
+    def _partners(self, lifetimes: Lifetimes) -> np.ndarray:
         """Scripts (n, episodes, 3) of yoked lives: their partners, D1 and otherwise the same, live at the same address.
 
         Each morning holds as many cookies in the jar as the partner will eat that day, and gives as many as it is given and what
         was left over: by every morning both have eaten the same number.
         """
-        partner = replace(self, regimes={"D1": 1}, labelled=False)
-        lived = partner.informed(env, tasks).drive(env, tasks, rng, env_rng, episodes, 1)
+        partner = replace(self, regimes={"D1": 1}, labelled=False, tasks=lifetimes.tasks)
+        lived = lifetimes.env.spec.empty(len(lifetimes.tasks), lifetimes.episodes)
+        partner.simulate(lifetimes, lived)
         eaten = ((lived["reward"] > 0) & ~lived["terminated"]).sum(2)
         return np.stack([eaten, lived["obs"][:, :, 0, GIFT], np.ones_like(eaten)], axis=-1).astype(
             np.int8
         )
 
-    def informed(self, env: Env, tasks: Tasks) -> Shards:
-        """Told their own bodies (rho, psi), and the layout for when they have seen it."""
-        return replace(self, tasks=tasks)
-
-    def start(self, spec: EnvSpec, rng: Rng) -> ShardLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ShardLearner:
         _check(spec)
         if self.tasks is None or len(self.tasks) != len(rng):
             raise ValueError(
-                "these creatures must be told their bodies first: agent.informed(env, tasks), a task per lifetime."
+                "Shards needs a task per lifetime; collect fills them in by agent.prepare"
             )
         return ShardLearner(self, spec, rng)
 
-    def drives(self, env: Env) -> bool:
-        """Whether whole lives in this environment are compiled."""
-        return type(env) is world.CookieWorld
-
-    def drive(
-        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int
-    ) -> dict[str, np.ndarray]:
-        """Whole lives, compiled, world and all: the arrays of histories."""
-        lives, kept = Lives(self, env.spec, env.size, env.places(tasks), rng), -(-episodes // every)
-        arrays = env.spec.empty(len(rng), kept, self.labels(env.spec))
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes, compiled, world and all; not in worlds derived from CookieWorld."""
+        env, tasks, rng = lifetimes.env, lifetimes.tasks, lifetimes.rng
+        if type(env) is not world.CookieWorld:
+            return False
+        lives = Lives(self, env.spec, env.size, env.places(tasks), rng)
+        days = lifetimes.episodes, lifetimes.every
         labels = arrays if self.labelled else env.spec.empty(0, 0, LABELS)
         rules = env.size, env.latch, env.tolerance_visible
         record = (
@@ -191,17 +192,15 @@ class Shards:
             tasks["rho"].astype(float),
             tasks["stock"].astype(float),
             world.scripts(tasks),
-            env_rng.keys,
+            lifetimes.env_rng.keys,
         )
-        in_parallel(
-            _live, len(rng), lives.arrays, lives.settings, worlds, rules, (episodes, every), record
-        )
+        in_parallel(_lifetimes, len(rng), lives.arrays, lives.settings, worlds, rules, days, record)
         if self.labelled:
             for name, values in (
                 _felt(arrays["obs"][:, :, 0], arrays["obs"]) | lives.born()
             ).items():
                 arrays[name][:] = values
-        return arrays
+        return True
 
     def labels(self, spec: EnvSpec) -> dict[str, tuple]:
         return LABELS if self.labelled else {}
@@ -340,7 +339,7 @@ def _felt(morning: np.ndarray, obs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def _live(begin, end, lives, settings, worlds, rules, days, record):
+def _lifetimes(begin, end, lives, settings, worlds, rules, days, record):
     traits, mind, q, visited, gates, p, places, keys = lives
     size, horizon = settings[0], settings[1]
     rho, stock, script, env_keys = worlds
@@ -368,7 +367,7 @@ def _live(begin, end, lives, settings, worlds, rules, days, record):
         body[world.DAY], body[world.TREATS] = -1, 1
         t = np.uint64(0)  # steps lived
         for day in range(episodes):
-            e = day // every if day % every == 0 else -1
+            e = stored_at(day, every)
             world.wake(body, place[0], stock[n], cards, env_key, t)
             world.observe(body, place, size, obs)
             for i in range(horizon):

@@ -55,7 +55,7 @@ class InContext:
                     f"{self.prompt.n_episodes}; try prompt.episodes[-{window - 1}:]"
                 )
 
-    def start(self, spec: EnvSpec, rng: Rng) -> InContextLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> InContextLearner:
         self.model.check_spec(spec)
         if self.prompt is not None and len(self.prompt) != len(rng):
             raise ValueError(

@@ -45,7 +45,7 @@ class RL2:
         if self.memory not in ("lifetime", "episode"):
             raise ValueError(f'`memory` must be "lifetime" or "episode", got {self.memory!r}')
 
-    def start(self, spec: EnvSpec, rng: Rng) -> RL2Learner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
         return RL2Learner(self, spec, rng)
 

@@ -77,7 +77,7 @@ def attention_masses(
             kinds, equal = _window(histories, rows, start, here)  # (n, Q, S, K), (n, Q, S)
             decisions = lambda values: values.reshape(
                 len(rows), len(here), h + 1, *values.shape[2:]
-            )[:, :, :h]  # noqa: B023
+            )[:, :, :h]
             uniform[at] = decisions((equal[:, :, None] @ kinds)[:, :, 0])
             for layer, pattern in enumerate(recording.values.values()):
                 pattern = pattern[:, here].reshape(*equal.shape[:2], heads, -1)[

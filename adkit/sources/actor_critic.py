@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import GAMMA, Rng, mix, uniform
 from adkit.sources import networks
 from adkit.sources.networks import (
@@ -25,7 +25,7 @@ from adkit.sources.networks import (
     initialise,
     parts,
 )
-from adkit.tables import Tables, Trace, in_parallel, outcome, start_state
+from adkit.tables import in_parallel, of_rows, outcome, simulate, start_state, stored_at
 
 CHOOSE = np.uint64(0)  # draws of a step: which action
 
@@ -73,18 +73,18 @@ class ActorCritic:
             layers=3, width=128, lr=1e-4, gamma=0.99, lam=0.95, entropy=0.01, unroll=20, actors=100
         )
 
-    def start(self, spec: EnvSpec, rng: Rng) -> ActorCriticLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ActorCriticLearner:
         return ActorCriticLearner(self, spec, rng)
 
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Whole lifetimes over tables."""
-        row, _ = encode(spec, tables.observation)
-        in_parallel(
-            _live, len(task), tables, row, task, rng.keys, env_rng.keys, spec.horizon, self.shape(spec), self.hyper, self.unroll,
-            self.actors, trace,
-        )  # fmt: skip
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes over tables."""
+        env = lifetimes.env
+        if not hasattr(env, "tables"):
+            return False
+        tables, _ = of_rows(env, lifetimes.tasks)
+        seen, _ = encode(env.spec, tables.observation)
+        settings = seen, self.shape(env.spec), self.hyper, self.unroll, self.actors
+        return simulate(_lifetimes, lifetimes, arrays, *settings)
 
     def shape(self, spec: EnvSpec) -> tuple[int, int, int, int]:
         """Of the networks: the outputs are a logit for each action, and the value."""
@@ -225,8 +225,8 @@ def _slopes(y, action, reward, end, after, actors, hyper, dy):
 
 
 @njit(cache=True, nogil=True)
-def _live(
-    begin, end_n, tables, seen, task, keys, env_keys, horizon, shape, hyper, unroll, actors, trace
+def _lifetimes(
+    begin, end_n, tables, task, keys, env_keys, horizon, seen, shape, hyper, unroll, actors, trace
 ):
     next_state, reward_of, terminated, cumulative, start, _, _ = tables
     states, actions, outcomes, every, episodes = trace
@@ -270,8 +270,8 @@ def _live(
                 if end[b] == TRUNCATED or (slot == unroll - 1 and end[b] == GOES_ON):
                     forward(embed, hidden, head, seen[which, s_next], value[b], h_after, y_after)
                     after[b] = y_after[outputs - 1]
-                if i == 0 and episode % every == 0:
-                    e = episode // every
+                e = stored_at(episode, every)
+                if i == 0 and e >= 0:
                     states[n, e, time[0]], actions[n, e, time[0]], outcomes[n, e, time[0]] = s, a, k
                     states[n, e, time[0] + 1] = s_next
                 state[i] = s_next

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import Rng, mix, uniform
-from adkit.tables import Tables, Trace, best_of, in_parallel, outcome, start_state
+from adkit.tables import of_rows, outcome, simulate, start_state, stored_at
 
 CHOOSE, SAMPLE = (
     np.uint64(0),
@@ -32,29 +32,29 @@ class UCB:
         if not self.bonus >= 0:
             raise ValueError(f"bonus={self.bonus}; give a number of at least 0. UCB1 has 1.")
 
-    def start(self, spec: EnvSpec, rng: Rng) -> BanditLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> BanditLearner:
         return BanditLearner(self, spec, rng)
 
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Whole lifetimes over tables."""
-        _live_all(self, spec, tables, task, rng, env_rng, trace)
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes over tables."""
+        _check(self, lifetimes.env.spec)
+        return simulate(_lifetimes, lifetimes, arrays, _bonus(self))
 
 
 @dataclass(frozen=True)
 class ThompsonSampling:
     """Sample every arm's chance from its posterior, pull the best: for rewards of 0 or 1, from a uniform prior."""
 
-    def start(self, spec: EnvSpec, rng: Rng) -> BanditLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> BanditLearner:
         return BanditLearner(self, spec, rng)
 
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Whole lifetimes over tables. Raises ValueError if a reward is neither 0 nor 1."""
-        _check_reward(tables.reward)
-        _live_all(self, spec, tables, task, rng, env_rng, trace)
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes over tables. Raises ValueError if a reward is neither 0 nor 1."""
+        _check(self, lifetimes.env.spec)
+        if hasattr(lifetimes.env, "tables"):
+            tables, _ = of_rows(lifetimes.env, lifetimes.tasks)
+            _check_reward(tables.reward)
+        return simulate(_lifetimes, lifetimes, arrays, _bonus(self))
 
 
 class BanditLearner:
@@ -97,13 +97,6 @@ def _bonus(config: UCB | ThompsonSampling) -> float:
     return config.bonus if isinstance(config, UCB) else -1.0
 
 
-def _live_all(config, spec, tables, task, rng, env_rng, trace) -> None:
-    _check(config, spec)
-    in_parallel(
-        _live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, _bonus(config), trace
-    )
-
-
 @njit(cache=True)
 def _gamma(key, begin, n):
     """A draw from Gamma(n): n exponential ones, each a uniform number of the stream `key`, from `begin` on."""
@@ -134,12 +127,27 @@ def _promise(pulls, paid, bonus, key, t):
 
 
 @njit(cache=True)
+def best_of(values, u):
+    """Return the index of the highest value; the uniform draw u in [0, 1) breaks ties."""
+    best, ties = values.max(), 0
+    for a in range(len(values)):
+        ties += values[a] == best
+    chosen = int(u * ties)
+    for a in range(len(values)):
+        if values[a] == best:
+            if chosen == 0:
+                return np.uint64(a)
+            chosen -= 1
+    return np.uint64(0)
+
+
+@njit(cache=True)
 def _act(pulls, paid, bonus, key, t):
     return best_of(_promise(pulls, paid, bonus, key, t), uniform(key, t, CHOOSE))
 
 
 @njit(cache=True, nogil=True)
-def _live(begin, end, tables, task, keys, env_keys, horizon, bonus, trace):
+def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, bonus, trace):
     next_state, reward, terminated, cumulative, start, _, _ = tables
     states, actions, outcomes, every, episodes = trace
     for n in range(begin, end):
@@ -147,7 +155,7 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, bonus, trace):
         pulls, paid = np.zeros(reward.shape[2]), np.zeros(reward.shape[2])
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
-            e = episode // every if episode % every == 0 else -1
+            e = stored_at(episode, every)
             s = start_state(start, row, env_key, t)
             for i in range(horizon):
                 a = _act(pulls, paid, bonus, key, t)

@@ -18,6 +18,7 @@ from adkit.envs import pixels
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
 from adkit.sources import networks
+from adkit.sources.bandits import best_of
 from adkit.sources.networks import (
     GOES_ON,
     TERMINATED,
@@ -28,7 +29,7 @@ from adkit.sources.networks import (
     initialise,
     parts,
 )
-from adkit.tables import best_of, in_parallel
+from adkit.tables import in_parallel
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
 SOURCE, START = (
@@ -108,7 +109,7 @@ class DQN:
             offline=0.7, target_update=50, clip=10.0,
         )  # fmt: skip
 
-    def start(self, spec: EnvSpec, rng: Rng) -> DQNLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> DQNLearner:
         return DQNLearner(self, spec, rng)
 
     @property

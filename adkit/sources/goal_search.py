@@ -34,7 +34,7 @@ class GoalSearch:
         if not 24 <= self.cells <= 256:  # half a cell's diagonal must be well inside a platform
             raise ValueError(f"cells={self.cells}; give 24 to 256 along a side. Try 48.")
 
-    def start(self, spec: EnvSpec, rng: Rng) -> GoalSearcher:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> GoalSearcher:
         if spec.name != "Watermaze":
             raise ValueError(
                 f"GoalSearch knows the Watermaze and this is {spec.name}; PosteriorSampling() serves worlds with tables."

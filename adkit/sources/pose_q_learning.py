@@ -52,7 +52,7 @@ class PoseQLearning:
         if self.exploration_episodes < 1:
             raise ValueError(f"exploration_episodes={self.exploration_episodes}; give at least 1.")
 
-    def start(self, spec: EnvSpec, rng: Rng) -> PoseQLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PoseQLearner:
         if spec.view is None:
             raise ValueError(
                 f"PoseQLearning needs poses and {spec.name} has none; where observations are discrete use QLearning()."

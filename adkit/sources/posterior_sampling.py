@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit
 
-from adkit.protocols import Env, EnvSpec, Tasks, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
-from adkit.tables import Tables, Trace, discounted_values, in_parallel, outcome, start_state
+from adkit.tables import Tables, discounted_values, outcome, simulate, start_state, stored_at
 
 NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws of a step
 
@@ -38,7 +38,7 @@ class PosteriorSampling:
     """Take action 0 once there is nothing left to gain, instead of any. Easier to predict; but a model of it may rest too early,
     and go on resting there because it did before: in Key-to-Door at the key, in one task of twenty."""
     family: Tables | None = None
-    """The hypotheses of each stage, (stages, M, ...), filled in by `informed`."""
+    """The hypotheses of each stage, (stages, M, ...), filled in by `prepare`."""
 
     def __post_init__(self):
         for name in ("noise", "forgetting"):
@@ -53,11 +53,12 @@ class PosteriorSampling:
                 f"greed={self.greed}; give a number of at least 0, or infinity. Try greed=10."
             )
 
-    def informed(self, env: Env, tasks: Tasks) -> PosteriorSampling:
+    def prepare(self, lifetimes: Lifetimes) -> tuple[PosteriorSampling, Tasks]:
         """Told the family of tasks (never which one): every task of `env` is a hypothesis.
 
         An environment whose tasks come in stages publishes `stages()`, the tables of each: a stage ends where they terminate.
         """
+        env = lifetimes.env
         if not hasattr(env, "tables"):
             raise ValueError(
                 f"{env.spec.name} publishes no tables, so there is no set of hypotheses to sample from; "
@@ -69,35 +70,21 @@ class PosteriorSampling:
             raise ValueError(
                 f"no single reward refutes a hypothesis about {env.spec.name}; ThompsonSampling() is made for it."
             )
-        return replace(self, family=family)
+        return replace(self, family=family), lifetimes.tasks
 
-    def start(self, spec: EnvSpec, rng: Rng) -> PosteriorSampler:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PosteriorSampler:
         return PosteriorSampler(self, spec, rng)
 
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Whole lifetimes over tables."""
-        q = self.values(spec)
-        in_parallel(
-            _live,
-            len(task),
-            tables,
-            task,
-            rng.keys,
-            env_rng.keys,
-            spec.horizon,
-            self.family,
-            q,
-            self.how,
-            trace,
-        )
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes over tables."""
+        values = self.values(lifetimes.env.spec)
+        return simulate(_lifetimes, lifetimes, arrays, self.family, values, self.how)
 
     def values(self, spec: EnvSpec) -> np.ndarray:
         """(stages, M, S, A) discounted action values under each hypothesis."""
         if self.family is None:
             raise ValueError(
-                "this agent must be told its family of tasks first: agent.informed(env, tasks)."
+                "PosteriorSampling needs the family of tasks; collect fills it in by agent.prepare"
             )
         sweeps = min(4 * spec.horizon, 400)
         stages = range(len(self.family.seen))
@@ -242,7 +229,7 @@ def _act(q, belief, chosen, noise, key, t):
 
 
 @njit(cache=True, nogil=True)
-def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, trace):
+def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, family, q, how, trace):
     next_state, reward, terminated, cumulative, start, _, seen = tables
     h_next_state, h_reward, h_terminated, _, h_start, _, h_seen = family
     states, actions, outcomes, every, episodes = trace
@@ -252,7 +239,7 @@ def _live(begin, end, tables, task, keys, env_keys, horizon, family, q, how, tra
         belief = np.zeros(q.shape[:2], np.int32)
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
-            e = episode // every if episode % every == 0 else -1
+            e = stored_at(episode, every)
             s = start_state(start, row, env_key, t)
             stage, chosen = 0, -1
             if forgetting > 0 and uniform(key, t, FORGET) < forgetting:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import Rng, uniform
-from adkit.tables import Tables, Trace, in_parallel, outcome, start_state
+from adkit.tables import outcome, simulate, start_state, stored_at
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
 
@@ -48,19 +48,15 @@ class QLearning:
         if not np.isfinite(self.initial_q):
             raise ValueError(f"initial_q={self.initial_q}; give a finite number, such as 1.0.")
 
-    def start(self, spec: EnvSpec, rng: Rng) -> QLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> QLearner:
         """N empty tables; `spec` must have discrete observations."""
         return QLearner(self, spec, rng)
 
-    def live(
-        self, spec: EnvSpec, tables: Tables, task: np.ndarray, rng: Rng, env_rng: Rng, trace: Trace
-    ) -> None:
-        """Whole lifetimes over tables: ~50 M steps/s per core."""
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Simulate whole lifetimes over tables: about 50 M steps/s per core."""
         hyper = np.float32(self.lr), np.float32(self.gamma), self.epsilon, self.exploration_episodes
-        q = self.table(spec, len(task))
-        in_parallel(
-            _live, len(task), tables, task, rng.keys, env_rng.keys, spec.horizon, q, *hyper, trace
-        )
+        q = self.table(lifetimes.env.spec, len(lifetimes.tasks))
+        return simulate(_lifetimes, lifetimes, arrays, q, *hyper)
 
     def table(self, spec: EnvSpec, n: int) -> np.ndarray:
         """(n, phases, observations, actions) float32 values of n learners who have lived nothing."""
@@ -135,7 +131,7 @@ def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
 
 
 @njit(cache=True, nogil=True)
-def _live(
+def _lifetimes(
     begin,
     end,
     tables,
@@ -163,7 +159,7 @@ def _live(
         )
         t = np.uint64(0)  # steps lived
         for episode in range(episodes):
-            e = episode // every if episode % every == 0 else -1
+            e = stored_at(episode, every)
             eps = _epsilon(epsilon, exploration_episodes, episode)
             s = start_state(start, row, env_key, t)
             phase = np.uint64(

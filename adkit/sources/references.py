@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adkit.protocols import Env, EnvSpec, Tasks, Transition
+from adkit.protocols import Env, EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng
 from adkit.tables import Tables, backward_induction, of_rows
 
@@ -15,7 +15,7 @@ from adkit.tables import Tables, backward_induction, of_rows
 class Random:
     """Every action equally likely, always."""
 
-    def start(self, spec: EnvSpec, rng: Rng) -> RandomLearner:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RandomLearner:
         return RandomLearner(spec, rng)
 
 
@@ -38,21 +38,22 @@ class Optimal:
     """
 
     told: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
-    """The distinct tasks' tables and each lifetime's row, or environment and tasks, filled in by `informed`."""
+    """The distinct tasks' tables and each lifetime's row, or environment and tasks, filled in by `prepare`."""
 
-    def informed(self, env: Env, tasks: Tasks) -> Optimal:
-        """Told each lifetime's task."""
+    def prepare(self, lifetimes: Lifetimes) -> tuple[Optimal, Tasks]:
+        """Return the agent that knows each lifetime's task."""
+        env, tasks = lifetimes.env, lifetimes.tasks
         if hasattr(env, "optimal_actions"):
-            return Optimal((env, tasks))
+            return Optimal((env, tasks)), tasks
         if not hasattr(env, "tables"):
             raise ValueError(
                 f"{env.spec.name} publishes no tables, so its optimum is unknown; leave Optimal() out."
             )
-        return Optimal(of_rows(env, tasks))
+        return Optimal(of_rows(env, tasks)), tasks
 
-    def start(self, spec: EnvSpec, rng: Rng) -> OptimalLearner | Guided:
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner | Guided:
         if self.told is None:
-            raise ValueError("Optimal() must be told the tasks first: agent.informed(env, tasks).")
+            raise ValueError("Optimal() needs the tasks; collect fills them in by agent.prepare")
         return (
             OptimalLearner(*self.told, spec)
             if isinstance(self.told[0], Tables)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from adkit._lazy import extra
 from adkit.envs.gymnasium import GymnasiumEnv
-from adkit.protocols import Env, Tasks
+from adkit.protocols import Env, Lifetimes, Tasks, stored_at
 from adkit.seeds import Rng
 
 DISCRETE, CONTINUOUS = ("A2C", "DQN", "PPO"), ("DDPG", "SAC", "TD3")
@@ -63,25 +63,19 @@ class StableBaselines3:
         policy = () if self.policy == "MlpPolicy" else (repr(self.policy),)
         return f"StableBaselines3({', '.join([repr(self.algorithm), *policy, *(f'{k}={v!r}' for k, v in self.settings.items())])})"
 
-    def drives(self, env: Env) -> bool:
-        """In every environment: its actions are discrete."""
-        return True
-
-    def drive(
-        self, env: Env, tasks: Tasks, rng: Rng, env_rng: Rng, episodes: int, every: int
-    ) -> dict[str, np.ndarray]:
-        """Whole lifetimes, one after the other: the arrays of histories."""
-        arrays = env.spec.empty(len(tasks), -(-episodes // every))
+    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
+        """Run whole lifetimes, one after the other."""
+        env, tasks, episodes = lifetimes.env, lifetimes.tasks, lifetimes.episodes
         for n in tqdm(range(len(tasks)), desc="lifetimes", disable=None, delay=2, mininterval=0.5):
             record = {name: values[n] for name, values in arrays.items()}
-            life = Life(env, tasks[[n]], env_rng[[n]], record, every)
+            life = Life(env, tasks[[n]], lifetimes.env_rng[[n]], record, lifetimes.every)
             with ONE_AT_A_TIME, _own_randomness():
-                learner = self._learner(life, int(rng[[n]].integers(2**31)[0]))
+                learner = self._learner(life, int(lifetimes.rng[[n]].integers(2**31)[0]))
                 learner.learn(
                     episodes * env.spec.horizon,
                     callback=lambda *_, life=life: life.episode < episodes,
                 )
-        return arrays
+        return True
 
     def _learner(self, life: Life, seed: int) -> Any:
         """A model that has learned nothing, and writes no log."""
@@ -123,8 +117,8 @@ class Life(GymnasiumEnv):
         self.state, (after, reward, terminated, truncated) = self.env.step(
             self.state, self.task, action, self.rng.at(self.t)
         )
-        episode, late = divmod(self.episode, self.every)
-        if not late and episode < len(self.record["obs"]):
+        episode = stored_at(self.episode, self.every)
+        if 0 <= episode < len(self.record["obs"]):
             now = {
                 "obs": self.obs,
                 "action": action,

@@ -40,7 +40,7 @@ class Recomputed:
     episodes: int
     """Most episodes it will live."""
 
-    def start(self, spec, rng: Rng) -> RecomputedLearner:
+    def start(self, spec, rng: Rng, episodes: int) -> RecomputedLearner:
         return RecomputedLearner(self, rng)
 
 
@@ -89,7 +89,7 @@ class Life:
     def __init__(self, agent, lifetimes: int, seed: int = 0):
         self.tasks = ENV.tasks()[np.arange(lifetimes) % 81]
         self.rng, self.t = Rng.of(seed, "env", np.arange(lifetimes)), 0
-        self.learner = agent.start(SPEC, Rng.of(seed, "agent", np.arange(lifetimes)))
+        self.learner = agent.start(SPEC, Rng.of(seed, "agent", np.arange(lifetimes)), episodes=10)
 
     def episode(self, steps: int = SPEC.horizon) -> int:
         """Live the next episode, or its first `steps`: how many steps all lifetimes took together."""

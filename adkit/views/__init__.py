@@ -1,4 +1,4 @@
-"""Pictures of histories. Loaded when first used."""
+"""Live views and figures of histories. Each module loads when one of its names is first used."""
 
 from adkit._lazy import lazily
 
@@ -7,13 +7,11 @@ _WHERE = {
     "result_curves": "curves",
     "heat_map": "curves",
     "visits": "curves",
-    "visit_shares": "curves",
-    "Figure": "curves",
+    "Figure": "figure",
     "EpisodeAttention": "attention",
     "PolicyField": "fields",
     "arrow_fields": "fields",
     "Player": "player",
     "replay": "player",
-    "Replay": "player",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

@@ -64,7 +64,7 @@ function render({ model, el }) {
     return c.start + best;
   }
 
-  const cell = (e, t) => [cells[2 * (e * P + t)], cells[2 * (e * P + t) + 1]];
+  const cell = (e, t) => [Math.round(cells[2 * (e * P + t)]), Math.round(cells[2 * (e * P + t) + 1])];
   const scaled = (share) => (model.get("logarithmic") ? Math.log1p(99 * clamp(share, 1)) / Math.log(100) : clamp(share, 1));
   const short = adkit.short;
 

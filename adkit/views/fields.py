@@ -1,12 +1,10 @@
-"""What shards make of every cell: arrows for what they want where, and what a creature does, behind sliders."""
+"""A shard agent's policy in every cell of its room, as arrows, and how its shards add up to it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -15,12 +13,12 @@ from adkit.cookieworld.planning import hides
 from adkit.cookieworld.shard import BASE, BETA, STRONGEST
 from adkit.cookieworld.world import EAT, STARVED, STAY, CookieWorld
 from adkit.protocols import Tasks
-from adkit.views import page
+from adkit.views import maps, page
 
 REACH = 0.46  # cells: an arrow of full length
 LOUD = 4.0  # logits: a bid whose arrow has full length
 MOVES = np.array([(0, -1), (0, 1), (1, 0), (-1, 0)])
-ROUND = np.exp(2j * np.pi * np.arange(40) / 40).view(float).reshape(-1, 2)  # a circle of radius 1
+W_FOOD = 1.0  # strength of the food shard
 STEP = 0.1  # of the strength slider, and of the table of what planners do
 COLOURS = {"cookie": page.CURSOR, "food": page.GOOD, "policy": page.ATTENTION}
 TITLES = {
@@ -31,48 +29,39 @@ TITLES = {
 
 
 def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks, title: str = "") -> page.Picture:
-    """Rooms side by side, an arrow for every move: values (cells, 8) up to 1, such as heads or probabilities, under their names.
+    """Draw values (cells, 8) in [0, 1], such as probabilities, as arrows: one room per name.
 
-    An arrow is as long as its value, a disc on the jar or in the garden as wide as that of EAT there; what is below 0 is not drawn.
+    Each move has an arrow as long as its value, EAT a disc on the jar or in the garden. Values
+    below 0 are not drawn.
     """
-    shapes = {name: np.shape(values) for name, values in fields.items()}
-    cells = next(iter(shapes.values()), (0,))[0]
-    if not cells or set(shapes.values()) != {(cells, 8)} or math.isqrt(cells) ** 2 != cells:
-        raise ValueError(
-            f"fields {shapes}; give (cells, 8) of one square room each, such as anatomy.heads(env, task)[0, 0]."
-        )
-    if len(task) != 1:
-        raise ValueError(f"{len(task)} tasks given; a picture shows one: task=tasks[:1].")
-    from matplotlib.figure import Figure
 
-    canvas = Figure(
-        figsize=(2.6 * len(fields) + 0.2, 3 + 0.3 * bool(title)), dpi=100, layout="constrained"
-    )
-    for ax, (name, values) in zip(
-        canvas.subplots(1, len(fields), squeeze=False)[0], fields.items(), strict=True
-    ):
-        _draw(ax, np.asarray(values), task, COLOURS.get(name.split()[0], page.ATTENTION))
-        ax.set_title(name, fontsize=10)
-    if title:
-        canvas.suptitle(title, fontsize=11)
-    return page.Picture(page.as_png(canvas), f"Fields: {', '.join(fields)}")
+    def draw(canvas) -> None:
+        axes = canvas.subplots(1, len(fields), squeeze=False)[0]
+        for ax, (name, values) in zip(axes, fields.items(), strict=True):
+            colour = COLOURS.get(name.split()[0], page.ATTENTION)
+            _draw_field(ax, np.asarray(values), task, colour)
+            ax.set_title(name, fontsize=10)
+        if title:
+            canvas.suptitle(title, fontsize=11)
+
+    png = page.draw_png(draw, 2.6 * len(fields) + 0.2, 3 + 0.3 * bool(title))
+    return page.Picture(png, f"Fields: {', '.join(fields)}")
 
 
-def _draw(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = False) -> None:
-    """One room and its arrows; with `waits`, a grey disc for what is left of a policy: all that leads nowhere."""
+def _draw_field(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = False) -> None:
+    """Draw one room with arrows for values (cells, 8).
+
+    `waits` adds grey discs for the actions that lead nowhere.
+    """
     from matplotlib.collections import LineCollection, PolyCollection
 
     size = math.isqrt(len(values))
-    page.draw_room(ax, np.zeros((size, size)), np.zeros((0, 2)), page.sites(task))
+    maps.draw_room(ax, np.zeros((size, size)), np.zeros((0, 2)), maps.task_marks(task))
     xy = np.argwhere(np.ones((size, size)))
-    eats, rest = _discs(values, task)
+    eats, rest = _radii(values, task)
     lines, shapes, paints = [], [], []
     for radii, paint in ((rest * waits, "#9aa0a6"), (eats, colour)):
-        discs = [
-            centre + radius * ROUND
-            for centre, radius in zip(xy, radii, strict=True)
-            if radius > 0.02
-        ]
+        discs = [maps.circle(*xy[cell], radii[cell]) for cell in np.flatnonzero(radii > 0.02)]
         shapes, paints = shapes + discs, paints + [paint] * len(discs)
     length = REACH * values[:, :4].clip(0, 1)  # (cells, moves)
     for cell, move in np.argwhere(length > 0.02):
@@ -80,16 +69,14 @@ def _draw(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = False)
         tip, barb = xy[cell] + length[cell, move] * along, min(0.1, 0.6 * length[cell, move])
         lines.append([xy[cell], tip - barb * along])
         shapes.append([tip, tip - barb * (along + across), tip - barb * (along - across)])
-    ax.add_collection(
-        PolyCollection(shapes, facecolors=paints + [colour] * len(lines), linewidths=0, zorder=2.5)
-    )
-    ax.add_collection(
-        LineCollection(lines, colors=colour, linewidths=1.5, capstyle="butt", zorder=3)
-    )
+    paints += [colour] * len(lines)
+    ax.add_collection(PolyCollection(shapes, facecolors=paints, linewidths=0, zorder=2.5))
+    look = {"colors": colour, "linewidths": 1.5, "capstyle": "butt", "zorder": 3}
+    ax.add_collection(LineCollection(lines, **look))
 
 
-def _discs(values: np.ndarray, task: Tasks) -> tuple[np.ndarray, np.ndarray]:
-    """Radii (cells,) in cells of the discs for EAT where there is something to eat, and for what leads nowhere."""
+def _radii(values: np.ndarray, task: Tasks) -> tuple[np.ndarray, np.ndarray]:
+    """Return radii (cells,) of the discs for EAT, where there is food, and for waiting."""
     size = math.isqrt(len(values))
     sites = np.zeros(len(values), bool)
     for name in ("jar", "garden"):
@@ -99,45 +86,39 @@ def _discs(values: np.ndarray, task: Tasks) -> tuple[np.ndarray, np.ndarray]:
     return REACH / 2 * np.sqrt(eat), REACH / 2 * np.sqrt(rest)
 
 
-class PolicyField(anywidget.AnyWidget):
-    """What a creature of shards does in every cell, and which shard says so: `PolicyField(env, tasks)`.
+class PolicyField(page.View):
+    """A shard agent's policy in every cell, and the bids of its shards: `PolicyField(env, tasks)`.
 
-    `hunger` 0 to 5, `strength` of its cookie shard 0 to 3, `task`, the number of one of the tasks - they may differ in where the
-    jar is - and `full`, whether the open jar holds cookies, are two-way traits: read them, set them, `jslink` them. Arrows are
-    as long as a bid (4 logits reach the wall) or a probability; discs are EAT, grey ones all that leads nowhere. Everything is
-    learned and nothing planned: what a sophisticated planner would do about it in the morning is the curve beside the rooms.
+    Two-way traits: `hunger` 0 to 5, `strength` of the cookie shard 0 to 3, `task`, the number of
+    one of the tasks, and `full`, whether the open jar holds cookies. Arrows are as long as a bid (4
+    logits reach the wall) or a probability. Discs are EAT; grey discs, all that leads nowhere. The
+    agent has learned everything and plans nothing. The curve beside the rooms is the probability
+    that a sophisticated planner hides the cookies in the morning.
     """
 
     _esm = page.script("fields.js")
+    title = "What shards want where"
 
     hunger = traitlets.Int(1, min=0, max=STARVED).tag(sync=True)
     strength = traitlets.Float(1.2, min=0, max=STRONGEST).tag(sync=True)
     task = traitlets.Int(0, min=0).tag(sync=True)
     full = traitlets.Bool(True).tag(sync=True)
-    data = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, env: CookieWorld, tasks: Tasks, *, w_food: float = 1.0, **traits):
-        if not isinstance(env, CookieWorld):
-            raise ValueError(
-                f"{env!r}; creatures of shards live in a CookieWorld: PolicyField(ad.envs.CookieWorld(), tasks)."
-            )
-        if not len(tasks) or not 0 <= w_food < math.inf:
-            raise ValueError(
-                f"{len(tasks)} tasks, w_food={w_food}; give at least one task, and a strength of at least 0."
-            )
-        self.env, self.tasks, self.w_food = env, tasks, float(w_food)
+    def __init__(self, env: CookieWorld, tasks: Tasks, **traits):
+        self.env, self.tasks = env, tasks
         self.heads = anatomy.heads(env, tasks)[:, :2]  # (n, cookie and food, cells, 8)
         self.strengths = np.arange(0, STRONGEST + STEP / 2, STEP)
-        self.hides, self.avoids = anatomy.hiding(
-            env, tasks, self.strengths, w_food
-        )  # (n, strengths, 6)
-        jar = env.places(tasks)[:, 1]
-        cells = np.stack(
-            [np.arange(env.size**2) // env.size, np.arange(env.size**2) % env.size], -1
-        )
-        self.near = (
-            np.abs(cells[None] - cells[jar][:, None]).max(-1) <= 1
-        )  # (n, cells) from where the jar is seen
+        # probability of hiding, and cookies not eaten because of it: (n, strengths, 6)
+        self.hides, self.avoids = anatomy.hiding(env, tasks, self.strengths, W_FOOD)
+        cells = np.argwhere(np.ones((env.size, env.size)))
+        away = np.abs(cells - tasks["jar"].astype(int)[:, None]).max(-1)  # (n, cells)
+        self.near = away <= 1  # the jar can be seen from here
+        self.distances = np.abs(tasks["home"].astype(int) - tasks["jar"]).sum(1)  # home to jar
+        super().__init__(data=self._numbers(), **traits)
+
+    def _numbers(self) -> dict:
+        """Return everything the front end draws from."""
+        env, tasks = self.env, self.tasks
         numbers = {
             "heads": self.heads,
             "gates": anatomy.gates(),
@@ -145,99 +126,64 @@ class PolicyField(anywidget.AnyWidget):
             "avoids": self.avoids,
             "base": BASE,
         }
-        data = {name: page.packed(values, "float32") for name, values in numbers.items()}
-        data |= {
+        return {name: page.packed(values, "float32") for name, values in numbers.items()} | {
             "near": page.packed(self.near, "uint8"),
             "distances": self.distances.tolist(),
+            "strengths": self.strengths.tolist(),
             "size": env.size,
             "beta": BETA,
-        }
-        data |= {
-            "w_food": self.w_food,
+            "w_food": W_FOOD,
             "empty": float(hides(0.0)),
-            "strengths": self.strengths.tolist(),
             "titles": TITLES,
+            "marks": [maps.task_marks(one) for one in tasks],
+            "sites": env.places(tasks)[:, 1:].tolist(),
         }
-        data["marks"] = [page.sites(one) for one in tasks]
-        data["sites"] = env.places(tasks)[:, 1:].tolist()
-        super().__init__(data=data, **traits)
-
-    @traitlets.validate("task")
-    def _one_of_them(self, proposal) -> int:
-        if self.data and proposal["value"] >= len(self.tasks):
-            raise traitlets.TraitError(
-                f"task={proposal['value']}; this view has tasks 0 to {len(self.tasks) - 1}."
-            )
-        return proposal["value"]
-
-    @property
-    def distances(self) -> np.ndarray:
-        """(n,) steps from home to the jar of each task."""
-        return np.abs(self.tasks["home"].astype(int) - self.tasks["jar"]).sum(1)
 
     def policy(self) -> np.ndarray:
-        """(cells, 8) the probabilities of actions, now."""
+        """Return (cells, 8) the probabilities of actions."""
         one = self.tasks[[self.task]]
-        return anatomy.policy(self.env, one, self.strength, self.w_food, self.hunger, self.full)[0]
+        return anatomy.policy(self.env, one, self.strength, W_FOOD, self.hunger, self.full)[0]
 
     def bids(self) -> np.ndarray:
-        """(2, cells, 8) what the cookie and the food shard add to the logits, now."""
+        """Return (2, cells, 8) what the cookie and the food shard add to the logits."""
         unseen, seen, food = anatomy.gates()[:, self.hunger]
-        craves = (
-            self.full * self.strength * np.where(self.near[self.task], seen, unseen)
-        )  # (cells,)
-        return (
-            BETA
-            * self.heads[self.task]
-            * np.stack([craves, np.full_like(craves, self.w_food * food)])[..., None]
-        )
+        craving = self.full * self.strength * np.where(self.near[self.task], seen, unseen)
+        push = np.stack([craving, np.full_like(craving, W_FOOD * food)])  # (2, cells)
+        return BETA * self.heads[self.task] * push[..., None]
 
     def planned(self) -> tuple[float, float]:
-        """Waking like this, the probability that a planner hides the cookies, and how many fewer it would eat for it."""
+        """Return how likely a planner is to hide the cookies, and how many fewer it then eats."""
         if not self.full:
             return float(hides(0.0)), 0.0
-        at = lambda table: float(
-            np.interp(self.strength, self.strengths, table[self.task, :, self.hunger])
-        )
-        return at(self.hides), at(self.avoids)
+        tables = [table[self.task, :, self.hunger] for table in (self.hides, self.avoids)]
+        hide, avoid = (float(np.interp(self.strength, self.strengths, each)) for each in tables)
+        return hide, avoid
 
     def png(self) -> bytes:
-        """The rooms and the curve as they are now, as a picture."""
-        from matplotlib.figure import Figure
+        """Return a picture of the rooms and the curve."""
+        return page.draw_png(self._draw, 10.6, 3.3)
 
+    def _draw(self, canvas) -> None:
         one, chance, (cookie, food) = self.tasks[[self.task]], self.planned()[0], self.bids() / LOUD
-        canvas = Figure(figsize=(10.6, 3.3), dpi=100, layout="constrained")
-        axes = canvas.subplots(1, 4, width_ratios=[1, 1, 1, 0.85])
-        for ax, (name, values) in zip(
-            axes, {"cookie": cookie, "food": food, "policy": self.policy()}.items(), strict=False
-        ):
-            _draw(ax, values, one, COLOURS[name], waits=name == "policy")
-            ax.set_title(TITLES[name], fontsize=10)
-        curve = (
-            self.hides[self.task, :, self.hunger]
-            if self.full
-            else np.full(len(self.strengths), chance)
-        )
-        axes[3].plot(self.strengths, curve, color="#333333")
-        axes[3].plot(self.strength, chance, "o", color=page.CURSOR)
-        axes[3].set(ylim=(0, 1), xlabel="strength of the cookie shard")
-        axes[3].set_title("a planner hides them", fontsize=10)
-        axes[3].spines[["top", "right"]].set_visible(False)
-        canvas.suptitle(self._says(), fontsize=10)
-        return page.as_png(canvas)
+        *rooms, ax = canvas.subplots(1, 4, width_ratios=[1, 1, 1, 0.85])
+        fields = {"cookie": cookie, "food": food, "policy": self.policy()}
+        for room, (name, values) in zip(rooms, fields.items(), strict=True):
+            _draw_field(room, values, one, COLOURS[name], waits=name == "policy")
+            room.set_title(TITLES[name], fontsize=10)
+        curve = self.hides[self.task, :, self.hunger]
+        curve = curve if self.full else np.full_like(curve, chance)
+        ax.plot(self.strengths, curve, color="#333333")
+        ax.plot(self.strength, chance, "o", color=page.CURSOR)
+        ax.set(ylim=(0, 1), xlabel="strength of the cookie shard")
+        ax.set_title("a planner hides them", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+        canvas.suptitle(self._state(), fontsize=10)
 
-    def _says(self) -> str:
+    def describe(self) -> str:
+        """Return the values of the sliders."""
+        return f"PolicyField: {self._state()}"
+
+    def _state(self) -> str:
         jar = "a full jar" if self.full else "an empty jar"
-        return f"hunger {self.hunger}, strength {self.strength:.1f}, {jar} {self.distances[self.task]} steps from home"
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained file that works offline with its sliders."""
-        state = {
-            name: getattr(self, name) for name in ("hunger", "strength", "task", "full", "data")
-        }
-        return page.page(path, "What shards want where", "fields.js", state)
-
-    def _repr_mimebundle_(self, **kwargs):
-        return page.with_picture(
-            super()._repr_mimebundle_(**kwargs), self.png(), f"PolicyField: {self._says()}"
-        )
+        distance = f"{self.distances[self.task]} steps from home"
+        return f"hunger {self.hunger}, strength {self.strength:.1f}, {jar} {distance}"

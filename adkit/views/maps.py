@@ -1,0 +1,239 @@
+"""Maps of the world of a lifetime: its cells, where each token is, and marks for what is there."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from adkit.histories import Histories
+from adkit.protocols import Tasks
+from adkit.views import page
+
+ACROSS = 20  # cells across the map of a round room, whose radius is 1
+PLATFORM = 0.12  # radius of the Watermaze's platform
+NOSE = 1.4  # cells: the length of the line that shows a heading
+
+
+def kind(lifetime: Histories) -> str | None:
+    """Return how to draw the world: a "grid", a "round" room, a row of "arms", or None."""
+    spec, columns = lifetime.spec, lifetime.task_values.columns
+    if spec.view is not None:
+        return "round"
+    if spec.cardinality and (len(spec.cardinality) == 2 or "home" in columns):
+        return "grid"
+    return "arms" if "means" in columns and spec.cardinality == (1,) else None
+
+
+def size(lifetime: Histories) -> tuple[int, int]:
+    """Return (columns, rows) of the map; (0, 0) if there is none."""
+    spec = lifetime.spec
+    match kind(lifetime):
+        case "round":
+            return ACROSS, ACROSS
+        case "arms":
+            return int(spec.n_actions), 1
+        case "grid" if len(spec.cardinality) == 2:
+            return int(spec.cardinality[0]), int(spec.cardinality[1])
+        case "grid":  # one number counts the cells of a square
+            return (math.isqrt(spec.cardinality[0]),) * 2
+    return 0, 0
+
+
+def token_cells(lifetime: Histories) -> np.ndarray:
+    """Return (E, H + 1, 2) the map cell of each token of one lifetime.
+
+    An episode's last token is where its last action led. Cells of a round room have fractions;
+    among arms the cell is the arm just pulled, and -1 before the first pull.
+    """
+    if kind(lifetime) == "arms":
+        pulled = lifetime.arrays["action"][0].astype(np.int16)  # (E, H)
+        pulled = np.pad(pulled, ((0, 0), (1, 0)), constant_values=-1)  # (E, H + 1)
+        return np.stack([pulled, np.minimum(pulled, 0)], axis=-1)
+    obs = token_observations(lifetime)
+    if kind(lifetime) == "round":
+        return round_cells(obs)
+    if kind(lifetime) == "grid" and obs.shape[-1] > 2:  # the first coordinate counts the cells
+        return np.stack(np.divmod(obs[..., 0], size(lifetime)[1]), axis=-1)
+    return obs
+
+
+def token_observations(lifetime: Histories) -> np.ndarray:
+    """Return (E, H + 1, ...) what was observed at each token of one lifetime."""
+    obs, final = lifetime.arrays["obs"][0], lifetime.arrays["final_obs"][0]
+    tokens = np.concatenate([obs, np.zeros_like(obs[:, :1])], axis=1)
+    tokens[np.arange(len(tokens)), lifetime.length[0]] = final
+    return tokens
+
+
+def headings(lifetime: Histories) -> np.ndarray:
+    """Return (E, H + 1) headings in radians in a round room, and nothing elsewhere."""
+    return token_observations(lifetime)[..., 2] if kind(lifetime) == "round" else np.zeros(0)
+
+
+def round_cells(place: np.ndarray) -> np.ndarray:
+    """Return places (..., 2 or more) in a round room as map cells (..., 2); y points down there."""
+    return (place[..., :2] * [1, -1] + 1) * (ACROSS / 2) - 0.5
+
+
+def weigh(shape: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float = 1.0):
+    """Return (columns, rows) the total weight of the visits to each cell; cells (n, 2).
+
+    Tokens before the first pull of an arm are on no map and count nowhere.
+    """
+    total, at = np.zeros(shape), np.rint(cells).astype(int)
+    there = at[:, 0] >= 0
+    np.add.at(total, tuple(at[there].T), np.broadcast_to(weight, len(at))[there])
+    return total
+
+
+def packed(lifetime: Histories) -> dict:
+    """Return what every front end draws of a lifetime."""
+    return {
+        "cells": page.packed(token_cells(lifetime), "float32"),
+        "lengths": page.packed(lifetime.length[0], "int32"),
+        "returns": page.packed(lifetime.episode_returns[0], "float32"),
+        "numbers": page.packed(lifetime.episode, "int32"),
+    }
+
+
+# ---- marks ----
+
+
+def circle(x: float, y: float, radius: float) -> list:
+    """Return a circle as a closed line."""
+    turns = np.linspace(0, 2 * np.pi, 49)
+    return [[x + radius * np.cos(angle), y + radius * np.sin(angle)] for angle in turns]
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> list:
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+GLYPHS = {  # lines around (0, 0), in cells; y points down
+    "goal": [_box(-0.38, -0.38, 0.38, 0.38)],
+    "best": [_box(-0.38, -0.38, 0.38, 0.38)],
+    "key": [
+        circle(-0.2, 0, 0.16),
+        [(-0.04, 0), (0.38, 0), (0.38, 0.16)],
+        [(0.22, 0), (0.22, 0.13)],
+    ],
+    "door": [_box(-0.24, -0.4, 0.24, 0.4), circle(0.12, 0.03, 0.04)],
+    "platform": [circle(0, 0, PLATFORM * ACROSS / 2)],
+    "home": [[(-0.36, 0.4), (-0.36, -0.05), (0, -0.42), (0.36, -0.05), (0.36, 0.4), (-0.36, 0.4)]],
+    "jar": [[(-0.2, -0.2), (-0.3, -0.1), (-0.3, 0.4), (0.3, 0.4), (0.3, -0.1), (0.2, -0.2)]],
+    "garden": [
+        [(0, 0.4), (0, -0.1)],
+        [(-0.3, -0.15), (0, 0.15), (0.3, -0.15)],
+        [(-0.2, -0.4), (0, -0.1), (0.2, -0.4)],
+    ],
+    "lid open": [[(-0.24, -0.26), (0.16, -0.46)]],
+    "lid closed": [
+        [(-0.24, -0.26), (0.24, -0.26)],
+        [(-0.06, -0.26), (-0.06, -0.34), (0.06, -0.34), (0.06, -0.26)],
+    ],
+    "cookies": [circle(-0.12, 0.26, 0.09), circle(0.12, 0.26, 0.09), circle(0, 0.06, 0.09)],
+    "gift": [
+        _box(0.05, 0.1, 0.32, 0.36),
+        [(0.185, 0.36), (0.185, 0.1), (0.1, 0), (0.27, 0), (0.185, 0.1)],
+    ],
+    "hide": [_box(-0.3, 0.14, -0.02, 0.36), [(-0.24, 0.14), (-0.24, 0), (-0.08, 0), (-0.08, 0.14)]],
+}
+PLACES = ("goal", "key", "door", "home", "jar", "garden")
+
+
+def marks(lifetime: Histories) -> list[dict]:
+    """Return marks of what is hidden: name, place (x, y) in cells, and the lines of its glyph."""
+    columns = lifetime.task_values.columns
+    if not len(lifetime):
+        return []
+    if kind(lifetime) == "arms":
+        return [_mark("best", int(columns["means"][0].argmax()), 0)]
+    if kind(lifetime) == "round":
+        return [_mark("platform", *round_cells(columns["goal"][0]))] if "goal" in columns else []
+    return task_marks(lifetime.task_values) if kind(lifetime) == "grid" else []
+
+
+def task_marks(tasks: Tasks) -> list[dict]:
+    """Return marks of the places (x, y) that the first task names."""
+    names = [name for name in PLACES if name in tasks.columns and tasks[name].shape[1:] == (2,)]
+    return [_mark(name, *tasks[name][0]) for name in names]
+
+
+def changing_marks(lifetime: Histories) -> list[dict]:
+    """Return marks that come and go in a CookieWorld: lid, cookies, gift and latch.
+
+    `when`, packed (E, H + 1), says at which tokens the mark is visible.
+    """
+    columns = lifetime.task_values.columns
+    if not len(lifetime) or not lifetime.n_episodes or "jar" not in columns:
+        return []
+    from adkit.cookieworld.world import CLOSED, COOKIES, GIFT
+
+    obs = token_observations(lifetime)  # (E, H + 1, 12)
+    closed, in_the_morning = obs[..., CLOSED] > 0, np.arange(obs.shape[1]) == 0
+    jar, home = columns["jar"][0], columns["home"][0]
+    visible = {
+        "lid open": (jar, ~closed),
+        "lid closed": (jar, closed),
+        "cookies": (jar, obs[..., COOKIES] > 0),
+        "gift": (home, (obs[:, :1, GIFT] > 0) & in_the_morning),
+        "hide": (home, closed),
+    }
+    return [
+        _mark(name, *place) | {"when": page.packed(when, "uint8")}
+        for name, (place, when) in visible.items()
+    ]
+
+
+def is_visible(mark: dict, episode: int, token: int) -> bool:
+    """Return whether the mark is visible at this token."""
+    if "when" not in mark:
+        return True
+    _, tokens = mark["when"]["shape"]
+    return mark["when"]["bytes"][episode * tokens + token] > 0
+
+
+def _mark(name: str, x: float, y: float) -> dict:
+    lines = [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
+    return {"name": name, "x": float(x), "y": float(y), "lines": lines}
+
+
+# ---- static pictures ----
+
+
+def draw_room(ax, cells, path, marks=(), kind: str = "grid", heading: float | None = None) -> None:
+    """Draw a map of painted `cells` (columns, rows) and a `path` (t, 2); y points down."""
+    columns, rows = cells.shape
+    if kind == "round":
+        centre = (columns - 1) / 2
+        distance = np.hypot(*(np.indices(cells.shape) - centre))
+        cells = np.ma.array(cells, mask=distance > columns / 2)
+        ax.plot(*np.array(circle(centre, centre, columns / 2)).T, color="#777777", linewidth=1.5)
+        ax.axis("off")
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    ax.imshow(cells.T, cmap="Blues", vmin=0, vmax=max(cells.max(), 1e-9) * 1.2, extent=extent)
+    ax.set_xticks(np.arange(-0.5, columns), [])
+    ax.set_yticks(np.arange(-0.5, rows), [])
+    ax.grid(color="#c4c9cf", linewidth=0.6)
+    ax.tick_params(length=0)
+    if kind == "arms":
+        for arm, pulls in enumerate(cells[:, 0]):
+            ax.text(arm, 0.8, f"{pulls:g}", ha="center", fontsize=7)
+    for mark in marks:
+        for line in mark["lines"]:
+            ax.plot(*np.array(line).T, color=page.REWARD, linewidth=2)
+    path = path[path[:, 0] >= 0]
+    if len(path):
+        _draw_path(ax, path, heading)
+
+
+def _draw_path(ax, path: np.ndarray, heading: float | None) -> None:
+    """Draw a path (t, 2) with a ring at its start and a disc, with its heading, at its end."""
+    ax.plot(*path.T, color="#333333", linewidth=1.5)
+    ring = {"markerfacecolor": "none", "markeredgecolor": page.GOOD, "markeredgewidth": 2}
+    ax.plot(*path[0], "o", markersize=11, **ring)
+    if heading is not None:
+        ahead = path[-1] + NOSE * np.array([np.cos(heading), -np.sin(heading)])
+        ax.plot(*np.stack([path[-1], ahead]).T, color=page.CURSOR, linewidth=3)
+    ax.plot(*path[-1], "o", color=page.CURSOR, markersize=8)

@@ -17,10 +17,6 @@ small = lambda **how: ad.CausalTransformer(ROOM.spec, **MODEL | how)
 lives = lambda **how: collect(episodes=8, **how)
 
 
-def look():
-    return ad.views.EpisodeAttention(small(), lives()[0])
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -65,32 +61,6 @@ def look():
         (lambda: lives().episodes[9:], "keeps none"),
         (lambda: lives().windows(np.array([0]), np.array([7]), 2), "leave the 8 there are"),
         (lambda: ad.stats.bootstrap(np.zeros(3)), r"give \(task, lifetime, ...\)"),
-        (lambda: ad.views.learning_curves({}), "at least one history"),
-        (
-            lambda: ad.views.learning_curves({"a": lives()}, x="hours"),
-            'choose "episodes" or "steps"',
-        ),
-        (lambda: ad.views.replay(lives()), "25 lifetimes given; play one each, as in"),
-        (lambda: ad.views.Player({}), "no lifetimes given; play some"),
-        (
-            lambda: ad.views.Player([lives()[0]], episode=8),
-            "episode=8; these lifetimes have episodes 0 to 7",
-        ),
-        (lambda: ad.views.EpisodeAttention(small(), lives()), "25 lifetimes given; look at one"),
-        (
-            lambda: ad.views.EpisodeAttention(small(), lives()[0], episode=8),
-            "episode=8; this lifetime has episodes 0 to 7",
-        ),
-        (
-            lambda: ad.views.EpisodeAttention(small(), lives()[0], action_names=["up"]),
-            "has 5 actions, name each",
-        ),
-        (
-            lambda: look().probabilities(3, 0, without=3),
-            "without=3; episode 3 has 0 to 2 in its window",
-        ),
-        (lambda: look().probabilities(3, 0, ablate=(9, 0)), r"ablate=\(9, 0\); layers are 0 to"),
-        (lambda: ad.views.replay(lives()[0], episode=8), "episodes 0 to 7"),
         (lambda: ad.envs.from_gymnasium("FrozenLake-v1", tasks=[]), "one per task"),
         (lambda: ad.envs.from_gymnasium("Pendulum-v1"), "adkit needs Discrete ones"),
         (

@@ -15,7 +15,6 @@ from adkit.cookieworld import world as world
 from adkit.cookieworld.world import EAST, EAT, HIDE, OPEN, SOUTH, STAY
 from adkit.models.tokens import tokenize
 from adkit.testing import check_env
-from adkit.views import page
 
 COOKIES, CLOSED, HUNGER, TOLERANCE = world.COOKIES, world.CLOSED, world.HUNGER, world.TOLERANCE
 
@@ -344,63 +343,3 @@ def test_manifests_from_before_some_coordinates_were_hidden_still_load(tmp_path)
         manifest.write_text(json.dumps(written))
         assert type(thing).load(tmp_path / name).spec == env.spec
     assert ad.CausalTransformer.load(ad.find("dark_room/ad")).spec.seen is None
-
-
-# ---- how it is drawn ----
-
-
-def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes(env, tmp_path):
-    task = env.task(home=(0, 1), jar=(2, 2), garden=(4, 3))
-    lives = ad.collect(
-        env,
-        task,
-        ad.sources.Shards(types={"S": 1}, regimes={"D0": 1}),
-        episodes=40,
-        lifetimes=3,
-        seed=3,
-    )
-    life = next(
-        life for life in (lives[i] for i in range(3)) if life.gift.any() and life.closed.any()
-    )
-    player = ad.views.Player({"one": life})
-    marks = {mark["name"]: mark for mark in player.data["lifetimes"][0]["marks"]}
-    assert list(marks) == [
-        "home",
-        "jar",
-        "garden",
-        "lid open",
-        "lid closed",
-        "cookies",
-        "gift",
-        "hide",
-    ]
-    assert (
-        marks["home"]["x"],
-        marks["garden"]["y"],
-        marks["gift"]["x"],
-        marks["cookies"]["y"],
-    ) == (0, 3, 0, 2)
-    at = lambda name, e, t: page.there(marks[name], e, t)
-    e = int(np.argmax(life.arrays["closed"][0].any(1)))
-    t = int(life.arrays["closed"][0, e].argmax())
-    assert (
-        at("hide", e, t)
-        and at("lid closed", e, t)
-        and at("lid open", e, 0)
-        and not at("hide", e, 0)
-        and at("home", e, t)
-    )
-    assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(life.gift[0]).tolist()
-    assert at("cookies", e, 0) == life.stock[0, e] == 1
-    player.episode, player.step = e, t
-    hidden = player.png()
-    player.show_goal = False
-    assert (
-        player.png() != hidden and player.to_html(tmp_path / "player.html").stat().st_size > 10_000
-    )
-    cells = page.token_cells(life)
-    assert (
-        cells[0, 0].tolist() == [0, 1]
-        and cells.shape == (40, 17, 2)
-        and page.map_size(life) == (5, 5)
-    )

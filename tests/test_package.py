@@ -1,11 +1,9 @@
 """The package as a whole: import order, lazy loading, reproducible addresses, statistics and pictures."""
 
-import base64
 import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import same
 
@@ -78,69 +76,6 @@ def test_curves_are_summarised_as_defined():
     assert ad.stats.iqm(np.array([0, 0, 4, 4, 4, 4, 100, 100])) == 4
     assert ad.stats.equivalent(np.random.default_rng(0).normal(size=500), 0.5) < 0.01
     np.testing.assert_allclose(ad.stats.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
-
-
-def test_curves_show_every_history_with_the_optimum(env, histories):
-    figure = ad.views.learning_curves(
-        {"source": histories, "every other": histories.subsample(2)}, env=env
-    )
-    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines"}
-    assert set(lines) == {"source", "every other", "optimum"}
-    np.testing.assert_allclose(lines["source"].y, histories.returns.mean((0, 1)), rtol=1e-6)
-    assert (
-        lines["every other"].x.tolist() == [1, 3, 5, 7]
-        and lines["optimum"].y[0] == ad.optimal_returns(env, env.tasks()).mean()
-    )
-    assert set(figure._repr_mimebundle_()) == {
-        "application/vnd.jupyter.widget-view+json",
-        "image/png",
-        "text/plain",
-    }
-
-
-def test_result_curves_average_runs_and_show_the_papers_in_grey():
-    table = pd.DataFrame(
-        {
-            "episode": [1, 2, 1, 2, 1],
-            "return": [0.0, 1.0, 1.0, 3.0, 9.0],
-            "curve": ["ours"] * 4 + ["other"],
-        }
-    )
-    figure = ad.views.result_curves(
-        table, x="episode", y="return", by="curve", paper={"AD (paper)": ([10], [2.0])}
-    )
-    ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
-    assert (ours.name, list(ours.x), list(ours.y)) == ("ours", [1, 2], [0.5, 2.0]) and list(
-        other.y
-    ) == [9.0]
-    assert paper.name == "AD (paper)" and paper.line.dash == "dash" and list(paper.y) == [2.0]
-    band = figure.data[0]
-    assert list(band.y) == [1, 3, 1, 0], "from the least to the most of the runs"
-    with pytest.raises(ValueError, match="no column setting; it has episode, return, curve"):
-        ad.views.result_curves(table, x="episode", y="return", by="setting")
-
-
-def test_visits_count_every_real_step(histories):
-    share = ad.views.visit_shares(histories)
-    assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
-    bundle = ad.views.visits(
-        {"early": histories.episodes[:2], "late": histories.episodes[-2:]}
-    )._repr_mimebundle_()
-    assert (
-        base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
-        and bundle["text/plain"] == "Figure: early, late"
-    )
-
-
-def test_the_replay_follows_its_slider_and_has_a_still_picture(histories):
-    view = ad.views.replay(histories[0], episode=0)
-    bundle = view._repr_mimebundle_()
-    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
-    view.episode.value = 6
-    assert (
-        view._repr_mimebundle_()["image/png"] != bundle["image/png"]
-        and "episode 6" in view._repr_mimebundle_()["text/plain"]
-    )
 
 
 def test_seeds_make_runs_repeatable(env):

@@ -6,12 +6,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from helpers import same, scrambled
+from helpers import same
 
 import adkit as ad
 from adkit.envs import pixels, watermaze
 from adkit.testing import check_agent, check_env
-from adkit.views import page
 
 TURN = 2 * np.pi / 16
 
@@ -351,51 +350,3 @@ def test_every_config_field_changes_something(kind, field):
             for env in (default, changed)
         ]
     assert not same(*lives) or lives[0].spec != lives[1].spec
-
-
-# ---- what a reader sees ----
-
-
-def lives(world):
-    env, agent, episodes = {
-        "maze": (ad.envs.Watermaze(ends="platform"), ad.sources.GoalSearch(), 4),
-        "keys": (ad.envs.DarkKeyToDoor(size=5, horizon=12), ad.sources.Random(), 4),
-        "bandit": (ad.envs.AdversarialBandit(), ad.sources.UCB(), 20),
-    }[world]
-    return ad.collect(env, env.tasks()[[3]], agent, episodes=episodes, lifetimes=2)
-
-
-@pytest.mark.parametrize(
-    ("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])]
-)
-def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names, tmp_path):
-    histories = lives(world)
-    player = ad.views.Player({"one": histories[0], "other": histories[1]}, episode=3)
-    assert [mark["name"] for mark in player.data["lifetimes"][0]["marks"]] == names
-    shown = player.png()
-    player.show_goal = False
-    assert (
-        player.png() != shown and player.to_html(tmp_path / "player.html").stat().st_size > 10_000
-    )
-
-
-def test_a_round_room_is_drawn_where_it_is():
-    """The middle of the room is the middle of its 20 x 20 map, +y is up there; and the platform has its true size."""
-    life = lives("maze")[0]
-    cells, goal = page.token_cells(life), life.task_values["goal"][0]
-    assert (
-        cells[0, 0].tolist() == [9.5, 9.5]
-        and page.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
-    )
-    (mark,) = page.marks(life)
-    np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
-    assert page.PLATFORM == watermaze.PLATFORM
-    end = cells[0, life.length[0, 0]] if life.arrays["terminated"][0, 0].any() else None
-    assert end is None or np.hypot(*(end - [mark["x"], mark["y"]])) <= 10 * watermaze.PLATFORM
-
-
-def test_attention_over_episodes_works_in_the_pool(searches):
-    seen = searches.seen_as((8, 12))
-    model = ad.CausalTransformer(seen.spec, context=150, layers=2, heads=2, width=16)
-    view = ad.views.EpisodeAttention(scrambled(model), seen[0])
-    assert view.data["columns"] == 20 and view.png()

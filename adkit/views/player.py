@@ -31,7 +31,7 @@ class Player(page.View):
     """Steps a second."""
 
     def __init__(self, lifetimes: Mapping[str, Histories], episode: int = 0):
-        first = next(iter(lifetimes.values()))
+        first, *_ = lifetimes.values()
         world = maps.kind(first), maps.size(first), first.spec.horizon
         if world[0] is None:
             raise ValueError(

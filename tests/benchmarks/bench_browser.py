@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from measure import bound, note
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lab import chromium, in_kernel, jupyterlab, run_all, shown, write_notebook
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
+from lab import in_kernel, jupyterlab, open_browser, run_all, shown, write_notebook
 
 MAKE = """
 import torch, ipywidgets
@@ -52,7 +52,7 @@ new MutationObserver(() => requestAnimationFrame(() => __paints.push(performance
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "see.ipynb", MAKE)
-    with jupyterlab(folder) as address, chromium() as open_page:
+    with jupyterlab(folder) as address, open_browser() as open_page:
         page = open_page()
         run_all(page, address, "see")
         page.wait_for_timeout(2000)  # JupyterLab has only just started: let it come to rest

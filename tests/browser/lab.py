@@ -1,11 +1,10 @@
-"""A real JupyterLab in a real Chromium, for the tests and benchmarks that need eyes. NOTEBOOKS.md section 3 has the reasons."""
+"""A real JupyterLab in a real Chromium, for tests and benchmarks of what is on the screen."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,30 +17,33 @@ from urllib.parse import urlsplit
 
 import nbformat
 import numpy as np
+import pytest
+from chromium import HELP, installed, playwrights
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
-PATIENCE = 120_000  # ms: a shared machine is slow, a hang is longer
+PATIENCE = 120_000  # ms: a shared machine is slow
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
-FLAGS += [
-    "--disable-background-networking",
-    "--disable-component-update",
-]  # Chromium's own calls home
+FLAGS += ["--disable-background-networking", "--disable-component-update"]  # no calls home
 RUNNING = """(() => {
   const panel = window.jupyterapp?.shell.currentWidget;
   return panel?.context?.isReady && panel.context.sessionContext?.session?.kernel?.status === "idle";
 })()"""
 
 
+OPEN = "window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell')"
+ERRORS = """jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+  .filter(cell => cell.cell_type === "code").flatMap(cell => cell.outputs)
+  .filter(output => output.output_type === "error").map(output => output.evalue)"""
+
+
 @contextmanager
-def chromium() -> Iterator[Callable[[], Page]]:
-    """A function that opens a page; it remembers every host it asked (`page.hosts`) and every error thrown (`page.errors`)."""
-    path = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    assert path, (
-        "The browser tests need Chromium: apt-get install chromium, or say where it is: CHROMIUM=/path/to/chromium"
-    )
+def open_browser() -> Iterator[Callable[[], Page]]:
+    """Yield a function that opens a page.
+
+    A page remembers every host it asked (`page.hosts`) and every error thrown (`page.errors`).
+    """
+    path = installed() or playwrights() or pytest.fail(HELP)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
 
@@ -61,42 +63,29 @@ def chromium() -> Iterator[Callable[[], Page]]:
 
 
 def host(url: str) -> str:
-    """Where a request goes: a host, or file, data, blob for what stays in the page."""
+    """Return where a request goes: a host, or file, data, blob for what stays in the page."""
     return urlsplit(url).hostname or urlsplit(url).scheme
 
 
 @contextmanager
 def jupyterlab(folder: Path) -> Iterator[str]:
-    """A server on `folder`, with nobody's settings but its own: its address."""
+    """Yield the address of a server on `folder` that has no settings but its own."""
     own = folder / ".jupyter"
     (own / "config" / "labconfig").mkdir(parents=True)
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (own / "config" / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
-    places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
-    environment = os.environ | {
-        f"JUPYTER_{name}": str(own / place) for name, place in places.items()
-    }
-    environment |= {
-        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
-        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
-    }
+    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data"}
+    places |= {"JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    places |= {"JUPYTERLAB_SETTINGS_DIR": "settings"}
+    environment = os.environ | {name: str(own / place) for name, place in places.items()}
     port = free_port()
-    settings = [
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=",
-    ]
-    settings += ["--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True"]
+    settings = ["ServerApp.ip=127.0.0.1", f"ServerApp.port={port}", "ServerApp.port_retries=0"]
+    settings += ["IdentityProvider.token=", "LabApp.expose_app_in_browser=True"]
+    settings = [f"--{setting}" for setting in settings] + ["--no-browser", "--allow-root"]
     command = [sys.executable, "-m", "jupyterlab", str(folder), *settings]
     with (own / "log").open("w") as log:
-        quietly = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": log,
-            "stderr": log,
-            "start_new_session": True,
-        }
-        server = subprocess.Popen(command, env=environment, **quietly)
+        quietly = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        server = subprocess.Popen(command, env=environment, start_new_session=True, **quietly)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -120,32 +109,35 @@ def free_port() -> int:
 
 def write_notebook(path: Path, *cells: str) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = kernel
     nbformat.write(notebook, path)
 
 
 def run_all(page: Page, address: str, name: str) -> None:
     """Open a notebook and run it; AssertionError if a cell failed."""
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
-    page.wait_for_function(
-        "window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell')"
-    )
+    page.wait_for_function(OPEN)
     page.wait_for_function(RUNNING)
-    page.evaluate(
-        "void jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.__ran = true }); 0"
-    )
-    page.wait_for_function("window.__ran === true")
-    said = page.evaluate("""jupyterapp.shell.currentWidget.content.model.sharedModel.cells.filter(cell => cell.cell_type === "code")
-        .flatMap(cell => cell.outputs).filter(output => output.output_type === "error").map(output => output.evalue)""")
+    command(page, "notebook:run-all-cells")
+    said = page.evaluate(ERRORS)
     assert not said, said
 
 
+def command(page: Page, name: str, **arguments) -> None:
+    """Execute a command of JupyterLab and wait until it is done."""
+    page.evaluate(
+        """([name, arguments]) => {
+          window.__ran = false;
+          void jupyterapp.commands.execute(name, arguments).then(() => { window.__ran = true });
+        }""",
+        [name, arguments],
+    )
+    page.wait_for_function("window.__ran === true")
+
+
 def in_kernel(page: Page, code: str) -> str:
-    """Run code in the open notebook's kernel, and return what it prints."""
+    """Run code in the open notebook's kernel and return what it prints."""
     page.evaluate(
         """code => {
           const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
@@ -166,7 +158,7 @@ def in_kernel(page: Page, code: str) -> str:
 
 
 def shown(page: Page, view: str = ".EpisodeAttention") -> dict:
-    """What a view says it shows."""
+    """Return what a view says it shows."""
     page.wait_for_function(f"document.querySelector({view!r})?.dataset.shown")
     return json.loads(page.locator(view).first.get_attribute("data-shown"))
 
@@ -179,12 +171,12 @@ def wait_until(page: Page, condition: str, view: str = ".EpisodeAttention") -> d
 
 
 def pixels(canvas: Locator) -> np.ndarray:
-    """(height, width, 3) what is on the screen there."""
+    """Return (height, width, 3) what is on the screen there."""
     return np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
 
 
 def wait_for_colour(canvas: Locator, colour: str) -> None:
-    """Wait until a colour is on the screen: a page may say what it drew some frames before it shows."""
+    """Wait until a colour is on the screen, some frames after the page says that it drew it."""
     deadline = time.monotonic() + PATIENCE / 1000
     while not like(pixels(canvas), colour).any():
         assert time.monotonic() < deadline, f"{colour} never showed"
@@ -192,6 +184,6 @@ def wait_for_colour(canvas: Locator, colour: str) -> None:
 
 
 def like(image: np.ndarray, colour: str) -> np.ndarray:
-    """(height, width) bool: pixels of a colour such as #0072B2."""
+    """Return (height, width) whether each pixel has a colour such as #0072B2."""
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return (abs(image - wanted) <= 12).all(-1)

@@ -1,0 +1,81 @@
+"""Text that came from a file is shown as text: never as markup, a link, a script or a formula."""
+
+import dataclasses
+import html
+import json
+
+import numpy as np
+import pandas as pd
+from study import figures
+from study.verdicts import Verdict
+
+import adkit as ad
+from adkit.stats import Interval
+from adkit.views import page
+
+EVIL = (
+    r"<img src=x onerror=alert(1)></script><script>alert(1)</script> $\frac$ "
+    "<a href='https://evil'>here</a>"
+)
+
+
+def assert_harmless(text: str) -> None:
+    assert "<img" not in text and "<a href" not in text and "<script>alert" not in text
+
+
+def assert_figure_is_harmless(figure: ad.views.Figure) -> None:
+    shown = figure.to_json()
+    assert_harmless(shown)
+    assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(shown))
+    assert figure.png().startswith(b"\x89PNG")
+
+
+def test_no_text_from_a_file_becomes_markup_or_a_formula(histories, tmp_path):
+    life = histories[:4]
+    columns = {**life.task_values.columns, "<img>": np.array([EVIL] * len(life.task_values))}
+    tasks = ad.Tasks(columns, life.task_values.ids)
+    spec, about = dataclasses.replace(life.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
+    life = dataclasses.replace(life, spec=spec, task_values=tasks, about=about)
+    life = ad.Histories.load(life.save(tmp_path / "it"))
+    assert life.spec.name == EVIL and life.about["env"] == EVIL
+    model = ad.CausalTransformer(life.spec, context=16, layers=1, heads=1, width=4)
+    for view in (
+        ad.views.replay(life[0]),
+        ad.views.Player({EVIL: life[0]}),
+        ad.views.EpisodeAttention(model, life[0]),
+    ):
+        assert_harmless(view.to_html(tmp_path / "page.html").read_text())
+        assert view.png().startswith(b"\x89PNG")
+    assert_harmless(life._repr_html_())
+    assert_harmless(life.task_values._repr_html_())
+    table, paper = life.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
+    assert_figure_is_harmless(ad.views.learning_curves({EVIL: life}))
+    assert_figure_is_harmless(ad.views.visits({EVIL: life}, title=EVIL))
+    curves = ad.views.result_curves(table, x="episode", y="return", by="name", paper=paper)
+    assert_figure_is_harmless(curves)
+
+
+def test_no_text_of_a_study_becomes_markup_or_a_formula():
+    """Names, measures and reasons come from a YAML file, readings from a CSV file."""
+    rule = {"role": EVIL, "measure": EVIL, "rule": "at_least 0.3", "value": EVIL, "passed": False}
+    words = dict.fromkeys(("name", "claim", "why", "measure", "expected", "grade"), EVIL)
+    null = np.linspace(-1, 1, 30)
+    numbers = {"effect": Interval(0.4, 0.1, 0.7), "sesoi": 0.2, "mde": 0.3, "null": null}
+    rules = pd.DataFrame([rule])
+    judged = Verdict(**words, **numbers, verdict="inconclusive", rules=rules)
+    table = figures.verdicts({EVIL: judged})
+    for text in (table.to_html(), table._repr_html_()):
+        assert_harmless(text)
+        assert html.unescape(text).count(EVIL) == 3 and 'class="mathjax_ignore"' in text
+    reading = {"history": EVIL, "day": [0, 1, 2], "label": 1.0, "read": 2.0, "believed": 1.5}
+    assert_figure_is_harmless(figures.verdict(judged))
+    assert_figure_is_harmless(figures.drift({EVIL: np.ones((2, 3))}, title=EVIL))
+    assert_figure_is_harmless(figures.lifetime(pd.DataFrame(reading), EVIL, title=EVIL))
+
+
+def test_no_view_makes_markup_of_strings():
+    sinks = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+    sinks += ["new Function", "DOMParser", "srcdoc"]
+    for script in page.VIEWS.glob("*.js"):
+        text = script.read_text()
+        assert not [sink for sink in sinks if sink in text], script.name

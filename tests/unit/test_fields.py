@@ -1,0 +1,167 @@
+"""The parts of a shard agent's policy, and the arrows drawn of them, by hand."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+import adkit as ad
+from adkit.cookieworld import anatomy, planning, shard, world
+from adkit.cookieworld.world import EAST, EAT, NORTH, SOUTH
+from adkit.views import fields
+
+
+@pytest.fixture(scope="module")
+def env():
+    return ad.envs.CookieWorld()
+
+
+@pytest.fixture(scope="module")
+def tasks(env):
+    return env.tasks()[np.random.default_rng(0).permutation(len(env.tasks()))[:60]]
+
+
+@pytest.fixture
+def view(env):
+    """The jar 2 to 6 steps from home."""
+    task = [env.task(home=(0, 4), jar=(2, y), garden=(4, 4)) for y in (4, 3, 2, 1, 0)]
+    jars = {name: np.concatenate([one[name] for one in task]) for name in task[0].columns}
+    return ad.views.PolicyField(env, ad.Tasks(jars))
+
+
+def cell(x: int, y: int) -> int:
+    return 5 * x + y
+
+
+# ---- numbers ----
+
+
+def test_gates_are_those_that_agents_used(env, tasks):
+    histories = ad.collect(env, tasks, ad.sources.Shards(), episodes=20)
+    real = np.arange(16) < histories.length[..., None]
+    obs, gates = histories.arrays["obs"][real].astype(int), anatomy.gates()
+    cookie, food = (histories.arrays[name][real] for name in ("gate_cookie", "gate_food"))
+    hunger = obs[:, world.HUNGER]
+    np.testing.assert_allclose(cookie, gates[obs[:, world.VISIBLE], hunger], rtol=1e-6)
+    np.testing.assert_allclose(food, gates[2, hunger], rtol=1e-6)
+    assert (np.diff(gates) > 0).all() and (gates[1] > gates[0] + 0.35).all()
+
+
+def test_heads_point_at_what_their_shard_wants(env):
+    task = env.task(home=(0, 4), jar=(2, 2), garden=(4, 4))
+    cookie, food, explore = anatomy.heads(env, task)[0]
+    north_of_the_jar, corner, garden = cell(2, 1), cell(0, 0), cell(4, 4)
+    near = lambda values, expected: np.testing.assert_allclose(values, expected, atol=1e-5)
+    near(cookie[north_of_the_jar], [-0.9, 1, -0.9, -0.9, 0, 0, 0, 0])
+    near(cookie[corner], [0, 1, 1, 0, 0, 0, 0, 0])  # two ways, two walls
+    near(food[garden], [-0.9, 0, 0, -0.9, 0, 1, 0, 0])
+    assert explore[cell(2, 2)].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert explore[cell(0, 3)].tolist() == [1, 0, 1, 1, 0, 0, 0, 0], "home is known"
+    assert not anatomy.heads(env, task, np.zeros((1, 2, 25, 8)))[0, :2].any()
+
+
+def test_the_policy_is_the_softmax_of_the_bids(view):
+    for view.hunger, view.strength, view.task, view.full in (
+        (1, 1.2, 0, True),
+        (5, 3.0, 3, True),
+        (0, 0.0, 4, True),
+        (3, 2.0, 2, False),
+    ):
+        logits = view.bids().sum(0) + shard.BASE
+        softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        np.testing.assert_allclose(view.policy(), softmax, rtol=1e-5)
+        assert view.full or not view.bids()[0].any()
+
+
+def test_a_bid_by_hand(view):
+    """Above the jar, hungry: 2.5 x strength x gate, and where no jar is seen the other gate."""
+    view.hunger, view.strength, view.task = 3, 2.0, 2  # the jar at (2, 2)
+    gate = lambda visible: 1 / (1 + math.exp(1.5 - 2.8 * visible - 0.6))
+    cookie, food = view.bids()
+    above, far_above, jar, garden = cell(2, 1), cell(2, 0), cell(2, 2), cell(4, 4)
+    assert cookie[above, SOUTH] == pytest.approx(2.5 * 2 * gate(1), rel=1e-4)
+    assert cookie[far_above, SOUTH] == pytest.approx(2.5 * 2 * gate(0), rel=1e-4)
+    assert cookie[jar, EAT] == cookie[above, SOUTH]
+    assert food[garden, EAT] == pytest.approx(2.5 / (1 + math.exp(-1)), rel=1e-4)
+    assert food[above, NORTH] < 0 < food[above, EAST]
+
+
+def test_strength_pulls_beside_the_jar_and_hunger_two_steps_away(view):
+    env, task = view.env, view.tasks[[2]]
+    above, far_above = cell(2, 1), cell(2, 0)
+    steps_in = [anatomy.policy(env, task, w, hunger=2)[0, above, SOUTH] for w in (0, 1, 2, 3)]
+    hungrier = [anatomy.policy(env, task, 3.0, hunger=h)[0, far_above, SOUTH] for h in range(6)]
+    assert (np.diff(steps_in) > 0).all() and (np.diff(hungrier) > 0).all()
+    view.task, view.full = 2, False
+    calm = view.policy()
+    view.strength = 0.3
+    assert np.array_equal(calm, view.policy()), "an empty jar pulls nobody"
+
+
+def test_hiding_is_worth_what_a_planner_computes(env, tasks):
+    strengths = np.array([0.3, 1.1, 2.6])
+    p, avoided = anatomy.hiding(env, tasks, strengths, w_food=0.9)
+    for (i, w), h in product(enumerate(strengths), (0, 2, 5)):
+        gain, fewer = planning.gain_of_hiding(env, tasks, w, 0.9, h)
+        np.testing.assert_allclose(avoided[:, i, h], fewer, rtol=1e-6)
+        np.testing.assert_allclose(p[:, i, h], 0.95 / (1 + np.exp(-40 * (gain - 0.1))), rtol=1e-4)
+
+
+def test_the_view_reads_its_table(view):
+    view.task, view.hunger, view.strength = 2, 1, 1.0
+    chance, fewer = view.planned()
+    gain, avoided = planning.gain_of_hiding(view.env, view.tasks[[2]], 1.0, 1.0, 1)
+    assert chance == pytest.approx(planning.hides(gain[0]), abs=1e-3)
+    assert fewer == pytest.approx(avoided[0], abs=1e-3)
+    view.full = False
+    assert view.planned() == (pytest.approx(planning.hides(0.0)), 0)
+
+
+def test_detours_by_hand(view):
+    assert anatomy.detour(view.tasks).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_the_balance_is_a_mean_over_twelve_contexts():
+    shares = []
+    for visible, hunger in product((0, 1), range(6)):
+        cookie = 1.5 * shard.cookie_gate(visible, hunger, 0.0)
+        shares.append(cookie / (cookie + 0.8 * shard.food_gate(hunger)))
+    assert anatomy.balance(1.5, 0.8) == pytest.approx(np.mean(shares))
+    share = anatomy.balance(np.array([[0.0, 0.1], [1.0, 3.0]]), 1.0)
+    assert share.shape == (2, 2) and share[0, 0] == 0
+    assert (np.diff(share.ravel()) > 0).all() and share.max() < 1
+
+
+# ---- pictures ----
+
+
+def test_the_picture_is_of_what_the_traits_say(view):
+    text = lambda: view._repr_mimebundle_()["text/plain"]
+    assert text() == "PolicyField: hunger 1, strength 1.2, a full jar 2 steps from home"
+    seen = {view.png()}
+    for name, value in {"hunger": 4, "strength": 2.2, "task": 3, "full": False}.items():
+        setattr(view, name, value)
+        seen.add(view.png())
+    assert len(seen) == 5 and "an empty jar 5 steps" in text()
+
+
+def test_arrows_of_any_square_room_can_be_drawn():
+    env = ad.envs.CookieWorld(7)
+    task = env.tasks()[:1]
+    heads = anatomy.heads(env, task)[0]
+    draw = lambda heads: ad.views.arrow_fields(dict(zip(anatomy.SHARDS, heads, strict=True)), task)
+    picture = draw(heads)
+    bundle = picture._repr_mimebundle_()
+    assert bundle["text/plain"] == "Fields: cookie, food, explore" and bundle["image/png"]
+    assert picture.png[1:4] == b"PNG" and picture.png != draw(heads[::-1]).png
+
+
+def test_discs_are_as_wide_as_eating_and_waiting_are_likely(view):
+    view.task, view.hunger, view.strength = 2, 3, 2.0
+    p, jar, garden = view.policy(), cell(2, 2), cell(4, 4)
+    radii = fields._radii(p, view.tasks[[2]])
+    eat, rest = (radius**2 / (fields.REACH / 2) ** 2 for radius in radii)
+    np.testing.assert_allclose(eat[[jar, garden]], p[[jar, garden], EAT])
+    np.testing.assert_allclose(eat + rest + p[:, :4].sum(1), 1)
+    assert not np.delete(eat, [jar, garden]).any()

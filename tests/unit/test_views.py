@@ -1,0 +1,241 @@
+"""Figures, players and their pictures hold the numbers that they are given."""
+
+import base64
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import adkit as ad
+from adkit.envs import watermaze
+from adkit.views import maps
+
+BUNDLE = {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
+
+
+# ---- figures ----
+
+
+def test_learning_curves_show_every_history_with_the_optimum(env, histories):
+    curves = {"source": histories, "every other": histories.subsample(2)}
+    figure = ad.views.learning_curves(curves, env=env)
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines"}
+    assert set(lines) == {"source", "every other", "optimum"}
+    np.testing.assert_allclose(lines["source"].y, histories.returns.mean((0, 1)), rtol=1e-6)
+    assert lines["every other"].x.tolist() == [1, 3, 5, 7]
+    assert lines["optimum"].y[0] == ad.optimal_returns(env, env.tasks()).mean()
+    bundle = figure._repr_mimebundle_()
+    assert set(bundle) == BUNDLE
+    assert bundle["text/plain"] == "Figure: source, every other, optimum"
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    steps = ad.views.learning_curves(curves, x="steps", log_x=True)
+    assert steps.data[1].x[0] == 8 and steps.png() != figure.png()
+
+
+def test_the_band_is_over_tasks_if_there_are_several(histories):
+    band = lambda of: ad.views.learning_curves({"a": of}).data[0].y
+    returns = histories.returns
+    per_task = returns.mean(1)
+    error = 1.96 * per_task.std(0, ddof=1) / np.sqrt(len(per_task))
+    np.testing.assert_allclose(band(histories)[:8], returns.mean((0, 1)) + error, rtol=1e-5)
+    one = returns[0]
+    error = 1.96 * one.std(0, ddof=1) / 2
+    np.testing.assert_allclose(band(histories[:4])[:8], one.mean(0) + error, rtol=1e-5)
+
+
+def test_result_curves_average_seeds_and_show_the_papers_in_grey():
+    table = pd.DataFrame(
+        {
+            "episode": [1, 2, 1, 2, 1],
+            "return": [0.0, 1.0, 1.0, 3.0, 9.0],
+            "curve": ["ours"] * 4 + ["other"],
+        }
+    )
+    paper = {"AD (paper)": ([10], [2.0])}
+    figure = ad.views.result_curves(table, x="episode", y="return", by="curve", paper=paper)
+    ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
+    assert (ours.name, list(ours.x), list(ours.y)) == ("ours", [1, 2], [0.5, 2.0])
+    assert list(other.y) == [9.0]
+    assert paper.name == "AD (paper)" and paper.line.dash == "dash" and list(paper.y) == [2.0]
+    assert list(figure.data[0].y) == [1, 3, 1, 0], "a band from the least to the most"
+
+
+def test_a_heat_map_shows_the_table():
+    rows, columns = pd.Index(list("abc"), name="row"), pd.Index([1, 2], name="column")
+    table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4], [0.5, 0.9]], rows, columns)
+    figure = ad.views.heat_map(table, title="t")
+    (trace,) = figure.data
+    assert np.array_equal(trace.z, table) and (trace.zmin, trace.zmax) == (0, 0.9)
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert figure.layout.xaxis.ticktext == ("1", "2") and figure.layout.yaxis.title.text == "row"
+    assert figure.png() != ad.views.heat_map(table, top=2, title="t").png()
+    before = figure.png()
+    assert figure.watermarked().png() != before
+
+
+def test_visits_count_every_real_step(histories):
+    figure = ad.views.visits({"all": histories, "late": histories.episodes[-2:]})
+    share = figure.data[0].z.T
+    assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
+    assert not np.array_equal(share, figure.data[1].z.T)
+    assert figure._repr_mimebundle_()["text/plain"] == "Figure: all, late"
+
+
+# ---- players ----
+
+
+def test_the_replay_shows_its_episode_and_has_a_static_picture(histories, tmp_path):
+    view = ad.views.replay(histories[0], episode=0)
+    bundle = view._repr_mimebundle_()
+    assert set(bundle) == BUNDLE and bundle["text/plain"] == "Player: DarkRoom"
+    view.episode = 6
+    assert view._repr_mimebundle_()["image/png"] != bundle["image/png"]
+    with pytest.raises(FileNotFoundError):
+        view.to_html(tmp_path / "nowhere" / "view.html")
+    assert view.to_html(tmp_path / "view.html").read_text().count("</script>") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["view.html"], "nothing half-written"
+
+
+def lifetime_in(world: str) -> ad.Histories:
+    env, agent, episodes = {
+        "maze": (ad.envs.Watermaze(ends="platform"), ad.sources.GoalSearch(), 4),
+        "keys": (ad.envs.DarkKeyToDoor(size=5, horizon=12), ad.sources.Random(), 4),
+        "bandit": (ad.envs.AdversarialBandit(), ad.sources.UCB(), 20),
+    }[world]
+    return ad.collect(env, env.tasks()[[3]], agent, episodes=episodes)
+
+
+@pytest.mark.parametrize(
+    ("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])]
+)
+def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names):
+    lifetime = lifetime_in(world)
+    player = ad.views.Player({"one": lifetime, "other": lifetime.episodes[:2]}, episode=3)
+    assert [mark["name"] for mark in player.data["lifetimes"][0]["marks"]] == names
+    shown = player.png()
+    player.show_goal = False
+    assert player.png() != shown
+
+
+def test_a_round_room_is_drawn_where_it_is():
+    """The middle of the room is the middle of its map, +y is up, the platform has its true size."""
+    life = lifetime_in("maze")
+    cells, goal = maps.token_cells(life), life.task_values["goal"][0]
+    assert cells[0, 0].tolist() == [9.5, 9.5]
+    assert maps.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
+    (mark,) = maps.marks(life)
+    np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
+    assert maps.PLATFORM == watermaze.PLATFORM
+    (found, *_) = np.flatnonzero(life.arrays["terminated"][0].any(1))
+    end = cells[found, life.length[0, found]]
+    assert np.hypot(*(end - [mark["x"], mark["y"]])) <= 10 * watermaze.PLATFORM
+
+
+def test_arms_are_counted_from_the_first_pull():
+    life = lifetime_in("bandit")
+    cells = maps.token_cells(life)
+    np.testing.assert_array_equal(cells[:, 1, 0], life.arrays["action"][0, :, 0])
+    assert (cells[:, 0] == -1).all() and (cells[:, 1, 1] == 0).all()
+    pulls = maps.weigh(maps.size(life), cells.reshape(-1, 2))
+    assert pulls.sum() == life.length.sum()
+
+
+def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
+    env = ad.envs.CookieWorld()
+    task = env.task(home=(0, 1), jar=(2, 2), garden=(4, 3))
+    source = ad.sources.Shards(types={"S": 1}, regimes={"D0": 1})
+    lifetimes = ad.collect(env, task, source, episodes=40, lifetimes=3, seed=3)
+    each = (lifetimes[i] for i in range(3))
+    life = next(one for one in each if one.gift.any() and one.closed.any())
+    player = ad.views.Player({"one": life})
+    marks = {mark["name"]: mark for mark in player.data["lifetimes"][0]["marks"]}
+    always, changing = ["home", "jar", "garden"], ["lid open", "lid closed", "cookies"]
+    assert list(marks) == [*always, *changing, "gift", "hide"]
+    assert (marks["home"]["x"], marks["garden"]["y"], marks["gift"]["x"]) == (0, 3, 0)
+    at = lambda name, e, t: maps.is_visible(marks[name], e, t)
+    e = int(np.argmax(life.arrays["closed"][0].any(1)))
+    t = int(life.arrays["closed"][0, e].argmax())
+    assert at("home", e, t) and at("hide", e, t) and at("lid closed", e, t)
+    assert at("lid open", e, 0) and not at("hide", e, 0)
+    assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(life.gift[0]).tolist()
+    assert at("cookies", e, 0) == life.stock[0, e] == 1
+    player.episode, player.step = e, t
+    hidden = player.png()
+    player.show_goal = False
+    assert player.png() != hidden
+    cells = maps.token_cells(life)
+    assert cells[0, 0].tolist() == [0, 1] and cells.shape == (40, 17, 2)
+    assert maps.size(life) == (5, 5)
+
+
+# ---- attention ----
+
+
+@pytest.fixture
+def attention(env, model, histories):
+    return ad.views.EpisodeAttention(model, histories[7], env, episode=6)
+
+
+def test_the_browser_gets_the_attention_of_each_decision(attention, env):
+    data = attention.data
+    read = lambda name, dtype: np.frombuffer(data[name]["bytes"], dtype).reshape(
+        data[name]["shape"]
+    )
+    scale = read("full_scale", "<f4")
+    full = read("full", np.uint8) * scale[..., None] / 255  # (E, H, L, heads + 2, S)
+    pooled = read("pooled", np.uint8) * read("pooled_scale", "<f4")[..., None] / 255
+    chances = read("chances", "<f4")
+    for layer, head, step in np.ndindex(2, 4, 3):
+        attention.layer, attention.head, attention.step = layer, head, step
+        start, tokens, row = attention.at_cursor()
+        assert row[tokens].sum() == pytest.approx(1, abs=1e-5) and not row[~tokens].any()
+        sent = full[6, step, layer, head].reshape(-1, 9)[: len(row)]
+        np.testing.assert_allclose(sent, row, atol=scale[layer, head] / 500)
+        np.testing.assert_allclose(pooled[6, step, layer, head, : len(row)], row.sum(1), atol=0.01)
+        np.testing.assert_allclose(chances[6, step], attention.probabilities(6, step), atol=1e-5)
+    assert start + len(row) - 1 == 6
+    assert data["optimum"] > data["random"] > 0
+    assert read("cells", "<f4")[6, 0].tolist() == [2, 2]
+
+
+def test_interventions_change_the_decision_as_the_model_says(attention, model, histories):
+    start = int(attention.starts[6])
+    window = histories[7].episodes[start:7]
+    without = replace(
+        window,
+        arrays={name: np.delete(values, 1, axis=1) for name, values in window.arrays.items()},
+        episode=np.arange(window.n_episodes - 1),
+    )
+    logits = lambda of: ad.record(model, of, "logits").array[0, -1, 3]
+    softmax = lambda x: np.exp(x) / np.exp(x).sum()
+    shown = attention.probabilities(6, 3, without=start + 1)
+    np.testing.assert_allclose(shown, softmax(logits(without)), atol=1e-5)
+    with ad.edit(model, {"blocks.1.attn.z": ad.probing.ablate_head(0)}):
+        ablated = softmax(logits(window))
+    np.testing.assert_allclose(attention.probabilities(6, 3, ablate=(1, 0)), ablated, atol=1e-5)
+    assert np.abs(ablated - softmax(logits(window))).max() > 1e-3
+    message, _ = attention._reply(
+        {"ask": "without", "episode": 6, "step": 3, "layer": 1, "head": 0, "attended": start + 1}
+    )
+    np.testing.assert_allclose(message["head"], ablated, atol=1e-5)
+    np.testing.assert_allclose(message["episode"], shown, atol=1e-5)
+
+
+def test_attention_opens_where_a_reward_can_be_recalled(env, model, histories):
+    first = np.flatnonzero(histories[7].episode_returns[0] > 0)[0]
+    view = ad.views.EpisodeAttention(model, histories[7], env)
+    assert view.episode == first + 1 and (view.layer, view.head) == (1, 2)
+    before = view.png()
+    view.head = 0
+    assert view.png() != before
+
+
+def test_attention_over_episodes_works_in_the_pool():
+    maze = ad.envs.Watermaze(ends="platform")
+    seen = lifetime_in("maze").seen_as((8, 12))
+    model = ad.CausalTransformer(
+        seen.spec, context=4 * maze.spec.horizon, layers=1, heads=1, width=8
+    )
+    view = ad.views.EpisodeAttention(model, seen)
+    assert view.data["columns"] == 20 and view.png()

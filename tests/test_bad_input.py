@@ -60,7 +60,6 @@ lives = lambda **how: collect(episodes=8, **how)
         (lambda: lives().subsample(9), r"subsample\(9\) of 8 episodes"),
         (lambda: lives().episodes[9:], "keeps none"),
         (lambda: lives().windows(np.array([0]), np.array([7]), 2), "leave the 8 there are"),
-        (lambda: ad.stats.bootstrap(np.zeros(3)), r"give \(task, lifetime, ...\)"),
         (lambda: ad.envs.from_gymnasium("FrozenLake-v1", tasks=[]), "one per task"),
         (lambda: ad.envs.from_gymnasium("Pendulum-v1"), "adkit needs Discrete ones"),
         (

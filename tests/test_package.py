@@ -45,39 +45,6 @@ def test_draws_are_uniform_and_addresses_are_independent():
     assert (keys[5:7].at(3).uniform() == keys.at(3).uniform()[5:7]).all()
 
 
-def test_the_bootstrap_covers_the_truth_and_respects_tasks():
-    """100 worlds of 12 tasks x 20 lifetimes with shared task effects: the interval holds the mean about 95 times, and is no wider
-    than 12 tasks make it."""
-    rng = np.random.default_rng(0)
-    covered, widths = 0, []
-    for _ in range(100):
-        values = rng.normal(size=(12, 1)) + 0.2 * rng.normal(size=(12, 20))
-        interval = ad.stats.bootstrap(values, draws=200)
-        covered += interval.low <= 0 <= interval.high
-        widths.append((interval.high - interval.low, 2 * 1.96 * values.mean(1).std() / np.sqrt(12)))
-    width, known = np.mean(widths, axis=0)
-    assert covered >= 85 and width == pytest.approx(known, rel=0.2)
-
-
-def test_curves_are_summarised_as_defined():
-    returns = np.concatenate([np.zeros((2, 3, 10)), np.full((2, 3, 10), 8.0)], axis=2)
-    assert (
-        ad.stats.improvement(returns).estimate == 8
-        and ad.stats.regret(returns, [8, 8])[0, 0, -1] == 80
-    )
-    assert (
-        ad.stats.episodes_to(returns, 8.0, smooth=1) == 11
-        and ad.stats.episodes_to(returns, 8.0, smooth=5) == 15
-    )
-    assert ad.stats.episodes_to(returns, 9.0) == np.inf
-    assert ad.stats.speed_up(returns, returns[:, :, 8:], 7.9, draws=50).estimate == pytest.approx(
-        15 / 7
-    )
-    assert ad.stats.iqm(np.array([0, 0, 4, 4, 4, 4, 100, 100])) == 4
-    assert ad.stats.equivalent(np.random.default_rng(0).normal(size=500), 0.5) < 0.01
-    np.testing.assert_allclose(ad.stats.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
-
-
 def test_seeds_make_runs_repeatable(env):
     live = lambda seed: ad.collect(env, env.tasks(), ad.sources.Random(), episodes=3, seed=seed)
     assert same(live(0), live(0)) and not same(live(0), live(1))

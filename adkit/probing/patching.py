@@ -39,7 +39,7 @@ class Patched:
 
     @property
     def moved(self) -> np.ndarray:
-        """(L, P, N) how far the outcome moved; average it over histories, or give it to `stats.hierarchical`."""
+        """(L, P, N) how far the outcome moved; average it over histories, or give it to `stats.bootstrap`."""
         return self.patched - self.base
 
     @property

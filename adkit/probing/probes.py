@@ -14,7 +14,7 @@ import numpy as np
 from adkit.probing.labels import Sessions
 from adkit.probing.leace import Eraser, Ridges, leace
 from adkit.probing.record import Recording
-from adkit.stats import Interval, hierarchical
+from adkit.stats import Interval, bootstrap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ class Probe:
             )
         with np.errstate(invalid="ignore", divide="ignore"):
             values = np.concatenate([self.sums[n] for n in names], axis=1)
-            return hierarchical(values, [self.group, self.history], statistic, crossed=self.seed)
+            return bootstrap(values, [self.group, self.history], statistic, crossed=self.seed)
 
 
 def fit(
@@ -229,7 +229,7 @@ def fit(
 
     controls |= {name: float(_score(s.mean(0))) for name, s in sums.items() if name != "probe"}
     history = np.unique(sessions.history[sessions.part == 2])
-    interval = hierarchical(best.sums, [groups[history]], _score)
+    interval = bootstrap(best.sums, [groups[history]], _score)
     kept, y = sessions.part < 2, sessions.labels(sessions.session)
     eraser = leace(
         sessions.tokens(streams[tap])[kept], (np.eye(y.max() + 1)[y[:, 0]] if classes else y)[kept]

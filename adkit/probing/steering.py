@@ -16,7 +16,7 @@ from adkit.histories import Histories
 from adkit.models.taps import matching
 from adkit.models.transformer import CausalTransformer
 from adkit.probing.record import record
-from adkit.stats import Interval, hierarchical
+from adkit.stats import Interval, bootstrap
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
@@ -97,7 +97,7 @@ class Steering:
     @property
     def slope(self) -> Interval:
         """The mean slope, with its bootstrap over groups and lifetimes."""
-        return hierarchical(self.slopes, [self.groups])
+        return bootstrap(self.slopes, [self.groups])
 
     @property
     def swing(self) -> np.ndarray:

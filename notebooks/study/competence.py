@@ -33,6 +33,7 @@ from study.corpora import (
     world,
 )
 from study.interventions import LOGS
+from study.statistics import magnitude
 
 SITES = ("decision", "home late", "cookie visible", "all")
 BINS = 10  # of predicted probability, for the calibration error
@@ -149,7 +150,7 @@ def measured_competence(
         "gap_closed": gap_closed(frame),
         "improvement": improvement(returns),
         "type_ratio": effect_ratio(edits, "stock", ("S",)),
-        "random_hider_flip": effect(edits, "stock", ("R",)).size,
+        "random_hider_flip": magnitude(effect(edits, "stock", ("R",))),
     }
 
 

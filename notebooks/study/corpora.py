@@ -26,7 +26,8 @@ from adkit.envs import rooms
 from adkit.histories import Histories
 from adkit.protocols import Tasks
 from adkit.rollout import collect
-from adkit.stats import Interval, above, drawn, hierarchical
+from adkit.stats import Interval, bootstrap, bootstrap_draws
+from study.statistics import above
 
 DAYS = 60
 MAIN = {
@@ -243,7 +244,7 @@ def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = firs
     """
     values, nests = _of(frame, columns)
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold nothing to divide by
-        return hierarchical(values, nests, statistic, crossed=frame["seed"])
+        return bootstrap(values, nests, statistic, crossed=frame["seed"])
 
 
 def against(
@@ -252,7 +253,7 @@ def against(
     """Return `p`, that the measure is at most `null`, and draws of the null, same bootstrap."""
     values, nests = _of(frame, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
-        samples = drawn(values, nests, statistic, crossed=frame["seed"])
+        samples = bootstrap_draws(values, nests, statistic, crossed=frame["seed"])
     shift = null - statistic(values.mean(0))
     return {"p": above(samples, null), "null": samples + shift}
 

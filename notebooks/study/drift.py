@@ -22,9 +22,10 @@ from adkit.cookieworld.world import TOLERANCE
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import Probe, fit
-from adkit.stats import Interval, draws_of
+from adkit.stats import Interval
 from study.corpora import balance, interval, pick, table
 from study.readouts import PARTS, Label, Lifetimes, features, recording, streams
+from study.statistics import draws_of
 
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes

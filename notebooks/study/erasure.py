@@ -23,7 +23,7 @@ from adkit.probing import fit, off_unembedding, patch
 from adkit.probing.leace import Eraser
 from adkit.probing.record import Recording, record
 from adkit.rollout import collect
-from adkit.stats import Interval, draws_of, exchange_p
+from adkit.stats import Interval
 from study.corpora import (
     balance,
     directed,
@@ -36,6 +36,7 @@ from study.corpora import (
     world,
 )
 from study.erasers import Change, Choice, erased, held, near_jar, tokens
+from study.statistics import draws_of, exchange_p
 
 DRIFTING, STABLE = ("D2",), ("D0", "D5")
 KERNEL = 300  # features of the non-linear probe of what erasing leaves

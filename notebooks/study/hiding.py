@@ -11,6 +11,7 @@ from adkit.cookieworld.world import HIDE
 from adkit.histories import Histories
 from adkit.stats import Interval
 from study.corpora import against, difference, interval, log_odds, pick, ratio, sites, table
+from study.statistics import magnitude
 
 EDGES = np.linspace(-6, 4, 23)  # log odds of p(HIDE) that separate the bins
 BINS = len(EDGES) + 1
@@ -141,7 +142,7 @@ def measured(
         "over_primitive_twin": _minus(stock, twin),
         "within_slope_share": slope("model", "slope filter"),
         "within_slope_of_filter": slope("filter", "spread"),
-        "hide_rate_error": _excess(frame, "late p model", "late p source", "late").size,
+        "hide_rate_error": magnitude(_excess(frame, "late p model", "late p source", "late")),
         "model_auc": auc(planners),
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),

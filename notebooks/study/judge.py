@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adkit.stats import Interval, over_seeds
+from adkit.stats import Interval
 from study import competence, compression, drift, erasure, hiding, steering
+from study.statistics import over_seeds
 from study.verdicts import Verdict, verdict
 
 Tables = Mapping[str, pd.DataFrame]

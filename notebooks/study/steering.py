@@ -20,7 +20,7 @@ from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
 from adkit.probing import difference_of_means, off_unembedding
 from adkit.probing.record import Recording, gather, record
-from adkit.stats import Interval, draws_of, exchange_p
+from adkit.stats import Interval
 from study.corpora import (
     LATE,
     balance,
@@ -34,6 +34,7 @@ from study.corpora import (
 )
 from study.interventions import edit
 from study.readouts import Lifetimes
+from study.statistics import draws_of, exchange_p
 
 FRACTION = 0.1  # of the stream's mean norm, that dose 1 adds
 DOSES, ENDS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0), (-4.0, 4.0)

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from adkit.stats import Interval, detectable, holm
+from adkit.stats import Interval, holm
+from study.statistics import detectable
 
 ZERO = 1e-9  # up to rounding
 VERDICTS = ("supported", "refuted", "inconclusive", "untestable")

@@ -17,10 +17,10 @@ from probed import (
 )
 from probed import parts as make_parts
 from study import corpora, drift, readouts
+from study.statistics import draws_of
 from study.verdicts import verdict
 
 import adkit as ad
-from adkit.stats import draws_of
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from probed import DAYS, WIDTH, along, finite, first, gathered, registered
 from probed import parts as make_parts
 from sklearn.linear_model import Ridge
 from study import corpora, erasers, erasure, steering
+from study.statistics import draws_of
 
 import adkit as ad
 from adkit.probing.probes import PENALTIES
-from adkit.stats import draws_of
 
 TAP = "blocks.0.resid"
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from adkit.checks import Named
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, Watermaze
 from adkit.histories import Histories
 from adkit.models.distill import Schedule, distill
@@ -108,7 +107,7 @@ POSE_Q = PoseQLearning(exploration_episodes=100)
 HARD, POOL = DarkRoom(size=17, reward="once"), Watermaze(ends="platform", n_tasks=5000)
 DEEP = {"context": 400, "layers": 4}
 
-RECIPES = Named("recipe", {})
+RECIPES: dict[str, Recipe] = {}
 """By world; without a source named, the best there is."""
 RECIPES["dark room"] = Recipe(
     DarkRoom(), {PosteriorSampling(): 64}, episodes=20, training={"steps": 250}

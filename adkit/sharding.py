@@ -1,9 +1,13 @@
-"""Work in shards: spread over the workers of any executor, tried again where one is lost, in bounded memory."""
+"""Lifetimes in shards: kept on disk as they come, and spread over the workers of an executor."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -13,103 +17,214 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from dataclasses import fields, is_dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
-WORKERS, AHEAD = (
-    4,
-    2,
-)  # where an executor does not say how many workers it has; shards in flight for each
-OURS = (ValueError, TypeError, NotImplementedError)  # would come again
+from adkit import artefacts, places
+from adkit.histories import Histories
+from adkit.protocols import Agent
+
+SHARD = 2**26  # most bytes of a shard
+SHARDS = 16  # least number of shards, so that several workers share them
+LASTING = ValueError, TypeError, NotImplementedError  # errors that a second try would raise again
 IMPORTS = (
-    "Workers that are spawned import what they are sent: if they die at once, put classes of a notebook's own into a file, and "
-    'what a script does below `if __name__ == "__main__":`. Else they were killed, most often because memory ran out.'
+    "Spawned workers import what they are sent: if they die at once, move classes of a notebook "
+    'into a file, and the body of a script below `if __name__ == "__main__":`. Otherwise they '
+    "were killed, most often because memory ran out."
 )
 
 
-def workers(executor: Executor | None) -> int:
-    """How many workers an executor has now, as far as it says so: pools do, and the clusters of Dask."""
-    if client := getattr(executor, "_client", None):
-        return max(WORKERS, sum(client.nthreads().values()))
-    return getattr(executor, "_max_workers", None) or WORKERS
+def finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
+    """Return the histories, the lifetimes `rows` of all; ValueError if a reward is not finite."""
+    reward = histories.arrays["reward"]
+    if not np.isfinite(reward).all():
+        n, e, t = np.argwhere(~np.isfinite(reward))[0]
+        lifetime = n if rows is None else rows[n]
+        raise ValueError(
+            f"rewards must be finite, got {reward[n, e, t]} from {histories.spec.name} in lifetime "
+            f"{lifetime}, episode {e}, step {t}"
+        )
+    return histories
+
+
+# ---- shards on disk ----
+
+
+def number_of_shards(n: int, size: int, workers: int) -> int:
+    """Return into how many shards to cut n lifetimes of `size` bytes each."""
+    return min(n, max(SHARDS, 4 * workers, -(-n * size // SHARD)))
+
+
+def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable) -> Histories:
+    """Save missing shards beside `path` as they are made; then join all of them at `path`."""
+    if (done := _done(path, call)) is not None:
+        return done
+    parts = path.parent / f".{path.name}.shards"
+    cut = (int(folder.name.split(".")[0]) for folder in parts.glob("[1-9]*.*"))
+    n_shards = next(cut, n_shards)  # an interrupted call's shards are cut as they were
+    shards = np.array_split(np.arange(len(whole.task)), n_shards)
+    folders = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
+
+    def read(k: int) -> Histories:
+        files, about = artefacts.load(folders[k], "shard")
+        if about != {"call": call}:
+            raise FileExistsError(f"{parts} holds shards of another call; remove it, or change out")
+        arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
+        return replace(whole, task=whole.task[shards[k]], arrays=arrays)
+
+    missing = []
+    for k in range(n_shards):
+        try:
+            read(k)
+        except (artefacts.ArtefactError, FileNotFoundError):  # damaged, or not made yet
+            shutil.rmtree(folders[k], ignore_errors=True)
+            missing.append(k)
+    try:
+        for i, arrays in made([shards[k] for k in missing]):
+            k = missing[i]
+            finite(replace(whole, task=whole.task[shards[k]], arrays=arrays), shards[k])
+            files = {f"{name}.npy": values for name, values in arrays.items()}
+            artefacts.save(folders[k], "shard", files, {"call": call})
+        about = whole.about | {"call": call}
+        Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=about))
+    except (artefacts.ArtefactError, OSError):
+        if (done := _done(path, call)) is None:  # else another process made the same meanwhile
+            raise
+        return done
+    shutil.rmtree(parts, ignore_errors=True)
+    return Histories.load(path, mapped=True)
+
+
+def _done(path: Path, call: str) -> Histories | None:
+    """Return what this call saved at `path` before; FileExistsError if something else is there."""
+    places.recover(path)
+    if places.vacant(path):
+        return None
+    done = Histories.load(path, mapped=True)
+    if done.about.get("call") != call:
+        raise FileExistsError(
+            f"{path} holds other histories, or those of an earlier version; collect into another "
+            "folder, or load them"
+        )
+    shutil.rmtree(path.parent / f".{path.name}.shards", ignore_errors=True)
+    return done
+
+
+# ---- the identity of a call ----
+
+
+def digest(value: object) -> str:
+    """Return a hash of a value's content, the same in every process.
+
+    It covers numbers, text, classes, arrays (by their bytes), networks (by `fingerprint`),
+    collections, and dataclasses (by their fields). Raises ValueError for anything else.
+    """
+    return hashlib.sha256(json.dumps(_described(value)).encode()).hexdigest()
+
+
+def _described(value: object) -> object:
+    """Return nested lists of text that say what a value consists of."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        return repr(value)
+    if isinstance(value, type):
+        return [kind, f"{value.__module__}.{value.__qualname__}"]
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        data = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        return [kind, value.dtype.str, value.shape, data]
+    if isinstance(value, Mapping):
+        return [kind, [[_described(key), _described(item)] for key, item in value.items()]]
+    if isinstance(value, tuple | list):
+        return [kind, [_described(item) for item in value]]
+    torch = sys.modules.get("torch")  # imported by whoever holds a network
+    if torch and isinstance(value, torch.nn.Module):
+        return [kind, repr(value), _fingerprint(value)]
+    if torch and isinstance(value, torch.Tensor):
+        return [kind, _described(value.detach().cpu().numpy())]
+    if is_dataclass(value):
+        return [kind, [[f.name, _described(getattr(value, f.name))] for f in fields(value)]]
+    raise ValueError(
+        f"with out=, histories are kept under a description of the call, and {kind} cannot be "
+        "described; make it a frozen dataclass"
+    )
+
+
+def check_unedited(agent: Agent) -> None:
+    """Raise ValueError if `edit` changes a network of the agent, unseen by other processes."""
+    torch = sys.modules.get("torch")
+    for value in vars(agent).values() if torch else ():
+        if isinstance(value, torch.nn.Module):
+            _fingerprint(value)
+
+
+def _fingerprint(network) -> str:
+    from adkit.weights import fingerprint
+
+    return fingerprint(network)
+
+
+# ---- executors ----
 
 
 def spread(
-    executor: Executor | None, work: Callable, jobs: Sequence[tuple], retries: int, label: str
+    executor: Executor | None, work: Callable, jobs: Sequence[tuple], retries: int, workers: int
 ) -> Iterator[tuple[int, object]]:
-    """(number, result) of `work(*job)` for every job, as they end; none twice.
+    """Yield (number, result) of `work(*job)` for every job, in the order in which they end.
 
-    A shard that fails is tried again up to `retries` times, unless its error would come again (ValueError and its like). When a
-    worker dies, a process pool is beyond repair: what it held goes on in a new one of the same size. Any other executor that
-    breaks for good raises its own error, and whatever was yielded is kept by whoever took it.
+    A job that fails is tried again, up to `retries` times, unless its error would be raised again
+    (ValueError and its like). Once a worker of a process pool died, the pool takes no more jobs:
+    the rest goes to a new pool of spawned workers. The error of any other broken executor is raised.
     """
-    if executor is None:
-        for i, job in enumerate(
-            tqdm(jobs, desc=label, disable=None if len(jobs) > 1 else True, mininterval=0.5)
-        ):
-            yield i, work(*job)
-        return
-    tried, waiting, running, spare = [0] * len(jobs), list(range(len(jobs)))[::-1], {}, None
-    try:
-        with tqdm(total=len(jobs), desc=label, disable=None, mininterval=0.5) as progress:
+    with tqdm(total=len(jobs), desc="lifetimes", disable=None, mininterval=0.5) as progress:
+        if executor is None:
+            for i, job in enumerate(jobs):
+                yield i, work(*job)
+                progress.update()
+            return
+        tries, waiting, running, spare = [0] * len(jobs), list(range(len(jobs)))[::-1], {}, None
+        try:
             while waiting or running:
-                while waiting and len(running) < AHEAD * workers(executor):
+                while waiting and len(running) < 2 * workers:
                     i = waiting.pop()
-                    running[_submitted(executor, tried[i], work, jobs[i])] = i
+                    try:
+                        future = (spare or executor).submit(_attempt, tries[i], work, jobs[i])
+                    except BrokenExecutor as error:
+                        future = Future()
+                        future.set_exception(error)
+                    running[future] = i
                 broken = False
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i, error = running.pop(future), _error(future)
+                    i = running.pop(future)
+                    error = CancelledError() if future.cancelled() else future.exception()
                     if error is None:
                         progress.update()
                         yield i, future.result()
                         continue
                     broken |= isinstance(error, BrokenExecutor)
-                    tried[i] += 1
-                    if isinstance(error, OURS) or tried[i] > retries:
+                    tries[i] += 1
+                    if isinstance(error, LASTING) or tries[i] > retries:
                         if isinstance(error, BrokenExecutor):
                             error.add_note(IMPORTS)
                         raise error
-                    logging.getLogger("adkit").warning(
-                        "%s: shard %d failed (%r); trying it again.", label, i, error
-                    )
+                    logging.getLogger("adkit").warning("shard %d failed (%r): again", i, error)
                     waiting.append(i)
                 if broken and isinstance(executor, ProcessPoolExecutor):
                     waiting += running.values()
                     running.clear()
                     if spare is not None:
                         spare.shutdown(wait=False, cancel_futures=True)
-                    executor = spare = _like(executor)
-    finally:
-        for future in running:
-            future.cancel()
-        if spare is not None:
-            spare.shutdown(wait=False, cancel_futures=True)
-
-
-def _submitted(executor: Executor, tried: int, work: Callable, job: tuple) -> Future:
-    """A future even where the executor is already known to be broken."""
-    try:
-        return executor.submit(_attempt, tried, work, job)
-    except BrokenExecutor as error:
-        failed: Future = Future()
-        failed.set_exception(error)
-        return failed
+                    spare = ProcessPoolExecutor(workers, get_context("spawn"))
+        finally:
+            for future in running:
+                future.cancel()
+            if spare is not None:
+                spare.shutdown(wait=False, cancel_futures=True)
 
 
 def _attempt(tried: int, work: Callable, job: tuple) -> object:
-    """One try: Dask takes the same call for the same task, and would give the last try's error again."""
+    """Do a job. `tried` makes each try another call: Dask returns an equal call's last result."""
     return work(*job)
-
-
-def _error(future: Future) -> BaseException | None:
-    return CancelledError() if future.cancelled() else future.exception()
-
-
-def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
-    """A new pool such as this was before it broke."""
-    how = {
-        "initializer": pool._initializer,
-        "initargs": pool._initargs,
-        "max_tasks_per_child": pool._max_tasks_per_child,
-    }
-    return ProcessPoolExecutor(pool._max_workers, pool._mp_context, **how)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from adkit import checks
 from adkit.histories import Histories
 from adkit.models.taps import matching
 from adkit.models.tokens import slots, tokenize
@@ -151,7 +150,7 @@ def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def after_first_reward(histories: Histories) -> np.ndarray:
     """(N, E, H) bool: decisions taken after any positive reward was received in this lifetime."""
-    paid = checks.histories(histories).reward > 0  # (N, T)
+    paid = histories.reward > 0  # (N, T)
     before = (paid.cumsum(1) - paid).reshape(histories.arrays["reward"].shape)
     return (before > 0) & (np.arange(histories.spec.horizon) < histories.length[..., None])
 

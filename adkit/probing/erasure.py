@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from adkit import checks
 from adkit.histories import Histories
 from adkit.probing.labels import Sessions
 from adkit.probing.leace import Eraser, leace
@@ -92,7 +91,6 @@ def erasure_effect(
         raise ValueError(
             f"random={random}, {len(erasers)} erasers; give at least one of each: erasing shows nothing without both."
         )
-    checks.tokens("at", at, histories)
 
     def run(erasers: Mapping[str, Callable]) -> np.ndarray:
         def change(eraser):
@@ -123,14 +121,13 @@ def action_loss(
     With the source's exact `policy` (N, E, H, A) against that, which has no sampling noise. `where` (N, E, H) bool chooses
     decisions, all by default; a lifetime without any is NaN.
     """
-    real = np.arange(checks.histories(histories).spec.horizon) < histories.length[..., None]
+    real = np.arange(histories.spec.horizon) < histories.length[..., None]
     where = real if where is None else np.asarray(where)
     if where.shape != real.shape or where.dtype != bool or (where & ~real).any():
         raise ValueError(
             f"where is {where.dtype} {where.shape}; choose decisions that were taken with bool {real.shape}."
         )
-    if policy is not None:
-        checks.probabilities(policy, histories)
+
     target = (
         np.eye(histories.spec.n_actions)[histories.arrays["action"]]
         if policy is None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from adkit import checks
 from adkit.histories import Histories
 from adkit.models.taps import matching
 from adkit.models.transformer import CausalTransformer
@@ -130,9 +129,7 @@ class Steering:
 
     def p(self, null: str = "norm") -> float:
         """Share of random vectors of equal "norm" or "kl" that swing the mean as far, either way; the vector itself counted."""
-        swings = checks.Named("null", {"norm": self.random_norm, "kl": self.random_kl})[null].mean(
-            1
-        )
+        swings = {"norm": self.random_norm, "kl": self.random_kl}[null].mean(1)
         return float((1 + (np.abs(swings) >= abs(self.swing.mean())).sum()) / (1 + len(swings)))
 
 
@@ -173,8 +170,6 @@ def steer(
         raise ValueError(
             f"vector {vector.shape}, doses {doses}; give a vector ({stream.shape[-1]},) that is not 0, and doses of both signs."
         )
-    checks.tokens("at", at, histories)
-    checks.tokens("unrelated", unrelated, histories)
     drawn = (
         np.random.default_rng(seed).normal(size=(random, len(vector)))
         if isinstance(random, int)

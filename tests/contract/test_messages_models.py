@@ -54,7 +54,6 @@ MISTAKES = [
     (lambda: ad.pretrain_encoder(seeing((8, 8)), WALKS, ahead=50), "no episode has more than ahead=50 steps; try ahead=49"),
     (lambda: ad.distill_encoder(seeing("nothing"), seeing("pose"), WALKS), "must both see something, .* got views 'nothing' and 'pose'"),
     (lambda: ad.distill_encoder(model(), seeing("pose"), WALKS), "must differ in their view alone, but differ in n_actions"),
-    (lambda: ad.RECIPES["chess"], "no recipe 'chess'; there are 'dark room', "),
 ]  # fmt: skip
 
 

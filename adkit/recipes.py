@@ -101,9 +101,9 @@ FAST = PosteriorSampling(greed=10.0)
 SLOW = PosteriorSampling(greed=10.0, forgetting=0.7)  # shows windows of failures, and the way out
 REST = PosteriorSampling(greed=10.0, rest=True)
 NOISY = PosteriorSampling(greed=10.0, noise=0.1, rest=True)
-KEYS_Q = QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=150, phases=3)
-HARD_Q = QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration_episodes=600, phases=2)
-POSE_Q = PoseQLearning(exploration_episodes=100)
+KEYS_Q = QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration=0.75, phases=3)
+HARD_Q = QLearning(lr=1.0, gamma=0.95, epsilon=0.1, exploration=2 / 3, phases=2)
+POSE_Q = PoseQLearning()
 HARD, POOL = DarkRoom(size=17, reward="once"), Watermaze(ends="platform", n_tasks=5000)
 DEEP = {"context": 400, "layers": 4}
 

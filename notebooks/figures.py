@@ -298,7 +298,7 @@ def as_many_lifetimes(name: str, tasks: int) -> dict:
 SINGLE_STREAM = replace(
     ad.RECIPES["key to door, q-learning"],
     sources={
-        ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration_episodes=800, phases=3): 1
+        ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration=1.0, phases=3): 1
     },
     episodes=800,
     share=0.8,

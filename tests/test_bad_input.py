@@ -40,7 +40,6 @@ lives = lambda **how: collect(episodes=8, **how)
         (lambda: Q(lr=0), r"lr=0; a tabular step size lies in \(0, 1\]"),
         (lambda: Q(gamma=1.0), "the discount lies in"),
         (lambda: Q(epsilon=2), "a probability lies in"),
-        (lambda: Q(exploration_episodes=0), "give at least 1"),
         (lambda: Q(initial_q=float("nan")), "give a finite number"),
         (lambda: ad.sources.PosteriorSampling(noise=-1), "noise=-1"),
         (lambda: ad.sources.PosteriorSampling(greed=-1), "greed=-1; give a number of at least 0"),

@@ -45,7 +45,7 @@ def test_property_01_future_tokens_never_change_past_logits(model, histories, cu
 @pytest.mark.parametrize(
     "agent",
     [
-        ad.sources.QLearning(exploration_episodes=5), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer(),
+        ad.sources.QLearning(), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer(),
         ad.sources.ActorCritic(), ad.sources.DQN(width=8),
     ],
 )  # fmt: skip
@@ -236,7 +236,7 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
 CHANGED = {
     ad.envs.DarkRoom: dict(size=6, horizon=9, reward="once", start="random", permuted=True),
     ad.sources.QLearning: dict(
-        lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration_episodes=2, phases=2
+        lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration=0.2, phases=2
     ),
     ad.sources.PosteriorSampling: dict(noise=0.5, gamma=0.2, greed=20.0, forgetting=0.9, rest=True),
 }

@@ -9,8 +9,8 @@ import adkit as ad
 from adkit.testing import check_agent
 
 AGENTS = [
-    ad.sources.QLearning(exploration_episodes=3),
-    ad.sources.QLearning(exploration_episodes=3, phases=3),
+    ad.sources.QLearning(exploration=0.3),
+    ad.sources.QLearning(exploration=0.3, phases=3),
     ad.sources.PosteriorSampling(),
     ad.sources.SystematicExplorer(),
     ad.sources.Optimal(),
@@ -152,7 +152,7 @@ def test_with_phases_q_learning_opens_every_door_and_without_it_does_not():
         ad.collect(
             env,
             env.tasks()[::7],
-            ad.sources.QLearning(lr=1.0, epsilon=0.1, exploration_episodes=60, phases=phases),
+            ad.sources.QLearning(lr=1.0, epsilon=0.1, exploration=0.5, phases=phases),
             episodes=120,
             lifetimes=4,
         ).returns[:, :, -20:]
@@ -171,7 +171,7 @@ def test_greedy_ties_are_broken_at_random():
 
 def test_epsilon_falls_linearly_to_zero():
     env = ad.envs.DarkRoom(5, 8)
-    agent = ad.sources.QLearning(initial_q=0.0, epsilon=1.0, exploration_episodes=10)
+    agent = ad.sources.QLearning(initial_q=0.0, epsilon=1.0, exploration=0.25)
     life = ad.collect(env, env.task(goal=(2, 2)), agent, episodes=40, lifetimes=200)
     late = life.returns[0, :, 12:]
     early = life.returns[0, :, :3]
@@ -270,7 +270,7 @@ def test_the_optimal_agent_earns_the_optimum_exactly(env):
 @pytest.mark.parametrize("fault", ["reward = action", "reward = observation", "delayed"])
 def test_q_learning_solves_the_one_fault_environments(fault):
     env = OneFault(fault)
-    agent = ad.sources.QLearning(initial_q=0.0, exploration_episodes=60)
+    agent = ad.sources.QLearning(initial_q=0.0, exploration=0.6)
     life = ad.collect(env, env.tasks(), agent, episodes=100, lifetimes=256)
     assert life.returns[:, :, -10:].mean() == pytest.approx(env.optimum, rel=0.02)
     control = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=100, lifetimes=16)

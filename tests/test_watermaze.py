@@ -297,7 +297,7 @@ def test_the_search_begins_anew_when_the_platform_is_moved(maze):
 
 
 def test_q_learning_on_binned_poses_learns_from_scratch(maze):
-    agent = ad.sources.PoseQLearning(exploration_episodes=60)
+    agent = ad.sources.PoseQLearning(exploration=0.4)
     returns = ad.collect(maze, maze.tasks()[:24], agent, episodes=150).episode_returns
     early, late = ad.stats.bootstrap(returns[:, :5]), ad.stats.bootstrap(returns[:, -30:])
     assert early.high < 0.45 and late.low > 0.85
@@ -328,7 +328,7 @@ CHANGED = {
     ad.envs.Watermaze: dict(horizon=20, view="pose", ends="platform", n_tasks=3, seed=1),
     ad.sources.GoalSearch: dict(noise=0.3, cells=30),
     ad.sources.PoseQLearning: dict(
-        bins=(5, 5, 4), lr=0.1, gamma=0.5, epsilon=0.1, final_epsilon=0.4, exploration_episodes=5
+        bins=(5, 5, 4), lr=0.1, gamma=0.5, epsilon=0.1, final_epsilon=0.4, exploration=0.2
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Tabular Q-learning (Watkins 1989): the textbook learner, one table per lifetime, from scratch on every task."""
+"""Tabular Q-learning (Watkins 1989): one table per lifetime, learned from scratch on every task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import Rng, uniform
+from adkit.sources.settings import check_counts, check_learning, check_shares, falling
 from adkit.tables import outcome, simulate, start_state, stored_at
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
@@ -16,88 +17,79 @@ EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to expl
 
 @dataclass(frozen=True)
 class QLearning:
-    """Epsilon-greedy Q-learning with optimistic values: unseen actions look good, so it explores even when greedy."""
+    """Epsilon-greedy Q-learning with optimistic initial values.
+
+    Optimism makes it explore even when it acts greedily: untried actions look good.
+    """
 
     lr: float = 0.5
-    """Step size of each update, in (0, 1]."""
+    """Step size of each update, in [0, 1]."""
     gamma: float = 0.9
     """Discount, in [0, 1)."""
     initial_q: float = 1.0
-    """Value of everything before it is tried; above what is true means optimism."""
+    """Value of every action before it is tried; more than the true value means optimism."""
     epsilon: float = 0.5
     """Probability of a random action in the first episode."""
-    exploration_episodes: int = 250
-    """Episodes over which epsilon falls linearly to 0: half of the 500 that `collect` is usually asked for."""
+    exploration: float = 0.5
+    """Share of the lifetime's episodes over which epsilon falls linearly to 0."""
     phases: int = 1
-    """Tables of values, one for each number of rewards this episode has paid so far: 3 where a key opens a door (none, key,
-    both), 2 where a goal pays once. With 1 it expects to be paid again."""
+    """Tables of values, one for each number of rewards so far in the episode.
+
+    3 where a key opens a door (none, key, both), 2 where a goal is rewarded once. With 1 the
+    learner expects to be rewarded again.
+    """
 
     def __post_init__(self):
-        if not 0 < self.lr <= 1:
-            raise ValueError(f"lr={self.lr}; a tabular step size lies in (0, 1]. Try lr=0.5.")
-        if not 0 <= self.gamma < 1:
-            raise ValueError(f"gamma={self.gamma}; the discount lies in [0, 1). Try gamma=0.9.")
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon={self.epsilon}; a probability lies in [0, 1].")
-        if not self.exploration_episodes >= 1:
-            raise ValueError(f"exploration_episodes={self.exploration_episodes}; give at least 1.")
-        if not 1 <= self.phases <= 256:
-            raise ValueError(
-                f"phases={self.phases}; give 1 to 256. Key-to-Door needs 3: no reward yet, the key, both."
-            )
-        if not np.isfinite(self.initial_q):
-            raise ValueError(f"initial_q={self.initial_q}; give a finite number, such as 1.0.")
+        check_learning(self)
+        check_shares(self, "epsilon", "exploration")
+        check_counts(self, "phases")
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> QLearner:
-        """N empty tables; `spec` must have discrete observations."""
-        return QLearner(self, spec, rng)
+        return QLearner(self, spec, rng, episodes)
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
         """Simulate whole lifetimes over tables: about 50 M steps/s per core."""
-        hyper = np.float32(self.lr), np.float32(self.gamma), self.epsilon, self.exploration_episodes
         q = self.table(lifetimes.env.spec, len(lifetimes.tasks))
-        return simulate(_lifetimes, lifetimes, arrays, q, *hyper)
+        epsilon = self.schedule(lifetimes.episodes)
+        rates = np.float32(self.lr), np.float32(self.gamma)
+        return simulate(_lifetimes, lifetimes, arrays, q, *rates, epsilon)
 
     def table(self, spec: EnvSpec, n: int) -> np.ndarray:
-        """(n, phases, observations, actions) float32 values of n learners who have lived nothing."""
-        return np.full(
-            (n, self.phases, spec.n_observations, spec.n_actions), self.initial_q, np.float32
-        )
+        """Return the initial values (n, phases, observations, actions) float32."""
+        shape = n, self.phases, spec.n_observations, spec.n_actions
+        return np.full(shape, self.initial_q, np.float32)
+
+    def schedule(self, episodes: int) -> np.ndarray:
+        """Return epsilon in each episode."""
+        return falling(self.epsilon, 0.0, self.exploration, episodes)
 
 
 class QLearner:
     """N Q-learners in lock step: `q` is (N, phases, observations, actions)."""
 
-    def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng):
+    def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng, episodes: int):
         self.config, self.spec, self.rng = config, spec, rng
-        self.q = config.table(spec, len(rng))
+        self.q, self.epsilon = config.table(spec, len(rng)), config.schedule(episodes)
         self.t, self.episode, self.phase = 0, np.full(len(rng), -1), np.zeros(len(rng), np.int64)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.episode += first
         self.phase[first] = 0
-        epsilon = _epsilon(self.config.epsilon, self.config.exploration_episodes, self.episode)
+        epsilon = self.epsilon[np.minimum(self.episode, len(self.epsilon) - 1)]
         return _act_all(*self._rows(obs), epsilon, self.rng.keys, self.t)
 
     def update(self, transition: Transition) -> None:
         q, s = self._rows(transition.obs)
         self.phase = np.minimum(self.phase + (transition.reward > 0), self.config.phases - 1)
         _, s_next = self._rows(transition.next_obs)
-        lr, gamma = np.float32(self.config.lr), np.float32(self.config.gamma)
-        _learn_all(
-            q, s, transition.action, transition.reward, transition.terminated, s_next, lr, gamma
-        )
+        step = transition.action, transition.reward, transition.terminated, s_next
+        _learn_all(q, s, *step, np.float32(self.config.lr), np.float32(self.config.gamma))
         self.t += 1
 
     def _rows(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tables of all phases under one another, and where among their rows each learner is."""
+        """Return q with all phases' tables below each other, and each learner's row (N,) in it."""
         n, _, n_observations, n_actions = self.q.shape
         return self.q.reshape(n, -1, n_actions), self.phase * n_observations + self.spec.index(obs)
-
-
-@njit(cache=True)
-def _epsilon(epsilon, exploration_episodes, episode):
-    return epsilon * np.maximum(0.0, 1.0 - episode / exploration_episodes)
 
 
 @njit(cache=True)
@@ -131,40 +123,19 @@ def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
 
 
 @njit(cache=True, nogil=True)
-def _lifetimes(
-    begin,
-    end,
-    tables,
-    task,
-    keys,
-    env_keys,
-    horizon,
-    q,
-    lr,
-    gamma,
-    epsilon,
-    exploration_episodes,
-    trace,
-):
+def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsilon, trace):
     next_state, reward, terminated, cumulative, start, _, seen = tables
     states, actions, outcomes, every, episodes = trace
     n_observations = np.uint64(q.shape[2])
     last = np.uint64(q.shape[1] - 1) * n_observations  # where the rows of the last phase begin
     for n in range(begin, end):
-        row, key, env_key, q_n = (
-            np.uint64(task[n]),
-            keys[n],
-            env_keys[n],
-            q[n].reshape(-1, q.shape[3]),
-        )
-        t = np.uint64(0)  # steps lived
+        row, key, env_key = np.uint64(task[n]), keys[n], env_keys[n]
+        q_n = q[n].reshape(-1, q.shape[3])
+        t = np.uint64(0)  # steps of the lifetime
         for episode in range(episodes):
-            e = stored_at(episode, every)
-            eps = _epsilon(epsilon, exploration_episodes, episode)
+            e, eps = stored_at(episode, every), epsilon[episode]
             s = start_state(start, row, env_key, t)
-            phase = np.uint64(
-                0
-            )  # where its rows begin: a view of its own for each phase costs as much as a step
+            phase = np.uint64(0)  # its first row: a view per phase would cost as much as a step
             o = seen[row, s]
             for i in range(horizon):
                 a = _act(q_n, o, eps, key, t)

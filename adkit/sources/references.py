@@ -1,4 +1,4 @@
-"""The floor and the ceiling of every plot: an agent that acts at random, and one that is told the task."""
+"""Reference agents: uniformly random, and optimal with knowledge of the task."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from adkit.tables import Tables, backward_induction, of_rows
 
 @dataclass(frozen=True)
 class Random:
-    """Every action equally likely, always."""
+    """Every action equally likely, always: the lower bound on return."""
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RandomLearner:
         return RandomLearner(spec, rng)
 
 
 class RandomLearner:
+    """N agents that learn nothing."""
+
     def __init__(self, spec: EnvSpec, rng: Rng):
         self.spec, self.rng, self.t = spec, rng, 0
 
@@ -32,13 +34,14 @@ class RandomLearner:
 
 @dataclass(frozen=True)
 class Optimal:
-    """Told the task, it walks the policy that backward induction finds: the most that can be had, from episode one.
+    """The optimal policy for a known task, by backward induction: the upper bound on return.
 
-    Where there are no tables it takes what the environment's `optimal_actions(obs, tasks)` names.
+    Without tables it takes the actions of the environment's `optimal_actions(obs, tasks)`.
     """
 
-    told: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
-    """The distinct tasks' tables and each lifetime's row, or environment and tasks, filled in by `prepare`."""
+    known: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
+    """The distinct tasks' tables and each lifetime's row, or environment and tasks; `prepare`
+    fills them in."""
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Optimal, Tasks]:
         """Return the agent that knows each lifetime's task."""
@@ -46,23 +49,17 @@ class Optimal:
         if hasattr(env, "optimal_actions"):
             return Optimal((env, tasks)), tasks
         if not hasattr(env, "tables"):
-            raise ValueError(
-                f"{env.spec.name} publishes no tables, so its optimum is unknown; leave Optimal() out."
-            )
+            raise ValueError(f"Optimal needs tables, and {env.spec.name} has none; leave it out")
         return Optimal(of_rows(env, tasks)), tasks
 
-    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner | Guided:
-        if self.told is None:
-            raise ValueError("Optimal() needs the tasks; collect fills them in by agent.prepare")
-        return (
-            OptimalLearner(*self.told, spec)
-            if isinstance(self.told[0], Tables)
-            else Guided(*self.told)
-        )
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner | AdvisedLearner:
+        if isinstance(self.known[0], Tables):
+            return OptimalLearner(*self.known, spec)
+        return AdvisedLearner(*self.known)
 
 
 class OptimalLearner:
-    """Follows the true state of N lifetimes from what they see and are paid."""
+    """N optimal agents; each follows the true state from observations and rewards."""
 
     def __init__(self, table: Tables, row: np.ndarray, spec: EnvSpec):
         self.table, self.row, self.spec = table, row, spec
@@ -70,8 +67,8 @@ class OptimalLearner:
         self.state, self.time = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        looks = self.table.seen[self.row] == self.spec.index(obs)[:, None]
-        possible = looks & (np.diff(self.table.start[self.row], axis=1, prepend=0.0) > 0)
+        same = self.table.seen[self.row] == self.spec.index(obs)[:, None]
+        possible = same & (np.diff(self.table.start[self.row], axis=1, prepend=0.0) > 0)
         self.state = np.where(first, possible.argmax(1), self.state)
         self.time = np.where(first, 0, self.time)
         return self.policy[self.row, self.time, self.state]
@@ -80,15 +77,14 @@ class OptimalLearner:
         at = self.row, self.state, transition.action
         outcomes = self.table.next_state[at]  # (N, K)
         seen = self.spec.index(transition.next_obs)[:, None]
-        explains = (self.table.seen[self.row[:, None], outcomes] == seen) & (
-            self.table.reward[at] == transition.reward[:, None]
-        )
+        explains = self.table.seen[self.row[:, None], outcomes] == seen
+        explains &= self.table.reward[at] == transition.reward[:, None]
         self.state = np.take_along_axis(outcomes, explains.argmax(1)[:, None], 1)[:, 0]
         self.time += 1
 
 
-class Guided:
-    """N lifetimes that do what their environment says is best."""
+class AdvisedLearner:
+    """N agents that take the action their environment says is best."""
 
     def __init__(self, env: Env, tasks: Tasks):
         self.env, self.tasks = env, tasks

@@ -27,7 +27,7 @@ NEXT = ENV.tables(TASKS[:1]).next_state[
 
 
 def epsilon_in(episode: int) -> float:
-    return SOURCE.epsilon * max(0.0, 1.0 - episode / SOURCE.exploration_episodes)
+    return SOURCE.epsilon * max(0.0, 1.0 - episode / (SOURCE.exploration * EPISODES))
 
 
 # ---- the same learner, again and again; each returns the mean return of every episode (E,) ----

@@ -87,17 +87,11 @@ def envs() -> dict:
 
 
 def q_learning(exploring: int, episodes: int, **settings):
-    try:
-        return ad.sources.QLearning(exploration=exploring / episodes, **settings)
-    except TypeError:  # until the schedules are fractions
-        return ad.sources.QLearning(exploration_episodes=exploring, **settings)
+    return ad.sources.QLearning(exploration=exploring / episodes, **settings)
 
 
 def pose_q_learning(exploring: int, episodes: int):
-    try:
-        return ad.sources.PoseQLearning(exploration=exploring / episodes)
-    except TypeError:  # until the schedules are fractions
-        return ad.sources.PoseQLearning(exploration_episodes=exploring)
+    return ad.sources.PoseQLearning(exploration=exploring / episodes)
 
 
 def histories_of_sources() -> dict:

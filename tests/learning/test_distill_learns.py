@@ -30,7 +30,7 @@ def test_training_lowers_the_loss_and_logs_validation(env):
 def test_only_memory_across_episodes_solves_the_world_that_needs_it():
     """One of two actions is rewarded; which one is the task."""
     env = OneFault("across episodes")
-    source = ad.sources.QLearning(lr=0.5, exploration_episodes=4)
+    source = ad.sources.QLearning(lr=0.5, exploration=0.4)
     histories = ad.collect(env, env.tasks(), source, episodes=8, lifetimes=128)
     model = ad.CausalTransformer(env.spec, context=32, layers=2, width=32)
     ad.distill(model, histories, steps=80, batch=32)

@@ -73,7 +73,7 @@ def test_rl2_improves_over_a_lifetime_and_without_memory_does_not():
 
 def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():
     env = OneFault("across episodes")
-    source = ad.sources.QLearning(lr=1.0, exploration_episodes=6)
+    source = ad.sources.QLearning(lr=1.0, exploration=0.5)
     histories = ad.collect(env, env.tasks(), source, episodes=12, lifetimes=64)
     model = ad.RecurrentPolicy(env.spec, width=16)
     log = ad.distill_recurrent(model, histories, episodes=12, steps=150, batch=32, lr=1e-2)

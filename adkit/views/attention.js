@@ -97,7 +97,7 @@ function render({ model, el }) {
     adkit.checkbox(model, "logarithmic", "log"),
     ...(marks.length ? [adkit.checkbox(model, "show_goal", adkit.showing(marks))] : []),
   ];
-  controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
+  ends.add(adkit.fillBar(bar, controls));
 
   function panel(title, height, area, hint) {
     const heading = make("h4", { title: hint }, title);
@@ -457,28 +457,22 @@ function render({ model, el }) {
     const share = short(m.raw[chosen - c.start]);
     const text = `${where} puts ${share} of its attention on episode ${numbers[chosen]}.${unpaid ? " No reward in this lifetime." : ""}`;
     say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
-    if (say.textContent !== text) say.textContent = text;
     const shown = { episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen, masses: m.shown, steps, painted };
     const how = { normalised: model.get("normalised"), logarithmic: model.get("logarithmic"), dark: colours.dark };
-    view.dataset.shown = JSON.stringify({ ...shown, ...how, probabilities, without: other });
-    view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+    adkit.publish(view, say, text, { ...shown, ...how, probabilities, without: other });
     fetchRow(c);
   }
 
-  const redraw = adkit.once(draw);
-  const follow = () => {
+  const settle = () => {
     const e = clamp(model.get("episode"), E - 1);
     if (model.get("step") >= lengths[e]) set(model, { step: lengths[e] - 1 });
-    redraw();
   };
   const traits = ["episode", "step", "layer", "head", "attended", "normalised", "logarithmic", "show_goal"];
-  traits.forEach((name) => model.on(`change:${name}`, follow));
-  ends.add(() => traits.forEach((name) => model.off(`change:${name}`, follow)));
+  const [redraw, end] = adkit.follow(model, view, traits, draw, settle);
+  ends.add(end);
   model.on("msg:custom", heard);
   ends.add(() => model.off("msg:custom", heard));
-  ends.add(adkit.watch(view, redraw));
   ends.add(adkit.clock(model, () => move(1)));
-  ends.add(redraw.stop);
   ends.add(() => clearTimeout(later));
 
   // ---- moving ----

@@ -158,6 +158,36 @@ const adkit = (() => {
     };
   }
 
+  /** Redraw when one of these traits changes, after `settle`, or what `watch` sees; returns how to redraw, and what ends it. */
+  function follow(model, view, traits, draw, settle = () => {}) {
+    const redraw = once(draw);
+    const changed = () => {
+      settle();
+      redraw();
+    };
+    traits.forEach((name) => model.on(`change:${name}`, changed));
+    const unwatch = watch(view, redraw);
+    const end = () => {
+      traits.forEach((name) => model.off(`change:${name}`, changed));
+      unwatch();
+      redraw.stop();
+    };
+    return [redraw, end];
+  }
+
+  /** Publish what is drawn: as a sentence, and as numbers on the element of the view. */
+  function publish(view, say, text, shown) {
+    if (say.textContent !== text) say.textContent = text;
+    view.dataset.shown = JSON.stringify(shown);
+    view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+  }
+
+  /** Put controls into a bar; returns what ends them. */
+  function fillBar(bar, controls) {
+    controls.forEach(([node]) => bar.append(node));
+    return () => controls.forEach(([, end]) => end());
+  }
+
   /** A whole number from 0 to the last one. */
   const clamp = (v, last) => Math.max(0, Math.min(last, v));
 
@@ -226,7 +256,7 @@ const adkit = (() => {
       value.textContent = text(v);
     };
     const end = tie(model, node, name, { read: () => Number(node.value), show });
-    return [make("label", {}, `${label} `, node, value), end, node];
+    return [make("label", {}, `${label} `, node, value), end];
   }
 
   function select(model, name, choices) {
@@ -318,7 +348,7 @@ const adkit = (() => {
   }
 
   return {
-    array, canvas, checkbox, clamp, clock, extent, make, mix, offline, once, playButton, root, room, select, set, short, showing, slider, speeds,
-    theme, watch,
+    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, make, mix, offline, playButton, publish, root, room, select, set, short,
+    showing, slider, speeds, theme,
   };
 })();

@@ -27,7 +27,7 @@ function render({ model, el }) {
     ...(distances.length > 1 ? [adkit.slider(model, "task", distances.length - 1, { label: "cookie distance", text: (v) => `${distances[v]} steps` })] : []),
     adkit.checkbox(model, "full", "cookies in the jar"),
   ];
-  controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
+  ends.add(adkit.fillBar(bar, controls));
   const rooms = ["cookie", "food", "policy"].map((name) => {
     const node = adkit.canvas(260, titles[name]);
     node.classList.add(`ad-${name}`);
@@ -37,7 +37,7 @@ function render({ model, el }) {
   const curve = adkit.canvas(260, "probability that a planner hides the cookies, by strength");
   panels.append(make("div", {}, make("h4", {}, "a planner hides them"), curve));
 
-  /** Bids (2 x cells x 8) and probabilities (cells x 8): the equations of adkit/creature.py, once all is learned. */
+  /** Bids (2 x cells x 8) and probabilities (cells x 8): the equations of cookieworld/shard.py, once all is learned. */
   function think(hunger, strength, task, full) {
     const bids = new Float64Array(2 * cells * 8);
     const policy = new Float64Array(cells * 8);
@@ -146,18 +146,12 @@ function render({ model, el }) {
     const gate = (k) => gates[k * hungers + hunger].toFixed(2);
     const text = `Gates: cookie ${gate(0)} with none in sight, ${gate(1)} with one; food ${gate(2)}. ` +
       `A planner that wakes like this hides them with probability ${chance.toFixed(2)}, to eat ${fewer.toFixed(1)} fewer.`;
-    if (say.textContent !== text) say.textContent = text;
     const shown = { hunger, strength, task, full, policy: Array.from(policy), bids: Array.from(bids), hides: chance, avoids: fewer };
-    view.dataset.shown = JSON.stringify(shown);
-    view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+    adkit.publish(view, say, text, shown);
   }
 
-  const redraw = adkit.once(draw);
-  const traits = ["hunger", "strength", "task", "full"];
-  traits.forEach((name) => model.on(`change:${name}`, redraw));
-  ends.add(() => traits.forEach((name) => model.off(`change:${name}`, redraw)));
-  ends.add(adkit.watch(view, redraw));
-  ends.add(redraw.stop);
+  const [redraw, end] = adkit.follow(model, view, ["hunger", "strength", "task", "full"], draw);
+  ends.add(end);
   redraw();
   return () => ends.forEach((end) => end());
 }

@@ -35,7 +35,7 @@ function render({ model, el }) {
     adkit.select(model, "speed", adkit.speeds),
     ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks.filter(({ when }) => !when))))] : []),
   ];
-  controls.forEach(([node, end]) => (bar.append(node), ends.add(end)));
+  ends.add(adkit.fillBar(bar, controls));
   for (const life of lives) {
     life.heading = make("h4", {}, life.name);
     life.room = adkit.canvas(kind === "arms" ? 52 : lives.length > 2 ? 210 : 260, life.name);
@@ -106,18 +106,12 @@ function render({ model, el }) {
     const nothing = lives.every((life) => life.returns.every((v) => v === 0));
     const text = `${told.join(" · ")}.${nothing ? " No reward in any of these lifetimes." : ""}`;
     say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
-    if (say.textContent !== text) say.textContent = text;
-    view.dataset.shown = JSON.stringify({ episode: model.get("episode"), step: model.get("step"), places });
-    view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+    adkit.publish(view, say, text, { episode: model.get("episode"), step: model.get("step"), places });
   }
 
-  const redraw = adkit.once(draw);
-  const traits = ["episode", "step", "show_goal"];
-  traits.forEach((name) => model.on(`change:${name}`, redraw));
-  ends.add(() => traits.forEach((name) => model.off(`change:${name}`, redraw)));
-  ends.add(adkit.watch(view, redraw));
+  const [redraw, end] = adkit.follow(model, view, ["episode", "step", "show_goal"], draw);
+  ends.add(end);
   ends.add(adkit.clock(model, () => move(1)));
-  ends.add(redraw.stop);
 
   const jump = (episode) => set(model, { episode: clamp(episode, E - 1) });
 

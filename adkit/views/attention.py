@@ -70,17 +70,13 @@ class EpisodeAttention(page.View):
         action_names: Sequence[str] | None = None,
     ):
         if len(lifetime) != 1:
-            raise ValueError(
-                f"`lifetime` must be one lifetime, got {len(lifetime)}; try rollouts[0]"
-            )
+            raise ValueError(f"`lifetime` must hold one, got {len(lifetime)}; try rollouts[0]")
         model.check_spec(lifetime.spec)
         if env is not None and env.spec != lifetime.spec:
             raise ValueError(f"`env` must be the one of the lifetime, {lifetime.spec}, got {env!r}")
         names = [str(name) for name in action_names or range(model.spec.n_actions)]
         if len(names) != model.spec.n_actions:
-            raise ValueError(
-                f"`action_names` must name {model.spec.n_actions} actions, got {names}"
-            )
+            raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
         self.model, self.lifetime, self.action_names = model, lifetime, names
         self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window))
         last = lifetime.n_episodes - 1

@@ -34,15 +34,13 @@ class Player(page.View):
         first, *_ = lifetimes.values()
         world = maps.kind(first), maps.size(first), first.spec.horizon
         if world[0] is None:
-            raise ValueError(
-                f"{first.spec.name} has no map to draw: its observations are no places"
-            )
+            raise ValueError(f"{first.spec.name} has no map to draw, for it observes no places")
         for name, each in lifetimes.items():
             if len(each) != 1:
                 raise ValueError(f"{name!r} must be one lifetime, got {len(each)}; try rollouts[0]")
             if (maps.kind(each), maps.size(each), each.spec.horizon) != world:
                 raise ValueError(
-                    f"{name!r} has another map or horizon than the first; play it apart"
+                    f"{name!r} has another map or horizon than the first; play it alone"
                 )
         last = max(each.n_episodes for each in lifetimes.values()) - 1
         if not 0 <= episode <= max(0, last):

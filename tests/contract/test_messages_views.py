@@ -26,14 +26,14 @@ def lake():
         (lambda h, m: ad.views.replay(lake()), "FrozenLake-v1 has no map to draw"),
         (lambda h, m: ad.views.replay(h), "must be one lifetime, got 100; try rollouts"),
         (lambda h, m: ad.views.replay(h[0], 8), "`episode` must be in 0 to 7, got 8"),
-        (lambda h, m: ad.views.EpisodeAttention(m, h), "must be one lifetime, got 100"),
+        (lambda h, m: ad.views.EpisodeAttention(m, h), "`lifetime` must hold one, got 100; try"),
         (
             lambda h, m: ad.views.EpisodeAttention(m, h[0], ad.envs.DarkRoom()),
             "`env` must be the one of the lifetime",
         ),
         (
             lambda h, m: ad.views.EpisodeAttention(m, h[0], action_names=["up"]),
-            r"`action_names` must name 5 actions, got \['up'\]",
+            r"`action_names` must have 5, got \['up'\]",
         ),
         (
             lambda h, m: ad.views.EpisodeAttention(m, h[0]).probabilities(7, 2, without=7),

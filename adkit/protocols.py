@@ -1,7 +1,8 @@
-"""The whole extension surface: what an environment, an agent and a learner are. Read this first.
+"""The extension surface: what an environment, an agent and a learner are. Read this first.
 
-Everything is batch-first: N lifetimes act in lock step, one row each. There is nothing to inherit from; a class that
-has these methods *is* an environment or an agent, and `adkit.testing` says whether it keeps the contract.
+Everything is batch-first: N lifetimes act in lock step, one row each. There is nothing to inherit
+from: a class with these methods *is* an environment or an agent, and `adkit.testing` checks whether
+it keeps the contract.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from adkit.tasks import Tasks
 if TYPE_CHECKING:
     from adkit.seeds import Rng
 
-State = Any  # whatever an environment needs to go on; opaque to everyone else
+State = Any  # an environment's own; opaque to everyone else
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an agent may know about an environment before it acts: shapes and cardinalities, never the task."""
+    """What an agent may know of an environment before it acts: shapes and sizes, never the task."""
 
     name: str
     """Gymnasium-style id of the family, such as "DarkRoom"."""
@@ -32,65 +33,59 @@ class EnvSpec:
     horizon: int
     """Most steps in an episode."""
     cardinality: tuple[int, ...] | None = None
-    """Values per observation coordinate, (9, 9) for a 9x9 room; None if observations are real vectors."""
+    """Values per discrete observation coordinate, (9, 9) for a 9x9 room; None for real vectors."""
     shape: tuple[int, ...] | None = None
     """Shape of a real-valued observation; leave None when `cardinality` is given."""
     view: tuple[int, int] | Literal["pose", "nothing"] | None = None
-    """What a model is shown where observations are poses (x, y, heading): the (height, width) of a first-person picture, the
-    "pose" itself, or "nothing". Histories hold the poses whichever it is. None where observations are no poses."""
+    """What a model is shown of poses (x, y, heading): a first-person picture of this (height,
+    width), the "pose" itself, or "nothing". Histories hold the poses."""
     seen: int | None = None
-    """How many of the discrete coordinates, from the first, a model (and a Gymnasium user) is shown; the others only a source
-    feels. None: all. Histories hold them whichever it is."""
+    """How many of the discrete coordinates, from the first, a model and a Gymnasium user are shown;
+    the others are for sources alone. Histories hold them all. None: all."""
 
     def __post_init__(self):
-        for name in ("horizon", "n_actions"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
-        if not isinstance(self.name, str):
-            raise ValueError(f"name={self.name!r}: a family of environments is named by text.")
-        if not 1 <= self.horizon < 2**31:
-            raise ValueError(
-                f"horizon={self.horizon}: an episode needs at least one step, and ends. Try horizon=20."
-            )
-        if not 2 <= self.n_actions <= 256:
-            raise ValueError(
-                f"n_actions={self.n_actions}: adkit stores actions as uint8, so 2 to 256 are allowed."
-            )
-        if (self.cardinality is None) == (self.shape is None):
-            raise ValueError(
-                f"cardinality={self.cardinality}, shape={self.shape}: give exactly one of them - cardinality=(9, 9) "
-                "for discrete coordinates, shape=(4,) for a real vector."
-            )
-        for name in ("cardinality", "shape"):
-            if (sizes := getattr(self, name)) is not None:
-                sizes = tuple(_whole(name, n) for n in sizes)
-                object.__setattr__(self, name, sizes)
-                if not sizes or min(sizes) < 1:
-                    raise ValueError(
-                        f"{name}={sizes}: every entry must be at least 1, and there must be one."
-                    )
-                if len(sizes) > 1024 or max(sizes) > 2**31:
-                    raise ValueError(
-                        f"{name} has {len(sizes)} entries up to {max(sizes)}: 1,024 entries up to 2^31 are allowed."
-                    )
-        if self.view is not None:
-            if self.shape != (3,):
-                raise ValueError(
-                    f"view={self.view!r}, shape={self.shape}: only poses (x, y, heading), shape=(3,), can be viewed."
-                )
-            if self.view not in ("pose", "nothing"):
-                if isinstance(self.view, str) or np.shape(self.view) != (2,):
-                    raise ValueError(
-                        f'view={self.view!r}; give (height, width), "pose" or "nothing".'
-                    )
-                object.__setattr__(self, "view", tuple(_whole("view", n) for n in self.view))
-        if self.seen is not None:
-            object.__setattr__(self, "seen", _whole("seen", self.seen))
-        if self.seen is not None and not (
-            self.cardinality and 1 <= self.seen <= len(self.cardinality)
-        ):
-            raise ValueError(
-                f"seen={self.seen}, cardinality={self.cardinality}: of discrete coordinates the first 1 to all can be seen."
-            )
+        whole = {"horizon": self.horizon, "n_actions": self.n_actions, "seen": self.seen}
+        several = {"cardinality": self.cardinality, "shape": self.shape}
+        if not isinstance(self.view, str):
+            several["view"] = self.view
+        for name, given in (whole | several).items():
+            try:
+                if given is not None and name in whole:
+                    object.__setattr__(self, name, operator.index(given))
+                elif given is not None:
+                    object.__setattr__(self, name, tuple(map(operator.index, given)))
+            except TypeError:
+                raise ValueError(f"`{name}` must be whole numbers, got {given!r}") from None
+        sizes = self.cardinality or self.shape or ()
+        view, coordinates = self.view, len(self.cardinality or ())
+        requirements = {
+            f"`name` must be text, got {self.name!r}": isinstance(self.name, str),
+            f"`horizon` must be 1 to 2^31 - 1 steps, got {self.horizon}; try horizon=20": (
+                1 <= self.horizon < 2**31
+            ),
+            f"`n_actions` must be 2 to 256 (actions are stored as bytes), got {self.n_actions}": (
+                2 <= self.n_actions <= 256
+            ),
+            "give exactly one of `cardinality`, such as (9, 9) for discrete coordinates, and "
+            f"`shape`, such as (4,) for a real vector; got {self.cardinality} and {self.shape}": (
+                (self.cardinality is None) != (self.shape is None)
+            ),
+            f"`cardinality` or `shape` must be 1 to 1,024 sizes of 1 to 2^31, got {sizes}": (
+                0 < len(sizes) <= 1024 and 1 <= min(sizes) <= max(sizes) <= 2**31
+            ),
+            f"`view` needs poses (x, y, heading), shape (3,), got {self.shape}": (
+                view is None or self.shape == (3,)
+            ),
+            f'`view` must be (height, width), "pose" or "nothing", got {view!r}': (
+                view in (None, "pose", "nothing") or (not isinstance(view, str) and len(view) == 2)
+            ),
+            f"`seen` must be 1 to the {coordinates} discrete coordinates, got {self.seen}": (
+                self.seen is None or 1 <= self.seen <= coordinates
+            ),
+        }
+        for sentence, met in requirements.items():
+            if not met:
+                raise ValueError(sentence)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -99,12 +94,12 @@ class EnvSpec:
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """Values of each discrete coordinate that a model is shown: its observations are `obs[..., :len(shown)]`."""
+        """Sizes of the discrete coordinates that a model is shown: `obs[..., :len(shown)]`."""
         return (self.cardinality or ())[: self.seen]
 
     @property
     def obs_dtype(self) -> np.dtype:
-        """Dtype observations are stored in: the smallest that holds them."""
+        """Dtype in which observations are stored: the smallest that holds them."""
         if self.cardinality is None:
             return np.dtype(np.float32)
         return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
@@ -112,58 +107,53 @@ class EnvSpec:
     def empty(
         self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None
     ) -> dict[str, np.ndarray]:
-        """Arrays of histories for n lifetimes to fill, (N, E, H, ...) per step; `labels` as `Labels` gives them."""
+        """Return zeros for the histories of n lifetimes, (N, E, H, ...) per step.
+
+        `labels` are as in `Labels.labels`.
+        """
         axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
-        per_step = {
-            "action": np.uint8,
-            "reward": np.float32,
-            "terminated": np.bool_,
-            "truncated": np.bool_,
+        arrays = {
+            "obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype),
+            "action": np.zeros(axes["step"], np.uint8),
+            "reward": np.zeros(axes["step"], np.float32),
+            "terminated": np.zeros(axes["step"], np.bool_),
+            "truncated": np.zeros(axes["step"], np.bool_),
+            "final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype),
         }
-        arrays = {"obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype)}
-        arrays |= {name: np.zeros(axes["step"], dtype) for name, dtype in per_step.items()}
-        arrays |= {"final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype)}
         for name, (per, dtype, *shape) in (labels or {}).items():
             if per not in axes or (shape and per != "step"):
                 raise ValueError(
-                    f'label {name!r} is per {per!r} and of shape {tuple(shape)}; only one per "step" has a shape, and others are '
-                    'numbers per "lifetime" or "episode".'
+                    f'a label is a number per "lifetime" or "episode", or an array per "step"; got '
+                    f"{name!r} per {per!r} of shape {tuple(shape)}"
                 )
             arrays[name] = np.zeros((*axes[per], *shape), dtype)
         return arrays
 
     @property
     def n_observations(self) -> int:
-        """Number of distinct observations; an error says so when they are not discrete."""
+        """Number of distinct observations."""
         if self.cardinality is None:
             raise ValueError(
-                f"{self.name} has real-valued observations; a tabular learner needs discrete ones."
+                f"{self.name} has real-valued observations; a tabular learner needs discrete ones"
             )
         return int(np.prod(self.cardinality))
 
     def index(self, obs: np.ndarray) -> np.ndarray:
-        """Flat index (N,) of discrete observations (N, coordinates), row-major."""
+        """Return the flat index (N,) of discrete observations (N, coordinates), row-major."""
         return np.ravel_multi_index(tuple(np.moveaxis(np.asarray(obs), -1, 0)), self.cardinality)
 
 
-def _whole(name: str, value) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}={value!r}: give whole numbers.") from None
-
-
 class Step(NamedTuple):
-    """What an environment answers to N actions."""
+    """An environment's answer to N actions."""
 
     obs: np.ndarray
-    """(N, *obs_shape): the observation after the action, also when the episode just ended."""
+    """(N, *obs_shape): the observation after the action, also at the end of an episode."""
     reward: np.ndarray
     """(N,) float32."""
     terminated: np.ndarray
-    """(N,) bool: the task itself ended the episode."""
+    """(N,) bool: the task ended the episode."""
     truncated: np.ndarray
-    """(N,) bool: the clock ended it; values still bootstrap."""
+    """(N,) bool: the time limit ended it; values still bootstrap."""
 
 
 class Transition(NamedTuple):
@@ -181,10 +171,11 @@ class Transition(NamedTuple):
 class Env(Protocol):
     """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
 
-    Three methods are optional, and `hasattr` finds them. `tables(tasks)` returns `adkit.tables.Tables`.
-    `optimal_returns(tasks)` returns the optimum (N,) of an environment without tables. An
-    environment in which something outlasts an episode has `next_episode(state, tasks, rng)`: it is
-    called in place of `reset` from a lifetime's second episode on.
+    Three methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that
+    only the newest state can be stepped). `tables(tasks)` returns the `Tables` of a
+    gridworld. `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where
+    something outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset`
+    from a lifetime's second episode on.
     """
 
     spec: EnvSpec
@@ -193,9 +184,9 @@ class Env(Protocol):
         """Return every task of the family, in a fixed order."""
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[State, np.ndarray]:
-        """Start an episode in N lifetimes, row n on tasks[n].
+        """Start an episode in N lifetimes, row n on tasks[n]: state, observations (N, *obs_shape).
 
-        Return the state, a tuple of arrays with a row per lifetime, and observations (N, *obs_shape).
+        A state is a named tuple of arrays, one row per lifetime.
         """
 
     def step(self, state: State, tasks: Tasks, action: np.ndarray, rng: Rng) -> tuple[State, Step]:
@@ -255,7 +246,7 @@ class Prepares(Protocol):
     """
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Agent, Tasks]:
-        """Return the agent for these lifetimes, and their tasks, in which columns may have changed."""
+        """Return the agent for these lifetimes and their tasks, whose columns may have changed."""
 
 
 @runtime_checkable
@@ -263,7 +254,7 @@ class Simulates(Protocol):
     """An agent that simulates whole lifetimes itself: compiled, or because its loop is its own."""
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Fill `arrays`, zeros as `EnvSpec.empty` makes them; return False if this is impossible here.
+        """Fill `arrays`, zeros as `EnvSpec.empty` makes them; return False if impossible here.
 
         An agent with `start` must give the same bytes as its learners.
         """
@@ -276,7 +267,7 @@ class Labels(Protocol):
     def labels(self, spec: EnvSpec) -> Mapping[str, tuple]:
         """Return each label's ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape).
 
-        Its learners have a method `labels()`, called after every `act`: by name, (N,) or (N, *shape).
+        Its learners have a method `labels()`, after every `act`: {name: (N,) or (N, *shape)}.
         """
 
 

@@ -1,7 +1,8 @@
-"""A gridworld is its tables: per task, where each action leads, what it pays, what is then seen.
+"""A gridworld is its tables: per task, where each action leads, its reward, and the observation.
 
-The tables are a tabular environment's only definition. The batched `step` indexes them, backward induction solves them
-(the optimum line of every plot), and learners live whole compiled lifetimes over them.
+The tables are a tabular environment's only definition. The batched `step` indexes them, backward
+induction solves them (the optimum line of every plot), and sources simulate whole compiled
+lifetimes over them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,15 @@ from adkit import protocols
 from adkit.protocols import Env, EnvSpec, Lifetimes, Step, Tasks
 from adkit.seeds import Rng, uniform
 
-OUTCOME, START = (
-    np.uint64(0),
-    np.uint64(8),
-)  # draws of a step: which outcome; where a new episode starts
+# draws of a step: which outcome; where a new episode starts
+OUTCOME, START = np.uint64(0), np.uint64(8)
 
 
 class Tables(NamedTuple):
     """n tasks, S states, A actions, K outcomes. Build it with `tables(...)`."""
 
     next_state: np.ndarray
-    """(n, S, A, K) uint32: compiled code need not ask whether an unsigned index counts from the end."""
+    """(n, S, A, K) uint32: compiled code need not check whether an index is negative."""
     reward: np.ndarray
     """(n, S, A, K) float32."""
     terminated: np.ndarray
@@ -39,7 +38,7 @@ class Tables(NamedTuple):
     start: np.ndarray
     """(n, S) float64: cumulative probabilities of the first state of an episode."""
     observation: np.ndarray
-    """(n, S, coordinates): what is seen in a state."""
+    """(n, S, coordinates): the observation of a state."""
     seen: np.ndarray
     """(n, S) uint32: the observation's flat index, for tabular learners."""
 
@@ -47,7 +46,10 @@ class Tables(NamedTuple):
 def tables(
     spec: EnvSpec, next_state, reward, observation, start, terminated=None, probability=None
 ) -> Tables:
-    """Tables from arrays that broadcast to (n, S, A, K), (n, S, coordinates) and (n, S) for `start` probabilities."""
+    """Return tables, from arrays that broadcast to the shapes of `Tables`.
+
+    `start` (n, S) and `probability` (n, S, A, K) are probabilities, not cumulative ones.
+    """
     shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
     _check(
         spec,
@@ -73,38 +75,39 @@ def tables(
 
 
 def _check(spec: EnvSpec, shape: tuple[int, ...], next_state, observation, chances: dict) -> None:
-    """ValueError unless tables lead to states there are, show what the spec allows, and are as likely as can be."""
+    """Raise ValueError for states that do not exist, foreign observations and wrong sums."""
     if len(shape) != 4:
         raise ValueError(
-            f"next_state and reward of shape {shape} together; give (tasks, states, actions, outcomes)."
+            f"`next_state` and `reward` must be (tasks, states, actions, outcomes), got {shape}"
         )
     least, most = np.min(next_state, initial=0), np.max(next_state, initial=0)
     if least < 0 or most >= max(shape[1], 1):
-        raise ValueError(f"next states {least} to {most}; there are {shape[1]}, numbered from 0.")
+        raise ValueError(f"`next_state` must be 0 to {shape[1] - 1}, got {least} to {most}")
     if (
         spec.cardinality
         and not (np.less(observation, spec.cardinality) & np.greater_equal(observation, 0)).all()
     ):
         raise ValueError(
-            f"observations {np.min(observation)} to {np.max(observation)}; give 0 to below {spec.cardinality}."
+            f"observations must be 0 to below {spec.cardinality}, got {np.min(observation)} to "
+            f"{np.max(observation)}"
         )
     for name, given in chances.items():
         total = np.sum(np.atleast_1d(given), axis=-1)
         if np.min(given, initial=0) < 0 or not np.allclose(total, 1):
             raise ValueError(
-                f"{name} probabilities sum to {np.ravel(total)[:3]}; none may be negative, and they sum to 1."
+                f"{name} probabilities must be at least 0 and sum to 1, got {np.ravel(total)[:3]}"
             )
 
 
 stored_at = njit(cache=True)(protocols.stored_at)
 
 # ---- one step, in plain scalars, for compiled kernels ----
-# They take arrays, not `Tables`: inside a hot loop a tuple of arrays costs five times the step (reference counts).
+# They take arrays, not `Tables`: in a hot loop a tuple of arrays costs five times the step.
 
 
 @njit(cache=True)
 def start_state(start, row, key, t):
-    """The state in which the episode that opens at step t of the lifetime `key` starts."""
+    """Return the first state of the episode that begins at step t of the lifetime `key`."""
     u = uniform(key, t, START)
     s = 0
     while s < start.shape[1] - 1 and u >= start[row, s]:
@@ -114,7 +117,7 @@ def start_state(start, row, key, t):
 
 @njit(cache=True)
 def outcome(cumulative, row, s, a, key, t):
-    """Which of the K outcomes of action a in state s happens."""
+    """Return which of the K outcomes of action a in state s happens."""
     if cumulative.shape[3] == 1:
         return np.uint64(0)
     u = uniform(key, t, OUTCOME)
@@ -132,7 +135,7 @@ class Trace(NamedTuple):
     action: np.ndarray
     """(N, E, H) uint8."""
     outcome: np.ndarray
-    """(N, E, H) uint8: which of the K outcomes happened."""
+    """(N, E, H) uint8: which of the K outcomes occurred."""
     every: int
     """One in this many episodes is kept, in `stored_at(episode, every)`."""
     episodes: int
@@ -186,22 +189,22 @@ def _unroll(begin, end, tables, row, state, action, outcome, outputs):
 
 
 class TabularState(NamedTuple):
-    """Where N lifetimes are: state index (N,) and step within the episode (N,)."""
+    """The states of N lifetimes: state index (N,) and step within the episode (N,)."""
 
     index: np.ndarray
     time: np.ndarray
 
 
 def of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
-    """Tables of the distinct tasks among `tasks`, and the row (N,) of each; kept for the next who asks."""
+    """Return tables of the distinct tasks, and the row (N,) of each of `tasks`. Cached."""
     try:
         return _of_rows(env, tasks)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        name = type(env).__name__
         raise ValueError(
-            f"{name} has tables, and they are kept by a hash of it ({error}); make it a frozen dataclass, with tuples for arrays."
+            f"tables of {type(env).__name__} are cached by its hash, and it has {error}; make it a "
+            "frozen dataclass, with tuples in place of arrays"
         ) from None
 
 
@@ -212,7 +215,7 @@ def _of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
 
 
 def reset(env: Env, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
-    """`Env.reset` for any environment with tables."""
+    """Do `Env.reset` for any environment with tables."""
     table, row = of_rows(env, tasks)
     index = (
         (table.start[row] <= rng.uniform(START)[:, None]).sum(1).clip(max=table.start.shape[1] - 1)
@@ -223,7 +226,7 @@ def reset(env: Env, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
 def step(
     env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng
 ) -> tuple[TabularState, Step]:
-    """`Env.step` for any environment with tables."""
+    """Do `Env.step` for any environment with tables."""
     table, row = of_rows(env, tasks)
     action = check_action(action, env.spec, len(row))
     at = row, state.index, action
@@ -235,15 +238,13 @@ def step(
 
 
 def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
-    """Actions as (N,) integers in range, or a ValueError that says what was wrong."""
+    """Return actions as an array; raise ValueError unless they are (n,) integers in range."""
     action = np.asarray(action)
-    if (
-        action.shape != (n,)
-        or action.dtype.kind not in "iu"
-        or (n and not 0 <= action.min() <= action.max() < spec.n_actions)
-    ):
+    right = action.shape == (n,) and action.dtype.kind in "iu"
+    if not right or (n and not 0 <= action.min() <= action.max() < spec.n_actions):
         raise ValueError(
-            f"actions of shape {action.shape}, dtype {action.dtype}: {spec.name} takes ({n},) integers in 0..{spec.n_actions - 1}."
+            f"actions must be ({n},) integers 0 to {spec.n_actions - 1} in {spec.name}, got "
+            f"{action.dtype} of shape {action.shape}"
         )
     return action
 
@@ -252,23 +253,25 @@ def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
 
 
 def in_parallel(kernel, n: int, *args) -> None:
-    """Run a compiled `kernel(begin, end, *args)` over the rows 0..n, one thread per core (it must release the GIL).
+    """Run a compiled `kernel(begin, end, *args)` over the rows 0..n, one thread per core.
 
-    Numba's own parallel loops compile three times as slowly, and their thread pool does not survive a fork.
+    The kernel must release the GIL. Numba's own parallel loops compile three times as slowly, and
+    their thread pool does not survive a fork.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(
-        int
-    )  # 4 chunks a thread: lifetimes differ in length
+    # 4 chunks a thread: lifetimes differ in length
+    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(int)
+    chunks = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
     with ThreadPoolExecutor(threads) as pool:
-        for future in [
-            pool.submit(kernel, a, b, *args) for a, b in itertools.pairwise(edges) if a < b
-        ]:
+        for future in [pool.submit(kernel, *chunk, *args) for chunk in chunks]:
             future.result()
 
 
 def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """The optimum by dynamic programming: values (n, S) at step 0, policy (n, H, S) uint8; ties go to the first action."""
+    """Return the optimum by dynamic programming: values (n, S) at step 0, policy (n, H, S) uint8.
+
+    Ties go to the first action.
+    """
     n, states = tables.seen.shape
     value, policy = np.zeros((n, states)), np.zeros((n, horizon, states), np.uint8)
     in_parallel(_backward_induction, n, tables, horizon, value, policy)
@@ -277,12 +280,7 @@ def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.nda
 
 @njit(cache=True, nogil=True)
 def _backward_induction(begin, end, tables, horizon, value, policy):
-    next_state, reward, terminated, cumulative = (
-        tables.next_state,
-        tables.reward,
-        tables.terminated,
-        tables.cumulative,
-    )
+    next_state, reward, terminated, cumulative, _, _, _ = tables
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         later = np.zeros(states)
@@ -303,7 +301,7 @@ def _backward_induction(begin, end, tables, horizon, value, policy):
 
 
 def discounted_values(tables: Tables, gamma: float, sweeps: int) -> np.ndarray:
-    """Action values (n, S, A) float32 after `sweeps` of value iteration with discount `gamma`."""
+    """Return action values (n, S, A) float32 after `sweeps` of value iteration."""
     q = np.zeros(tables.next_state.shape[:3], np.float32)
     in_parallel(_discounted_values, len(q), tables, gamma, sweeps, q)
     return q
@@ -311,12 +309,7 @@ def discounted_values(tables: Tables, gamma: float, sweeps: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _discounted_values(begin, end, tables, gamma, sweeps, q):
-    next_state, reward, terminated, cumulative = (
-        tables.next_state,
-        tables.reward,
-        tables.terminated,
-        tables.cumulative,
-    )
+    next_state, reward, terminated, cumulative, _, _, _ = tables
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         value = np.zeros(states)
@@ -335,13 +328,14 @@ def _discounted_values(begin, end, tables, gamma, sweeps, q):
 
 
 def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
-    """(n,) the most undiscounted return an episode of each task can have on average, by backward induction.
+    """Return the optimal expected undiscounted return of an episode of each task (n,).
 
-    An environment that is no table may say it itself, with a method of this name; `has_optimum` tells.
+    By backward induction over tables, or by the environment's own method of this name.
     """
     if not has_optimum(env):
         raise ValueError(
-            f"{env.spec.name} publishes neither tables nor optimal_returns(tasks), so its optimum is unknown; give it either."
+            f"the optimum of {env.spec.name} is unknown: it has neither tables nor "
+            "optimal_returns(tasks)"
         )
     if hasattr(env, "optimal_returns"):
         return env.optimal_returns(Tasks.of(tasks))
@@ -351,5 +345,5 @@ def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
 
 
 def has_optimum(env: Env) -> bool:
-    """Whether the optimum of this environment's tasks is known."""
+    """Return whether the optimum of this environment's tasks is known."""
     return hasattr(env, "optimal_returns") or hasattr(env, "tables")

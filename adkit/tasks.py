@@ -1,4 +1,4 @@
-"""A family of tasks: columns of numbers, one row per task, split, chosen and joined like an array."""
+"""A family of tasks: columns of numbers, one row per task, sliced and indexed like an array."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ class Tasks:
     columns: Mapping[str, np.ndarray]
     """Each (n, ...); `goal` is (n, 2) in a room."""
     ids: np.ndarray = field(default=None)
-    """(n,) the task's number in its family, kept through slicing and splitting: it addresses the task's randomness."""
+    """(n,) the task's number in its family, kept through slicing: the address of its randomness."""
 
     def __post_init__(self):
         columns = {name: np.asarray(values) for name, values in self.columns.items()}
         sizes = {name: len(values) for name, values in columns.items()}
         if not columns or len(set(sizes.values())) != 1:
             raise ValueError(
-                f"columns of sizes {sizes}: tasks need at least one column, all with one row per task."
+                f"tasks need one column or more, each with one row per task, got sizes {sizes}"
             )
         ids = (
             np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
         )
         if ids.shape != (len(_first(columns)),):
-            raise ValueError(
-                f"{len(ids)} ids for {len(_first(columns))} tasks; give one id per task."
-            )
+            raise ValueError(f"`ids` must be one per task, got {ids.shape}")
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "ids", ids)
 
@@ -42,12 +40,10 @@ class Tasks:
         return len(self.ids)
 
     def __getitem__(self, rows) -> np.ndarray | Tasks:
-        """A column by name, or tasks by integer, slice, mask or index array."""
+        """Return a column by name, or tasks by integer, slice, mask or index array."""
         if isinstance(rows, str):
             if rows not in self.columns:
-                raise ValueError(
-                    f"tasks have no column {rows!r}; the columns are {sorted(self.columns)}."
-                )
+                raise ValueError(f"no column {rows!r}; the columns are {sorted(self.columns)}")
             return self.columns[rows]
         rows = np.arange(len(self))[rows]
         rows = np.atleast_1d(rows)
@@ -57,30 +53,22 @@ class Tasks:
         return (self[i] for i in range(len(self)))
 
     def unique(self) -> tuple[Tasks, np.ndarray]:
-        """The distinct tasks, and which of them each row is: (tasks, row (n,))."""
-        text = [
-            repr([values[i].tolist() for values in self.columns.values()]) for i in range(len(self))
-        ]
+        """Return the distinct tasks, and the row (n,) among them of each task."""
+        columns = [values.tolist() for values in self.columns.values()]
+        text = [repr(list(row)) for row in zip(*columns, strict=True)]
         _, first, row = np.unique(text, return_index=True, return_inverse=True)
         return self[first], row
 
     def replace(self, **columns) -> Tasks:
-        """The same tasks with some columns changed: how a goal moves in mid-lifetime."""
-        if wrong := {
-            name: np.shape(values)
-            for name, values in columns.items()
-            if np.shape(values)[:1] != (len(self),)
-        }:
-            raise ValueError(
-                f"columns of shapes {wrong}; give one row for each of {len(self)} tasks."
-            )
+        """Return the same tasks with some columns changed: a goal moves in mid-lifetime."""
         return Tasks({**self.columns, **columns}, self.ids)
 
     def split(self, fraction: float, seed: int = 0, by: Sequence[str] = ()) -> tuple[Tasks, Tasks]:
-        """A random, disjoint (train, test) pair with `fraction` of the tasks in the first; both keep family order.
+        """Return a random, disjoint pair (train, test), `fraction` of the tasks in the first.
 
-        With `by`, values are held out instead: `by=("key", "door")` keeps a `fraction` of all values found in these columns
-        for training; train has tasks made of those alone, test has tasks made of the others alone, the mixed are in neither.
+        Both keep the family's order. With `by`, values are held out in place of tasks:
+        `by=("key", "door")` keeps a `fraction` of the values in these columns for training. The
+        training tasks have only such values, the test tasks only others; mixed tasks are left out.
         """
         rng = _generator(seed)
         if by:
@@ -95,15 +83,15 @@ class Tasks:
             train, test = self[np.sort(order[:n])], self[np.sort(order[n:])]
         if not len(train) or not len(test):
             raise ValueError(
-                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}; both sides need at least one. "
-                f"Try a fraction between {1 / len(self):.2g} and {1 - 1 / len(self):.2g}."
+                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}, and "
+                f"both sides need one; try {1 / len(self):.2g} to {1 - 1 / len(self):.2g}"
             )
         return train, test
 
     def drawn(self, n: int, seed: int = 0) -> Tasks:
-        """`n` of the tasks, each at most once, in family order."""
+        """Return `n` of the tasks, each at most once, in the family's order."""
         if not 1 <= n <= len(self):
-            raise ValueError(f"n={n}; give 1 to {len(self)}, which is how many tasks there are.")
+            raise ValueError(f"`n` must be 1 to {len(self)}, the number of tasks, got {n}")
         return self[np.sort(_generator(seed).choice(len(self), n, replace=False))]
 
     @property
@@ -119,7 +107,7 @@ class Tasks:
 
     @staticmethod
     def of(tasks: Tasks | pd.DataFrame) -> Tasks:
-        """Tasks from tasks or from the frame that `Histories.tasks` shows."""
+        """Return tasks, given tasks or the frame that `Histories.tasks` shows."""
         if isinstance(tasks, Tasks):
             return tasks
         if hasattr(tasks, "columns") and hasattr(tasks, "index"):
@@ -128,7 +116,7 @@ class Tasks:
                 tasks.index.to_numpy(),
             )
         raise ValueError(
-            f"tasks is a {type(tasks).__name__}; give env.tasks(), a slice of it, or a task frame."
+            f"`tasks` must be env.tasks(), a part of it or a task frame, got {type(tasks).__name__}"
         )
 
     def __repr__(self) -> str:

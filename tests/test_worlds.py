@@ -109,7 +109,7 @@ def test_key_to_door_can_hold_out_pairs_or_cells():
     train, test = env.tasks().split(0.8, seed=0, by=("key", "door"))
     cells = lambda tasks: {tuple(cell) for name in ("key", "door") for cell in tasks[name].tolist()}
     assert len(cells(train)) == 65 and len(cells(test)) == 16 and not cells(train) & cells(test)
-    with pytest.raises(ValueError, match="both sides need at least one"):
+    with pytest.raises(ValueError, match="both sides need one"):
         env.tasks()[:3].split(0.5, by=("key",))
 
 
@@ -171,7 +171,7 @@ def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():
     env = Painted(4, 6, colours=np.zeros(16))
     with pytest.raises(
         ValueError,
-        match=r"Painted has tables.*\(unhashable type: 'numpy.ndarray'\); make it a frozen dataclass",
+        match="tables of Painted are cached by its hash, .*; make it a frozen dataclass",
     ):
         ad.collect(env, env.tasks(), ad.sources.QLearning(), episodes=2)
 
@@ -198,7 +198,7 @@ def test_an_old_state_of_a_stepped_environment_is_refused():
     tasks, rng = env.tasks()[[0, 0]], ad.Rng.of(0, "x", np.arange(2))
     state, _ = env.reset(tasks, rng)
     env.step(state, tasks, np.array([0, 1]), rng)
-    with pytest.raises(ValueError, match="only its newest state"):
+    with pytest.raises(ValueError, match="only the newest state"):
         env.step(state, tasks, np.array([0, 1]), rng)
 
 

@@ -1,4 +1,7 @@
-"""Dark Room: a dark square room with one hidden goal; the agent sees only where it stands (Laskin et al. 2022, 4.1)."""
+"""Dark Room: a square room with one hidden goal (Laskin et al. 2022, 4.1).
+
+The agent sees only its own cell.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from adkit.seeds import Rng
 
 @dataclass(frozen=True)
 class DarkRoom:
-    """A room of size x size cells. Reward 1 whenever a step ends on the goal ("dense"), or the first time ("once").
+    """A room of size x size cells, with reward 1 for steps that end on the goal.
 
     A task is `goal` (x, y) and, with `permuted=True`, `actions`: a relabelling of the five moves.
     """
@@ -25,20 +28,19 @@ class DarkRoom:
     horizon: int = 20
     """Steps in every episode; nothing ends one early."""
     reward: Literal["dense", "once"] = "dense"
-    """"dense" pays every step on the goal, "once" pays once per episode (Hard)."""
+    """"dense" rewards every step that ends on the goal, "once" the first in an episode (Hard)."""
     start: Literal["centre", "random"] = "centre"
     """Where episodes start: the centre cell, or a fresh random cell each time."""
     permuted: bool = False
     """Whether tasks also relabel the actions (120 orders per goal)."""
 
     def __post_init__(self):
-        for name, allowed in (("reward", ("dense", "once")), ("start", ("centre", "random"))):
-            if (given := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name}={given!r}; DarkRoom allows {name} in {allowed}.")
+        if self.reward not in ("dense", "once"):
+            raise ValueError(f"`reward` must be 'dense' or 'once', got {self.reward!r}")
+        if self.start not in ("centre", "random"):
+            raise ValueError(f"`start` must be 'centre' or 'random', got {self.start!r}")
         if not 2 <= self.size <= 128:
-            raise ValueError(
-                f"size={self.size}; a room has 2 to 128 cells along a wall. The paper uses 9 and 17."
-            )
+            raise ValueError(f"`size` must be 2 to 128 cells along a wall, got {self.size}")
         _ = self.spec  # EnvSpec checks the horizon
 
     @property
@@ -48,36 +50,31 @@ class DarkRoom:
         )
 
     def tasks(self) -> Tasks:
-        """All goals, x-major; with `permuted`, each goal under all 120 action orders."""
+        """Return all goals, x-major; with `permuted`, each under all 120 action orders."""
         return rooms.with_orders({"goal": rooms.cells(self.size)}, self.permuted)
 
     def task(self, goal: tuple[int, int], actions: tuple[int, ...] | None = None) -> Tasks:
-        """The single task with this goal (and action order), numbered as in `tasks()`."""
+        """Return the single task with this goal (and action order), numbered as in `tasks()`."""
         values = {"goal": goal} | ({"actions": actions} if self.permuted else {})
         self._check(Tasks({name: np.array([value]) for name, value in values.items()}))
         return rooms.pick(self.tasks(), **values)
 
     def tables(self, tasks: Tasks) -> tables.Tables:
-        """State = cell, or cell + cells * (already paid in this episode) with reward "once"."""
+        """Return tables; a state is a cell, plus cells * (rewarded before) with reward "once"."""
         self._check(tasks)
         cell_next = rooms.reached(self.size, tasks, self.permuted)  # (n, cells, 5)
         on_goal = cell_next == rooms.number(tasks["goal"], self.size)[:, None, None]
-        cell, begin, cells = (
-            rooms.cells(self.size),
-            rooms.start(self.size, self.start),
-            self.size**2,
-        )
+        cell, begin = rooms.cells(self.size), rooms.start(self.size, self.start)
         if self.reward == "dense":
             return tables.tables(self.spec, cell_next[..., None], on_goal[..., None], cell, begin)
-        paid = np.concatenate([cell_next + cells * on_goal, cell_next + cells], axis=1)
-        once = np.concatenate([on_goal, np.zeros_like(on_goal)], axis=1)
-        begin = np.concatenate([begin, np.zeros(cells)])
-        return tables.tables(
-            self.spec, paid[..., None], once[..., None], np.tile(cell, (2, 1)), begin
-        )
+        cells = self.size**2
+        state = np.concatenate([cell_next + cells * on_goal, cell_next + cells], axis=1)
+        reward = np.concatenate([on_goal, np.zeros_like(on_goal)], axis=1)
+        cell, begin = np.tile(cell, (2, 1)), np.concatenate([begin, np.zeros(cells)])
+        return tables.tables(self.spec, state[..., None], reward[..., None], cell, begin)
 
     def stages(self) -> tuple[tables.Tables, ...]:
-        """The goal may be in any cell; paid "once", there is nothing left to do when it is found."""
+        """Return the hypotheses: the goal in any cell. With "once", nothing is left once found."""
         if self.reward == "once" and not self.permuted:
             return (rooms.search(self.spec, self.size),)
         return (self.tables(self.tasks()),)

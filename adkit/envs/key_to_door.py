@@ -15,10 +15,10 @@ from adkit.seeds import Rng
 
 @dataclass(frozen=True)
 class DarkKeyToDoor:
-    """A room where a step that ends on the key pays 1, once an episode, and then one that ends on the door pays 1, once.
+    """A room with reward 1, once an episode, for reaching the key, and then 1 for the door.
 
-    A task is `key` (x, y) and `door` (x, y), 6,561 pairs in a 9x9 room, and, with `permuted=True`, `actions`. The agent sees
-    only its cell: whether it holds the key is for its memory.
+    A task is `key` (x, y) and `door` (x, y), 6,561 pairs in a 9x9 room, and, with `permuted=True`,
+    `actions`. The agent sees only its cell: whether it holds the key is for its memory.
     """
 
     size: int = 9
@@ -32,13 +32,9 @@ class DarkKeyToDoor:
 
     def __post_init__(self):
         if self.start not in ("random", "centre"):
-            raise ValueError(
-                f"start={self.start!r}; DarkKeyToDoor allows start in ('random', 'centre')."
-            )
+            raise ValueError(f"`start` must be 'random' or 'centre', got {self.start!r}")
         if not 2 <= self.size <= 32:
-            raise ValueError(
-                f"size={self.size}; a room has 2 to 32 cells along a wall. The paper uses 9."
-            )
+            raise ValueError(f"`size` must be 2 to 32 cells along a wall, got {self.size}")
         _ = self.spec  # EnvSpec checks the horizon
 
     @property
@@ -48,46 +44,42 @@ class DarkKeyToDoor:
         )
 
     def tasks(self) -> Tasks:
-        """All pairs, key-major. `split` holds out pairs; `split(..., by=("key", "door"))` holds out cells."""
+        """Return all pairs, key-major.
+
+        `split` holds out pairs; `split(..., by=("key", "door"))` holds out cells.
+        """
         cells, n = rooms.cells(self.size), self.size**2
-        return rooms.with_orders(
-            {"key": cells.repeat(n, 0), "door": np.tile(cells, (n, 1))}, self.permuted
-        )
+        pairs = {"key": cells.repeat(n, 0), "door": np.tile(cells, (n, 1))}
+        return rooms.with_orders(pairs, self.permuted)
 
     def task(
         self, key: tuple[int, int], door: tuple[int, int], actions: tuple[int, ...] | None = None
     ) -> Tasks:
-        """The single task with this key and door (and action order), numbered as in `tasks()`."""
+        """Return the single task with this key and door (and action order) of `tasks()`."""
         values = {"key": key, "door": door} | ({"actions": actions} if self.permuted else {})
         self._check(Tasks({name: np.array([value]) for name, value in values.items()}))
         return rooms.pick(self.tasks(), **values)
 
     def tables(self, tasks: Tasks) -> tables.Tables:
-        """State = cell + cells * (0: no key yet, 1: key, 2: through the door)."""
+        """Return tables; a state is cell + cells * (0: no key yet, 1: key, 2: through the door)."""
         self._check(tasks)
         led, cells = rooms.reached(self.size, tasks, self.permuted), self.size**2  # (n, cells, 5)
         on_key, on_door = (
             led == rooms.number(tasks[name], self.size)[:, None, None] for name in ("key", "door")
         )
-        never = np.zeros_like(on_key)
-        next_state = np.concatenate(
-            [led + cells * on_key, led + cells * (1 + on_door), led + 2 * cells], axis=1
-        )
-        reward = np.concatenate([on_key, on_door, never], axis=1)
+        phases = led + cells * on_key, led + cells * (1 + on_door), led + 2 * cells
+        state = np.concatenate(phases, axis=1)
+        reward = np.concatenate([on_key, on_door, np.zeros_like(on_key)], axis=1)
         begin = np.concatenate([rooms.start(self.size, self.start), np.zeros(2 * cells)])
-        return tables.tables(
-            self.spec,
-            next_state[..., None],
-            reward[..., None],
-            np.tile(rooms.cells(self.size), (3, 1)),
-            begin,
-        )
+        seen = np.tile(rooms.cells(self.size), (3, 1))
+        return tables.tables(self.spec, state[..., None], reward[..., None], seen, begin)
 
     def stages(self) -> tuple[tables.Tables, ...]:
-        """First the key may be in any cell, then the door; neither says anything of the other."""
+        """Return the hypotheses of each stage: the key in any cell, then the door in any cell."""
         if self.permuted:
             raise ValueError(
-                "with permuted=True key, door and action order are one hypothesis: too many. Use QLearning()."
+                "with permuted=True there are too many hypotheses about key, door and actions; "
+                "try QLearning()"
             )
         return (rooms.search(self.spec, self.size),) * 2
 

@@ -1,7 +1,8 @@
-"""First-person pictures of a round room, drawn from poses: what is stored is 12 bytes, what is seen is thousands.
+"""First-person pictures of a round room, drawn from poses: 12 bytes stored, thousands shown.
 
-One ray per column of the picture, met with the circular wall in closed form; rows follow from its distance. Landmarks on
-the wall tell places apart. Nothing else is in the room to see: platforms are invisible. The same pose gives the same picture.
+Each column of a picture is one ray; it meets the circular wall in closed form, and the distance
+gives the rows. Landmarks on the wall tell places apart. Nothing else is visible in the room. The
+same pose gives the same picture.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ from adkit.tables import in_parallel
 SMALLEST, LARGEST = (8, 8), (72, 96)  # (height, width); the paper's Watermaze has the largest
 DIM = 0.4  # light falls as 1 / (1 + DIM * distance)
 EYE, WALL = 0.25, 0.6  # heights above the floor, in radii of the room
-ASPECT = np.tan(
-    np.deg2rad(45)
-)  # half the width of the picture at distance 1: the field of view is 90 degrees
+ASPECT = np.tan(np.deg2rad(45))  # half a picture's width at distance 1: it shows 90 degrees
 ALONE = 64  # pictures that are drawn sooner than threads would start
 
-# middle and width in degrees, counter-clockwise from +x; colour; pattern. No two are alike, nor are the gaps between them
+# middle and width in degrees, counter-clockwise from +x; colour; pattern; no two are alike
 LANDMARKS = (
     (0, 30, (213, 94, 0), "solid"),
     (50, 22, (0, 114, 178), "bands"),
@@ -34,14 +33,12 @@ TALL, AROUND = 8, 1024  # texels of the wall: from top to bottom, and counter-cl
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) as integers, or a ValueError that says which sizes work."""
+    """Return (height, width) as integers; raise ValueError for sizes that cannot be drawn."""
     whole = np.ndim(size) == 1 and len(size) == 2 and all(int(n) == n for n in size)
-    if not whole or not all(
-        least <= n <= most for least, n, most in zip(SMALLEST, size, LARGEST, strict=True)
-    ):
+    if not whole or (np.less(size, SMALLEST) | np.greater(size, LARGEST)).any():
         raise ValueError(
-            f"picture size {size}; give (height, width) from {SMALLEST} to {LARGEST}. Try (24, 32): places are told apart as "
-            "well as at (72, 96), six times as fast."
+            f"a picture must be (height, width) from {SMALLEST} to {LARGEST}, got {size}; try "
+            "(24, 32), six times as fast as (72, 96)"
         )
     return int(size[0]), int(size[1])
 
@@ -52,24 +49,18 @@ def render(
     dtype: str = "uint8",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Pictures (..., H, W, 3) seen at poses (..., 3): x, y in radii of the room, heading in radians counter-clockwise from +x.
+    """Draw pictures (..., H, W, 3) from poses (..., 3).
 
-    For models there are "float32" and "bfloat16", normalised to [-2, 2): (value - 128) / 64, which bfloat16 holds exactly. NumPy
-    has no bfloat16; its bit patterns come as uint16. About 300,000 pictures/s per core at (24, 32). `out` is memory of at least as
-    many numbers to draw in: at (72, 96) fresh memory takes the system as long as the pictures take us.
+    A pose is x, y in radii of the room, and the heading in radians, counter-clockwise from +x.
+    `dtype` is "uint8", or for models "float32" or "bfloat16", normalised to [-2, 2):
+    (value - 128) / 64, which bfloat16 holds exactly. NumPy has no bfloat16: its bit patterns are
+    returned as uint16. About 300,000 pictures/s per core at (24, 32). `out` is memory to reuse, of
+    at least as many numbers: at (72, 96) the system takes as long to allocate as we to draw.
     """
-    if dtype not in TABLES:
-        raise ValueError(f'dtype={dtype!r}; pictures come as "uint8", "float32" or "bfloat16".')
     (height, width), pose = check_size(size), np.asarray(pose, np.float32)
-    if not pose.ndim or pose.shape[-1] != 3:
-        raise ValueError(
-            f"poses of shape {pose.shape}; a pose is (x, y, heading), so give (..., 3)."
-        )
     flat = np.ascontiguousarray(pose.reshape(-1, 3))
     if not (np.isfinite(flat).all() and (np.square(flat[:, :2]).sum(1) < 1).all()):
-        raise ValueError(
-            "some poses are outside the room, or no numbers; x * x + y * y must be less than 1."
-        )
+        raise ValueError("a pose must lie in the room: x * x + y * y below 1")
     table = TABLES[dtype]
     numbers = height * width * 3
     out = np.empty(len(flat) * numbers, table.dtype) if out is None else out[: len(flat) * numbers]
@@ -83,25 +74,21 @@ def render(
 
 
 def eyes(size: tuple[int, int], dtype: str = "float32") -> tuple[np.ndarray, ...]:
-    """What `draw` needs besides poses, for compiled code that looks around by itself."""
+    """Return the arguments of `draw` besides poses, for compiled code."""
     height, width = size
     return TABLES[dtype], TEXTURE, TABLES[dtype][_background(height, width)], _rays(width)
 
 
-@njit(
-    cache=True, nogil=True, error_model="numpy"
-)  # no check for division by 0: columns go through the vector unit
+# without a check for division by 0, columns go through the vector unit
+@njit(cache=True, nogil=True, error_model="numpy")
 def draw(begin, end, pose, table, texture, background, rays, out):
     """Draw the pictures of poses (N, 3) float32 from `begin` to `end` into out (N, H * W * 3)."""
     around, tall, width = texture.shape[0], texture.shape[1], rays.shape[1]
     height, one, half = background.shape[0] // (3 * width), np.float32(1), np.float32(0.5)
     middle, focal = half * np.float32(height - 1), half * np.float32(width / ASPECT)
     where = np.empty(width, np.int32)
-    light, top, bottom = (
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-        np.empty(width, np.float32),
-    )
+    light, top = np.empty(width, np.float32), np.empty(width, np.float32)
+    bottom = np.empty(width, np.float32)
     for n in range(begin, end):
         x, y = pose[n, 0], pose[n, 1]
         c, s = np.float32(np.cos(pose[n, 2])), np.float32(np.sin(pose[n, 2]))
@@ -112,9 +99,7 @@ def draw(begin, end, pose, table, texture, background, rays, out):
             b = x * dx + y * dy
             far = np.sqrt(b * b + inside) - b  # the wall: |(x, y) + far (dx, dy)| = 1
             x_hit, y_hit = x + far * dx, y + far * dy
-            quarter = x_hit / (
-                abs(x_hit) + abs(y_hit)
-            )  # how far around the wall, without an arc tangent: see `_angle`
+            quarter = x_hit / (abs(x_hit) + abs(y_hit))  # replaces an arc tangent: see `_angle`
             turned = one - quarter if y_hit >= 0 else np.float32(3) + quarter
             where[j] = min(np.int32(turned * np.float32(around / 4)), around - 1)
             light[j] = one / (one + np.float32(DIM) * far)
@@ -134,24 +119,21 @@ def draw(begin, end, pose, table, texture, background, rays, out):
                     green = table[np.uint64(np.int32(texel[1] * bright))]
                     blue = table[np.uint64(np.int32(texel[2] * bright))]
                     for _ in range(i, end_row):
-                        picture[at], picture[at + np.uint64(1)], picture[at + np.uint64(2)] = (
-                            red,
-                            green,
-                            blue,
-                        )
+                        picture[at], picture[at + np.uint64(1)] = red, green
+                        picture[at + np.uint64(2)] = blue
                         at += np.uint64(3 * width)
                     i = end_row
 
 
 def _rays(width: int) -> np.ndarray:
-    """(2, W) float32: the direction each column looks in, as unit vector (ahead, to the left)."""
+    """Return (2, W) float32: each column's direction as a unit vector (ahead, to the left)."""
     left = ASPECT * (1 - (2 * np.arange(width) + 1) / width)
     return (np.stack([np.ones(width), left]) / np.hypot(1, left)).astype(np.float32)
 
 
 def _background(height: int, width: int) -> np.ndarray:
-    """(H * W * 3,) uint8: sky above the horizon, floor below it, both darker the further away."""
-    below = np.arange(height) + 0.5 - height / 2  # never 0 twice: rows are seen at their middle
+    """Return (H * W * 3,) uint8: sky above the horizon, floor below it, darker with distance."""
+    below = np.arange(height) + 0.5 - height / 2  # at the middle of each row
     distance = 0.5 * width / ASPECT / np.maximum(np.abs(below), 0.5)
     sky, floor = np.array([150, 190, 230]), np.array([150, 120, 90])
     light = 1 / (1 + DIM * np.where(below > 0, EYE, WALL - EYE) * distance)
@@ -160,13 +142,16 @@ def _background(height: int, width: int) -> np.ndarray:
 
 
 def _angle(turned: np.ndarray) -> np.ndarray:
-    """Radians in [0, 2 pi) of how far around a point (x, y) is: 1 - q where y >= 0, else 3 + q, with q = x / (|x| + |y|)."""
+    """Return the angle in [0, 2 pi) of points (x, y).
+
+    `turned` is 1 - q where y >= 0, else 3 + q, with q = x / (|x| + |y|).
+    """
     x = np.where(turned < 2, 1 - turned, turned - 3)
     return np.arctan2(np.where(turned < 2, 1, -1) * (1 - np.abs(x)), x) % (2 * np.pi)
 
 
 def _texture() -> np.ndarray:
-    """(AROUND, TALL, 3) float32: the wall unrolled, with its landmarks."""
+    """Return (AROUND, TALL, 3) float32: the wall unrolled, with its landmarks."""
     wall = np.full((AROUND, TALL, 3), 165, np.float32)
     wall[:, 0] = 120
     angle = np.rad2deg(_angle((np.arange(AROUND) + 0.5) * (4 / AROUND)))

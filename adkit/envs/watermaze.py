@@ -1,4 +1,4 @@
-"""Watermaze: a round pool with an invisible platform, seen through the agent's own eyes (Morris 1981; Laskin et al. 2022, 4.1)."""
+"""Watermaze: a round pool with an invisible platform (Morris 1981; Laskin et al. 2022, 4.1)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from adkit.protocols import EnvSpec, Step, Tasks
 from adkit.seeds import Rng
 from adkit.tables import check_action
 
-REACH, PLATFORM, RING = (
-    0.95,
-    0.12,
-    (0.25, 0.85),
-)  # how far out one gets; the platform's radius; where its middle may be
+REACH, PLATFORM = 0.95, 0.12  # how far out an agent gets; the platform's radius
+RING = 0.25, 0.85  # distances at which the platform's middle may be
 STEP, TURN = 0.1, 2 * np.pi / 16
 ACTIONS = (
     "forward",
@@ -33,13 +30,11 @@ FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, FORWARD_LEFT, FORWARD_RIG
 MOVES = np.array(
     [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 1), (1, 0, -1)]
 )  # ahead, left, turn
-FARTHEST = (
-    16  # steps within which `toward` leads to every platform of the ring, whatever the heading
-)
+FARTHEST = 16  # steps within which `toward` reaches every platform, whatever the heading
 
 
 class WatermazeState(NamedTuple):
-    """N lifetimes: pose (N, 3) float32, step within the episode (N,), whether the platform was found in it (N,)."""
+    """N lifetimes: pose (N, 3) float32, step in the episode (N,), platform found in it (N,) bool."""
 
     pose: np.ndarray
     time: np.ndarray
@@ -48,18 +43,20 @@ class WatermazeState(NamedTuple):
 
 @dataclass(frozen=True)
 class Watermaze:
-    """A pool of radius 1. Reward 1 once an episode, when a step ends on the platform; its place is the task, `goal` (x, y).
+    """A pool of radius 1, with reward 1 once an episode, when a step ends on the platform.
 
-    Episodes start in the middle, looking anywhere. An observation is the pose (x, y, heading) that histories keep, 12 bytes;
-    what a model is shown is `view`, drawn from it. Eight actions: `adkit.envs.watermaze.ACTIONS`; a turn is 1/16 of a circle.
+    A task is `goal` (x, y), the platform's place. Episodes start in the middle with a random
+    heading. An observation is the pose (x, y, heading), 12 bytes in histories; a model is shown
+    `view`, drawn from the pose. The eight actions are `adkit.envs.watermaze.ACTIONS`; a turn is
+    1/16 of a circle.
     """
 
     horizon: int = 50
     """Most steps in an episode: the paper's 50."""
     view: tuple[int, int] | Literal["pose", "nothing"] = (24, 32)
-    """What a model is shown: the (height, width) of a picture, up to the paper's (72, 96), the "pose" itself, or "nothing"."""
+    """What a model is shown: a picture of this (height, width), the "pose" or "nothing"."""
     ends: Literal["clock", "platform"] = "clock"
-    """When an episode ends: after `horizon` steps (paper), or at the platform if that is found earlier."""
+    """When an episode ends: after `horizon` steps (paper), or at the platform if reached earlier."""
     n_tasks: int = 2000
     """Tasks in the family."""
     seed: int = 0
@@ -67,15 +64,14 @@ class Watermaze:
 
     def __post_init__(self):
         if self.ends not in ("clock", "platform"):
-            raise ValueError(f"ends={self.ends!r}; Watermaze allows ends in ('clock', 'platform').")
+            raise ValueError(f"`ends` must be 'clock' or 'platform', got {self.ends!r}")
         if self.horizon < FARTHEST:
             raise ValueError(
-                f"horizon={self.horizon}; some platforms are {FARTHEST} steps away, so give at least that. Try 50."
+                f"`horizon` must be at least {FARTHEST} steps, to reach every platform, got "
+                f"{self.horizon}"
             )
         if not isinstance(self.view, str):
             object.__setattr__(self, "view", pixels.check_size(self.view))
-        if self.n_tasks < 1:
-            raise ValueError(f"n_tasks={self.n_tasks}; a family has at least 1 task.")
         _ = self.spec  # EnvSpec checks the rest
 
     @property
@@ -86,21 +82,19 @@ class Watermaze:
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and most of each observation coordinate."""
+        """Least and greatest value of each observation coordinate."""
         return np.array([-1, -1, 0], np.float32), np.array([1, 1, 2 * np.pi], np.float32)
 
     def tasks(self) -> Tasks:
-        """`n_tasks` platforms, uniform in the ring between 0.25 and 0.85 from the middle."""
+        """Return `n_tasks` platforms, uniform in the ring between 0.25 and 0.85 of the radius."""
         rng = Rng.of(self.seed, "watermaze", np.arange(self.n_tasks))
         least, most = RING
-        radius, angle = (
-            np.sqrt(least**2 + rng.uniform(0) * (most**2 - least**2)),
-            2 * np.pi * rng.uniform(1),
-        )
+        radius = np.sqrt(least**2 + rng.uniform(0) * (most**2 - least**2))
+        angle = 2 * np.pi * rng.uniform(1)
         return Tasks({"goal": np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)})
 
     def task(self, goal: tuple[float, float]) -> Tasks:
-        """The task with its platform here."""
+        """Return the task with its platform here."""
         task = Tasks({"goal": np.array([goal], float)})
         self._check(task)
         return task
@@ -116,41 +110,36 @@ class Watermaze:
     ) -> tuple[WatermazeState, Step]:
         action = check_action(action, self.spec, len(state.pose))
         pose, reached = _step(state.pose, tasks["goal"], action)
-        paid = reached & ~state.found
-        terminated = paid & (self.ends == "platform")
+        rewarded = reached & ~state.found
+        terminated = rewarded & (self.ends == "platform")
         truncated = ~terminated & (state.time == self.horizon - 1)
-        return WatermazeState(pose, state.time + 1, state.found | reached), Step(
-            pose, paid.astype(np.float32), terminated, truncated
-        )
+        state = WatermazeState(pose, state.time + 1, state.found | reached)
+        return state, Step(pose, rewarded.astype(np.float32), terminated, truncated)
 
     # ---- the optimum ----
 
     def optimal_returns(self, tasks: Tasks) -> np.ndarray:
-        """(n,) ones: every platform is within reach."""
+        """Return ones (n,): every platform is within reach."""
         self._check(tasks)
         return np.ones(len(tasks))
 
     def optimal_actions(self, obs: np.ndarray, tasks: Tasks) -> np.ndarray:
-        """(N,) uint8: from each pose (N, 3), the first action of a short walk to the platform."""
+        """Return (N,) uint8: the first action of a short walk from pose (N, 3) to the platform."""
         return _toward(np.ascontiguousarray(obs), tasks["goal"])
 
     def _check(self, tasks: Tasks) -> None:
         goal = tasks["goal"]
-        if goal.ndim != 2 or goal.shape[1] != 2:
-            raise ValueError(f"goals of shape {goal.shape}; a goal is (x, y), so give (tasks, 2).")
-        inside = np.hypot(*goal.T) <= REACH
-        if not inside.all():
-            raise ValueError(
-                f"goal {goal[~inside][0].tolist()} is outside the room; it must be within {REACH} of the middle (0, 0)."
-            )
+        if goal.shape[1:] != (2,) or (far := ~(np.hypot(*goal.T) <= REACH)).any():
+            got = goal[:1] if goal.shape[1:] != (2,) else goal[far][:1]
+            raise ValueError(f"`goal` must be (x, y) within {REACH} of (0, 0), got {got.tolist()}")
 
 
-# ---- in plain scalars, for compiled code: also what a searcher knows of the motion ----
+# ---- in plain scalars, for compiled code; `GoalSearch` uses the motion too ----
 
 
 @njit(cache=True)
 def move(x, y, heading, action):
-    """The pose after an action: first the turn, then the step, which the wall cuts short."""
+    """Return the pose after an action: first the turn, then the step, which the wall cuts short."""
     ahead, left, turn = MOVES[action]
     heading = (heading + turn * TURN) % (2 * np.pi)
     c, s = np.cos(heading), np.sin(heading)
@@ -163,17 +152,19 @@ def move(x, y, heading, action):
 
 @njit(cache=True)
 def toward(x, y, heading, goal_x, goal_y):
-    """The next action on the way to a place: turn while walking ahead, or turn until a side or the back faces it, and go."""
+    """Return the next action on the way to a place.
+
+    Turn while walking ahead; or turn until a side or the back faces the place, and walk.
+    """
     dx, dy = goal_x - x, goal_y - y
-    turns = (np.arctan2(dy, dx) - heading) / TURN  # to the left, until one faces it
+    turns = (np.arctan2(dy, dx) - heading) / TURN  # to the left, until it is straight ahead
     turns -= 16 * np.rint(turns / 16)
     if abs(turns) <= 3:
         return FORWARD if abs(turns) <= 0.5 else FORWARD_LEFT if turns > 0 else FORWARD_RIGHT
     side = np.rint(turns / 4)
     off = turns - 4 * side
-    if (
-        abs(off) > 0.5 and np.hypot(dx, dy) * np.sin(abs(off) * TURN) > 0.75 * PLATFORM
-    ):  # it would be missed
+    missed_by = np.hypot(dx, dy) * np.sin(abs(off) * TURN)
+    if abs(off) > 0.5 and missed_by > 0.75 * PLATFORM:
         return TURN_LEFT if off > 0 else TURN_RIGHT
     return LEFT if side == 1 else RIGHT if side == -1 else BACKWARD
 

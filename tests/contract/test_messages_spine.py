@@ -1,0 +1,85 @@
+"""What a person reads after a mistake with environments, tasks and `collect`."""
+
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+import adkit as ad
+
+ROOM = ad.envs.DarkRoom(5, 8)
+SPEC = MappingProxyType({"name": "x", "n_actions": 2, "horizon": 5, "cardinality": (3,)})
+GYM = ad.envs.from_gymnasium
+
+
+def collect(env=ROOM, agent=ad.sources.Random(), **how):  # noqa: B008
+    return ad.collect(**{"env": env, "tasks": env.tasks(), "agent": agent, "episodes": 1} | how)
+
+
+def spec(**how):
+    return ad.EnvSpec(**SPEC | how)
+
+
+def steps(action):
+    tasks, rng = ROOM.tasks()[:2], ad.Rng.of(0, "x", np.arange(2))
+    state, _ = ROOM.reset(tasks, rng)
+    ROOM.step(state, tasks, np.array(action), rng)
+
+
+class Broken(ad.envs.DarkRoom):
+    """A room with a wrong reward at one step of one task."""
+
+    def step(self, state, tasks, action, rng):
+        state, step = super().step(state, tasks, action, rng)
+        late = (state.time == 3) & (tasks.ids == 17)
+        reward = np.where(late, np.nan, step.reward).astype(np.float32)
+        return state, step._replace(reward=reward)
+
+
+class Endless(ad.envs.DarkRoom):
+    """A room whose episodes do not end."""
+
+    def step(self, state, tasks, action, rng):
+        state, step = super().step(state, tasks, action, rng)
+        return state, step._replace(truncated=np.zeros(len(tasks), bool))
+
+
+MISTAKES = [
+    (lambda: spec(horizon=0), "`horizon` must be 1 to 2^31 - 1 steps, got 0; try horizon=20"),
+    (lambda: spec(horizon=0.5), "`horizon` must be whole numbers, got 0.5"),
+    (lambda: spec(n_actions=1), "`n_actions` must be 2 to 256"),
+    (lambda: spec(shape=(2,)), "give exactly one of `cardinality`, such as (9, 9)"),
+    (lambda: spec(seen=2), "`seen` must be 1 to the 1 discrete coordinates, got 2"),
+    (lambda: spec(view=(8, 8)), "`view` needs poses (x, y, heading), shape (3,), got None"),
+    (lambda: ad.envs.DarkRoom(size=1), "`size` must be 2 to 128"),
+    (lambda: ad.envs.DarkRoom(reward="sparse"), "`reward` must be 'dense' or 'once'"),
+    (lambda: ROOM.task(goal=(9, 0)), "`goal` must be (x, y) with 0 <= x, y < 5, got [9, 0]"),
+    (lambda: ROOM.tasks().split(1.0), "split(1.0) of 25 tasks leaves 25 and 0"),
+    (lambda: ROOM.tasks()["wind"], "no column 'wind'; the columns are ['goal']"),
+    (lambda: ad.Tasks.of([1, 2]), "`tasks` must be env.tasks(), a part of it or a task frame"),
+    (lambda: ad.Rng.of(-1), "non-negative whole number"),
+    (lambda: collect(episodes=0), "`episodes` must be at least 1, got 0"),
+    (lambda: collect(tasks=ROOM.tasks()[:0]), "`tasks` must be at least 1, got 0"),
+    (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver"),
+    (lambda: collect(agent=ad.sources.Random), "such as ad.sources.QLearning(), got <class"),
+    (lambda: collect(Broken(5, 8), lifetimes=2), "got nan from DarkRoom in lifetime 34, episode 0"),
+    (lambda: collect(Endless(5, 8)), "let an episode run past its horizon of 8"),
+    (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),
+    (lambda: steps([0.5, 1]), "got float64 of shape (2,)"),
+    (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),
+    (lambda: GYM("Pendulum-v1"), "adkit needs Discrete ones"),
+    (lambda: GYM("Blackjack-v1", horizon=9), "adkit reads Discrete, MultiDiscrete and Box"),
+    (lambda: GYM("Moonbase-v0"), "Gymnasium cannot make 'Moonbase-v0'"),
+]
+
+
+@pytest.mark.parametrize(("call", "sentence"), MISTAKES)
+def test_a_mistake_is_answered_with_a_sentence(call, sentence):
+    with pytest.raises(ValueError) as raised:
+        call()
+    assert sentence in str(raised.value)
+
+
+def test_a_wrong_reward_is_found_in_the_shard_that_holds_it(tmp_path):
+    with pytest.raises(ValueError, match="got nan from DarkRoom in lifetime 34, episode 0, step 2"):
+        collect(Broken(5, 8), lifetimes=2, out=tmp_path / "histories")

@@ -34,7 +34,7 @@ FARTHEST = 16  # steps within which `toward` reaches every platform, whatever th
 
 
 class WatermazeState(NamedTuple):
-    """N lifetimes: pose (N, 3) float32, step in the episode (N,), platform found in it (N,) bool."""
+    """N lifetimes: pose (N, 3) float32, step (N,), platform found in the episode (N,) bool."""
 
     pose: np.ndarray
     time: np.ndarray
@@ -56,7 +56,7 @@ class Watermaze:
     view: tuple[int, int] | Literal["pose", "nothing"] = (24, 32)
     """What a model is shown: a picture of this (height, width), the "pose" or "nothing"."""
     ends: Literal["clock", "platform"] = "clock"
-    """When an episode ends: after `horizon` steps (paper), or at the platform if reached earlier."""
+    """When an episode ends: after `horizon` steps (paper), or at the platform if earlier."""
     n_tasks: int = 2000
     """Tasks in the family."""
     seed: int = 0

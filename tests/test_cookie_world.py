@@ -131,7 +131,7 @@ def test_a_press_opens_the_lid_three_times_in_ten(env):
     task, n = env.task(home=(0, 0), jar=(0, 2), garden=(4, 4)), 4000
     rng = ad.Rng.of(0, "x", np.arange(n))
     state, _ = env.reset(task[np.zeros(n, int)], rng)
-    state.body[:, [world.AT, world.SHUT]] = 2, 1
+    state.body["cell"], state.body["closed"] = 2, 1
     _, step = env.step(state, task[np.zeros(n, int)], np.full(n, OPEN), rng)
     assert (step.obs[:, CLOSED] == 0).mean() == pytest.approx(0.3, abs=0.03)
 

@@ -63,7 +63,7 @@ def test_gates_open_with_a_cookie_in_sight_and_with_hunger():
 
 
 def test_heads_are_the_sign_of_the_change_in_distance_once_learned(env, tasks):
-    q, places = planning.learned(env, tasks[:3]), env.places(tasks[:3])
+    q, places = planning.learned_values(env, tasks[:3]), env.places(tasks[:3])
     for n, k, cell, a in np.ndindex(3, 2, 25, 8):
         site = places[n, 1 + k]
         here, there = (
@@ -79,7 +79,7 @@ def test_heads_are_the_sign_of_the_change_in_distance_once_learned(env, tasks):
 def test_bids_add_to_the_logits(env):
     """Beside the jar, hungry: logit = 2.5 (w_C g_C A_C + w_F g_F A_F), HIDE 3.5 below; nothing of the cookie when there is none."""
     task = env.task(home=(0, 0), jar=(2, 2), garden=(4, 4))
-    q, visited, p = planning.learned(env, task)[0], np.zeros(25, bool), np.zeros(8)
+    q, visited, p = planning.learned_values(env, task)[0], np.zeros(25, bool), np.zeros(8)
     gates, at = (
         np.array([0.8, 0.3]),
         11,
@@ -116,7 +116,7 @@ def test_a_value_is_learned_one_step_at_a_time_and_ends_with_its_reinforcer():
 
 def slowly(env, task, w, rho):
     """(lid, meals or cookies, hunger): policy evaluation in plain loops over (cell, hunger, cookies, lid)."""
-    q, (home, jar, garden) = planning.learned(env, task)[0], env.places(task)[0]
+    q, (home, jar, garden) = planning.learned_values(env, task)[0], env.places(task)[0]
     nobody = np.zeros(25, bool)
     value = np.zeros((25, 6, 4, 2, 2))
     for _ in range(env.horizon):
@@ -157,8 +157,8 @@ def slowly(env, task, w, rho):
 def test_foresight_is_exact_policy_evaluation(env, tasks, n):
     short = replace(env, horizon=9)
     task, ahead = tasks[n], np.zeros((2, 2, 6), np.float32)
-    planning.foresee(
-        planning.learned(short, task)[0], 5, short.places(task)[0], 9, 3, 1.3, 1.0, 0.3, ahead
+    planning.expected_day(
+        planning.learned_values(short, task)[0], 5, short.places(task)[0], 9, 3, 1.3, 1.0, 0.3, ahead
     )
     np.testing.assert_allclose(ahead, slowly(short, task, 1.3, 0.3), atol=2e-5)
 
@@ -168,7 +168,7 @@ def test_hiding_pays_more_the_stronger_the_craving_and_the_nearer_the_jar_is_to_
     steps = lambda a, b: np.abs(tasks[a] - tasks[b]).sum(1)
     detour = steps("home", "jar") + steps("jar", "garden") - steps("home", "garden")
     chance = np.array([
-        [planning.hides(gain) for gain in planning.gain_of_hiding(env, tasks, w)[0]] for w in np.linspace(0.1, 3, 8)
+        [planning.hide_probability(gain) for gain in planning.gain_of_hiding(env, tasks, w)[0]] for w in np.linspace(0.1, 3, 8)
     ])  # fmt: skip
     by_w, by_detour = (
         chance.mean(1),
@@ -246,19 +246,19 @@ def test_on_empty_days_the_policy_does_not_depend_on_the_strength_of_the_cookie_
     for factor in (1, 3):
         shards = Shards(types=dict.fromkeys(TYPES, 1), regimes={"D0": 1}, tasks=empty)
         learner = shards.start(env.spec, rng, episodes=10)
-        learner.lives.mind[:, 0] *= factor
+        learner.agents.state["w"] *= factor
         state, obs = env.reset(empty, env_rng.at(0))
         told.append([])
         for t in range(60):
-            first = state.body[:, world.TIME] == 0
+            first = state.body["time"] == 0
             action = learner.act(obs, first)
-            told[-1].append(learner.lives.p.copy())
+            told[-1].append(learner.agents.state["pi"].copy())
             state, step = env.step(state, empty, action, env_rng.at(t))
             learner.update(ad.Transition(obs, action, *step[1:], step.obs))
             obs, done = step.obs.copy(), step.terminated | step.truncated
             fresh, morning = env.next_episode(state, empty, env_rng.at(t + 1))
             state.body[done], obs[done] = fresh.body[done], morning[done]
-    assert np.array_equal(*told) and np.ptp(learner.lives.mind[:, 0]) > 1
+    assert np.array_equal(*told) and np.ptp(learner.agents.state["w"]) > 1
 
 
 def test_who_hides_when(env, tasks):

@@ -1,25 +1,19 @@
-"""One creature's mind, in plain scalars for compiled code: how it wakes, thinks and learns.
+"""The state of one shard agent as flat records for compiled code, and its daily update.
 
-Rows of three arrays: traits, which it is born with; mind, which changes; and q (2, cells, 8), the values its heads are made of.
+An agent has three parts: a record of constant traits, a record of state, and q (2, cells, 8), the
+values that the heads of its cookie and food shards are made of.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from adkit.cookieworld import shard
-from adkit.cookieworld.planning import foresee, hides
-from adkit.cookieworld.shard import (
-    COOKIE,
-    FOOD,
-    REDISH,
-    STRONGEST,
-    SURGE,
-    cookie_gate,
-    food_gate,
-    strength,
-)
+from adkit.cookieworld.planning import expected_day, hide_probability
+from adkit.cookieworld.shard import BETA, COOKIE, FOOD, REDISH, STRONGEST, SURGE
 from adkit.cookieworld.world import (
     CLOSED,
     COOKIES,
@@ -30,88 +24,133 @@ from adkit.cookieworld.world import (
     HUNGER,
     JAR,
     POSITION,
+    STARVED,
     TOLERANCE,
     VISIBLE,
 )
 
 PRIMITIVE, NAIVE, SOPHISTICATED, LEARNED, RANDOM = range(5)
-TYPE, REGIME, ETA, MU, FIRST, W_FOOD, RATE, RHO, PSI = range(9)  # traits
-W, NOW, LINGERS, LAPSES, JAR_KNOWN, GARDEN_KNOWN, TOLD, HID, ATE, GAIN, AVOIDED, P_HIDE = range(
-    12
-)  # of a mind
-LAPSING = 0.2  # step size of what an L knows of its lapses
+LAPSE_LR = 0.2  # step size of the lapse rate that a LEARNED agent estimates
+
+TRAITS = np.dtype(
+    [
+        ("type", np.int64),
+        ("regime", np.int64),
+        ("eta", float),  # gain in strength per cookie
+        ("mu", float),  # decay of the strength per night
+        ("w_first", float),  # strength of the cookie shard on the first morning
+        ("w_food", float),  # strength of the food shard
+        ("hide_rate", float),  # probability that a RANDOM agent hides the cookies in the morning
+        ("rho", float),
+        ("psi", float),
+    ]
+)
+STATE = np.dtype(
+    [
+        ("w", float),  # strength of the cookie shard
+        ("w_cookie", float),  # strength with which it bids now; differs from w in D3 and D4
+        ("gate_cookie", float),
+        ("gate_food", float),
+        ("pi", float, (8,)),  # probabilities of the next action
+        ("lingering", float),  # running mean of visible cookies today
+        ("lapse_rate", float),  # running mean of days with cookies on which the agent ate one
+        ("gain", float),  # meals that hiding gains today, by the agent's own planning
+        ("avoided", float),  # cookies that hiding avoids today
+        ("p_hide", float),  # probability that planning adds to HIDE this morning
+        ("jar_known", np.bool_),
+        ("garden_known", np.bool_),
+        ("stocked", np.bool_),  # the jar held cookies this morning
+        ("hid", np.bool_),  # the lid was closed today
+        ("ate", np.bool_),  # a cookie was eaten today
+    ],
+    align=True,
+)
+
+
+class Settings(NamedTuple):
+    """What all agents of a population share."""
+
+    size: int
+    horizon: int
+    lr: float
+    craving: float
+    walk: tuple[float, float]
+    labelled: bool
 
 
 @njit(cache=True)
-def wake(traits, mind, q, place, settings, obs, key, t):
-    """A morning: values have changed overnight, gifts are eaten, and a planner thinks ahead while nothing tempts it."""
-    size, horizon, _, _, walk, labelled = settings
-    kind, regime = int(traits[TYPE]), int(traits[REGIME])
+def wake(traits, state, q, place, settings, obs, key, t):
+    """Start a day: strengths change overnight, gifts are eaten, planners plan."""
     if t > 0:
-        mind[W] = shard.overnight(regime, mind[W], traits[FIRST], traits[MU], walk, key, t)
-        if mind[TOLD] and not mind[HID]:
-            mind[LAPSES] += LAPSING * (mind[ATE] - mind[LAPSES])
+        state.w = shard.overnight(
+            traits.regime, state.w, traits.w_first, traits.mu, settings.walk, key, t
+        )
+        if state.stocked and not state.hid:
+            state.lapse_rate += LAPSE_LR * (state.ate - state.lapse_rate)
     for _ in range(obs[GIFT]):
-        mind[W] = shard.fed(mind[W], traits[ETA])
-    mind[TOLD], mind[HID], mind[ATE], mind[LINGERS] = obs[COOKIES] > 0, 0, 0, 0
-    mind[GAIN], mind[AVOIDED], mind[P_HIDE] = 0, 0, traits[RATE] if kind == RANDOM else 0
-    plans = kind in (SOPHISTICATED, LEARNED)
-    if (
-        (plans or labelled) and mind[JAR_KNOWN] and mind[GARDEN_KNOWN]
-    ):  # what the others would gain is a label and no more
-        if mind[TOLD]:  # an empty jar tempts nobody: nothing to gain
-            w = (
-                STRONGEST * mind[LAPSES]
-                if kind == LEARNED
-                else _strength(traits, mind, q, place, int(obs[TOLERANCE]))
-            )
-            ahead, h = np.empty((2, 2, 6), np.float32), int(obs[HUNGER])
-            foresee(
-                q, size, place, horizon, int(obs[COOKIES]), w, traits[W_FOOD], traits[RHO], ahead
-            )
-            mind[AVOIDED] = ahead[0, 1, h] - ahead[1, 1, h]
-            mind[GAIN] = ahead[1, 0, h] - ahead[0, 0, h] + traits[PSI] * mind[AVOIDED]
+        state.w = shard.fed(state.w, traits.eta)
+    state.stocked, state.hid, state.ate = obs[COOKIES] > 0, False, False
+    state.lingering, state.gain, state.avoided = 0.0, 0.0, 0.0
+    state.p_hide = traits.hide_rate if traits.type == RANDOM else 0.0
+    plans = traits.type == SOPHISTICATED or traits.type == LEARNED
+    if (plans or settings.labelled) and state.jar_known and state.garden_known:
+        if state.stocked:  # an empty jar tempts nobody, so that hiding gains nothing
+            _plan(traits, state, q, place, settings, obs)
         if plans:
-            mind[P_HIDE] = hides(mind[GAIN])
+            state.p_hide = hide_probability(state.gain)
 
 
 @njit(cache=True)
-def _strength(traits, mind, q, place, tolerance):
-    return strength(int(traits[REGIME]), mind[W], q[COOKIE, place[1], EAT], tolerance)
+def _plan(traits, state, q, place, settings, obs):
+    """Set what hiding gains and avoids today, in meals and cookies."""
+    if traits.type == LEARNED:
+        w = STRONGEST * state.lapse_rate
+    else:
+        w = _strength(traits, state, q, place, obs)
+    ahead, h = np.empty((2, 2, STARVED + 1), np.float32), int(obs[HUNGER])
+    cookies, w_food, rho = int(obs[COOKIES]), traits.w_food, traits.rho
+    expected_day(q, settings.size, place, settings.horizon, cookies, w, w_food, rho, ahead)
+    state.avoided = ahead[0, 1, h] - ahead[1, 1, h]
+    state.gain = ahead[1, 0, h] - ahead[0, 0, h] + traits.psi * state.avoided
 
 
 @njit(cache=True)
-def think(traits, mind, q, visited, gates, p, place, settings, obs, first, key, t):
-    """Fill p (8,) with the exact probabilities of the next action, and gates (2,)."""
-    size, _, _, craving, _, _ = settings
-    at, visible, hunger, open_jar = (
-        int(obs[POSITION]),
-        int(obs[VISIBLE]),
-        int(obs[HUNGER]),
-        obs[COOKIES] > 0 and not obs[CLOSED],
-    )
+def _strength(traits, state, q, place, obs):
+    return shard.strength(traits.regime, state.w, q[COOKIE, place[1], EAT], int(obs[TOLERANCE]))
+
+
+@njit(cache=True)
+def act(traits, state, q, visited, place, settings, obs, first, key, t):
+    """Set `state.pi`, the exact probabilities of the next action, and the two gates."""
+    at, visible, hunger = int(obs[POSITION]), int(obs[VISIBLE]), int(obs[HUNGER])
     if first:
-        wake(traits, mind, q, place, settings, obs, key, t)
-    if obs[JAR] and not mind[JAR_KNOWN]:
-        mind[JAR_KNOWN] = shard.notice(q[COOKIE], place[1], size)
-    if obs[GARDEN] and not mind[GARDEN_KNOWN]:
-        mind[GARDEN_KNOWN] = shard.notice(q[FOOD], place[2], size)
-    mind[LINGERS] = 0.7 * mind[LINGERS] + 0.3 * visible
-    mind[NOW] = _strength(traits, mind, q, place, int(obs[TOLERANCE]))
-    gates[COOKIE] = cookie_gate(visible, hunger, craving * mind[LINGERS])
-    gates[FOOD] = food_gate(hunger)
-    tempted, lost = mind[JAR_KNOWN] and open_jar, not (mind[JAR_KNOWN] and mind[GARDEN_KNOWN])
-    by_noise = traits[TYPE] == PRIMITIVE or (traits[TYPE] == RANDOM and not first)
-    shard.policy(q, visited, at, size, tempted, lost, mind[NOW], traits[W_FOOD], gates, by_noise, p)
+        wake(traits, state, q, place, settings, obs, key, t)
+    if obs[JAR] and not state.jar_known:
+        shard.notice(q[COOKIE], place[1], settings.size)
+        state.jar_known = True
+    if obs[GARDEN] and not state.garden_known:
+        shard.notice(q[FOOD], place[2], settings.size)
+        state.garden_known = True
+    state.lingering = 0.7 * state.lingering + 0.3 * visible
+    state.w_cookie = _strength(traits, state, q, place, obs)
+    state.gate_cookie = shard.cookie_gate(visible, hunger, settings.craving * state.lingering)
+    state.gate_food = shard.food_gate(hunger)
+    tempted = state.jar_known and obs[COOKIES] > 0 and not obs[CLOSED]
+    lost = not (state.jar_known and state.garden_known)
+    craving = BETA * state.w_cookie * state.gate_cookie * tempted
+    appetite = BETA * traits.w_food * state.gate_food
+    by_noise = traits.type == PRIMITIVE or (traits.type == RANDOM and not first)
+    p = state.pi
+    shard.policy(q, visited, at, settings.size, craving, appetite, lost, by_noise, p)
     if first:
         for a in range(8):
-            p[a] *= 1 - mind[P_HIDE]
-        p[HIDE] += mind[P_HIDE]
+            p[a] *= 1 - state.p_hide
+        p[HIDE] += state.p_hide
 
 
 @njit(cache=True)
 def choose(p, u):
-    """The action that a uniform draw u in [0, 1) falls to."""
+    """Return the action that a uniform draw u in [0, 1) selects."""
     a = 0
     while a < 7 and u >= p[a]:
         u -= p[a]
@@ -120,19 +159,15 @@ def choose(p, u):
 
 
 @njit(cache=True)
-def learn(traits, mind, q, visited, settings, obs, action, over, next_obs):
-    """What a step has taught: heads, the map, and what a cookie does to the one who eats it."""
-    lr, at, to, ate = (
-        settings[2],
-        int(obs[POSITION]),
-        int(next_obs[POSITION]),
-        next_obs[COOKIES] < obs[COOKIES],
-    )
+def learn(traits, state, q, visited, lr, obs, action, over, next_obs):
+    """Learn from a step: the values of both heads, the map, and a cookie's effect on w."""
+    at, to, ate = int(obs[POSITION]), int(next_obs[POSITION]), next_obs[COOKIES] < obs[COOKIES]
     visited[at] = True
     if obs[COOKIES] > 0 and not obs[CLOSED]:
-        shard.learn(q[COOKIE], at, action, ate, to, lr, SURGE if traits[REGIME] == REDISH else 0.0)
+        surge = SURGE if traits.regime == REDISH else 0.0
+        shard.learn(q[COOKIE], at, action, ate, to, lr, surge)
     shard.learn(q[FOOD], at, action, over, to, lr, 0.0)
     if ate:
-        mind[W], mind[ATE] = shard.fed(mind[W], traits[ETA]), 1
+        state.w, state.ate = shard.fed(state.w, traits.eta), True
     if next_obs[CLOSED]:
-        mind[HID] = 1
+        state.hid = True

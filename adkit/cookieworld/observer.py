@@ -1,51 +1,31 @@
-"""What an ideal observer believes of a creature of shards: a particle filter over the very model that made its history.
+"""Particle filter over an agent's hidden state, using the true generative model.
 
-It is shown what a transformer is shown, no more, and knows the population. Heads follow from what was seen and done, so that all
-particles share them; a particle is a guess at what is hidden: type, regime, rates, strengths, hunger.
+It is the best possible predictor: it sees what a transformer sees and knows the population. Heads
+follow from what was seen and done, so all particles share them. A particle is a hypothesis about
+what is hidden: type, regime, rates, strengths, hunger.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from adkit.cookieworld import shard
-from adkit.cookieworld import world as world
+from adkit.cookieworld import shard, world
 from adkit.cookieworld.agent_state import (
-    ETA,
-    FIRST,
-    LAPSING,
+    LAPSE_LR,
     LEARNED,
-    MU,
     PRIMITIVE,
-    PSI,
     RANDOM,
-    RATE,
-    REGIME,
-    RHO,
     SOPHISTICATED,
-    TYPE,
-    W_FOOD,
+    TRAITS,
 )
-from adkit.cookieworld.planning import foresee, hides
+from adkit.cookieworld.planning import expected_day, hide_probability
 from adkit.cookieworld.population import APPETITES, TYPES, Shards
-from adkit.cookieworld.shard import (
-    BASE,
-    BETA,
-    COOKIE,
-    FOOD,
-    STRONGEST,
-    SURGE,
-    WEAKEST,
-    YOKED,
-    cookie_gate,
-    food_gate,
-    head,
-    peak,
-)
+from adkit.cookieworld.shard import BASE, BETA, COOKIE, FOOD, STRONGEST, SURGE, WEAKEST, YOKED
 from adkit.cookieworld.world import (
     EAT,
     GARDEN,
@@ -53,6 +33,8 @@ from adkit.cookieworld.world import (
     HIDE,
     JAR,
     LID,
+    MEAL,
+    MOST_TOLERANT,
     POSITION,
     STARVED,
     STOCK,
@@ -66,30 +48,60 @@ from adkit.protocols import Tasks
 from adkit.seeds import Rng, key, uniform
 from adkit.tables import in_parallel
 
-STRENGTHS = np.array(
-    [0.1, 0.4, 0.75, 1.15, 1.7, 2.3, 3.0]
-)  # at which a planner's gain is tabulated, and interpolated between
-FEW = 1e-3  # with less belief than this in planners nobody looks ahead
-JITTER = 0.03  # of what never changes in a life, relative, when particles are drawn anew
-PUZZLED = 1e-12  # least probability of what was seen, under any particle
-GROWS, WOKE, RESAMPLE, RADIUS, ANGLE = (
-    np.uint64(draw) for draw in (0, 1, 2, 3, 4)
-)  # draws of a step, beside those of creatures
-BELIEFS = {  # of every step, before its action is seen
-    "belief_w": 0, "belief_w_sd": 0, "belief_rel": 0, "belief_rel_sd": 0, "belief_ess": 0,
-    "belief_type": len(TYPES), "belief_pi": 8,
-}  # fmt: skip
-BODIES = {"rho": world.RHO, "psi": world.PSI}
-LEFT, CLOSED_, TOLERANCE, TREATS, LINGERS, LAPSES, TOLD, HID, ATE, VALUE = range(
-    10
-)  # what all share
+STRENGTHS = np.array([0.1, 0.4, 0.75, 1.15, 1.7, 2.3, 3.0])  # gains are interpolated between these
+FEW = 1e-3  # with less probability on planners than this, no gain is computed
+JITTER = 0.03  # relative noise on constant traits when particles are resampled
+UNLIKELY = 1e-12  # least probability of an event under any particle
+# draws of a step, on keys of their own
+GROWS, WOKE, RESAMPLE, RADIUS, ANGLE = (np.uint64(draw) for draw in range(5))
+OUTPUTS = {  # sizes per step
+    "belief_w": 0,
+    "belief_w_sd": 0,
+    "belief_rel": 0,
+    "belief_rel_sd": 0,
+    "belief_ess": 0,
+    "belief_type": len(TYPES),
+    "belief_pi": 8,
+}
+CHUNK = 256  # lifetimes whose particles are in memory at a time
+
+PARTICLE = np.dtype([*TRAITS.descr, ("w", float), ("p_hide", float), ("hunger", np.int64)])
+KNOWN = np.dtype(  # what follows from the history, the same for all particles
+    [
+        ("lingering", float),  # running mean of visible cookies today
+        ("lapse_rate", float),  # as a LEARNED agent estimates it
+        ("cookie_value", float),  # value of eating a cookie, to an agent in D3
+        ("cookies", np.int64),  # left in the jar
+        ("tolerance", np.int64),
+        ("eaten", np.int64),  # cookies since the morning
+        ("closed", np.int64),  # the lid
+        ("stocked", np.int64),  # the jar held cookies this morning
+        ("hid", np.int64),  # the lid was closed today
+        ("ate", np.int64),  # a cookie was eaten today
+    ]
+)
+
+
+class Population(NamedTuple):
+    """What the filter knows of the population, for compiled code."""
+
+    size: int
+    horizon: int
+    lr: float
+    craving: float
+    walk: tuple[float, float]
+    updates: bool
+    stock: np.ndarray
+    """(5,) chance of a full jar by type."""
 
 
 @dataclass(frozen=True)
 class ParticleFilter:
-    """The approximate Bayes predictor of a population's histories: Bootstrap filter with systematic resampling and a small jitter.
+    """The approximate Bayes predictor of a population's histories: a bootstrap filter.
 
-    Approximate where lives are yoked or sober: it takes their jars for full or empty as the bit says, by the chances of their type.
+    Resampling is systematic, with a small jitter. For agents in D5 and D6 the filter is
+    approximate: it takes their jars for full or empty as the stock bit says, by the chances of
+    their type.
     """
 
     source: Shards
@@ -97,198 +109,126 @@ class ParticleFilter:
     particles: int = 1000
     """Per history."""
     updates: bool = True
-    """Whether what is done changes what is believed. False: the population prior, which knows the map and what was eaten."""
+    """Whether actions change the weights. False: the prior, given map and cookies."""
     seed: int = 0
+    """Seed of the particles."""
 
     def __post_init__(self):
-        if not isinstance(self.source, Shards):
-            raise ValueError(
-                f"{self.source!r} is no population of creatures; a ParticleFilter believes of ad.sources.Shards(...)."
-            )
         if self.particles < 10:
-            raise ValueError(f"particles={self.particles}; a belief needs at least 10. Try 1000.")
+            raise ValueError(f"`particles` must be at least 10, got {self.particles}; try 1000")
 
     def follow(self, histories: Histories) -> dict[str, np.ndarray]:
-        """Labels (N, E, H, ...) float32, of what is believed at each step before its action is seen.
+        """Return labels (N, E, H, ...) float32: the posterior at each step before its action.
 
-        `belief_w`, `belief_w_sd`: strength of the cookie shard; `belief_rel`, `_sd`: its log ratio to the food shard's;
-        `belief_type` (5) over P, N, S, L, R; `belief_pi` (8) the next action; `belief_ess`: effective sample size.
+        `belief_w`, `belief_w_sd`: mean and sd of the strength of the cookie shard; `belief_rel`,
+        `_sd`: of its log ratio to the food shard's; `belief_type` (5) probabilities of P, N, S, L,
+        R; `belief_pi` (8) of the next action; `belief_ess`: effective sample size.
         """
-        spec = histories.spec
+        spec, arrays = histories.spec, histories.arrays
         if spec.name != "CookieWorld":
             raise ValueError(
-                f"these are histories of {spec.name}; a ParticleFilter follows creatures of the CookieWorld."
+                f"ParticleFilter follows histories of CookieWorld only, got {spec.name}"
             )
-        shape = histories.arrays["action"].shape
+        shape, source = arrays["action"].shape, self.source
         out = {
             name: np.zeros((*shape, size) if size else shape, np.float32)
-            for name, size in BELIEFS.items()
+            for name, size in OUTPUTS.items()
         }
         size = round(spec.cardinality[POSITION] ** 0.5)
-        stock = np.array([self.source.stock.get(name, world.PANTRY) for name in TYPES])
-        how = (
-            size,
-            spec.horizon,
-            self.source.lr,
-            self.source.craving,
-            self.source.walk,
-            self.updates,
+        stock = np.array([source.stock.get(name, world.PANTRY) for name in TYPES])
+        agents = source.lr, source.craving, source.walk
+        population = Population(size, spec.horizon, *agents, self.updates, stock)
+        told = (
+            *(arrays[name] for name in ("obs", "final_obs", "action", "reward")),
+            histories.length,
         )
-        arrays = tuple(histories.arrays[name] for name in ("obs", "final_obs", "action", "reward"))
         ids = histories.task_values.ids[histories.task]
-        for a in range(0, len(histories), 256):  # some at a time, for their particles' sake
-            rows = slice(a, a + 256)
-            traits, keys = self._born(ids[rows])
-            lived, believed = tuple(v[rows] for v in arrays), tuple(v[rows] for v in out.values())
-            in_parallel(
-                _follow,
-                len(keys),
-                lived,
-                histories.length[rows],
-                traits,
-                keys,
-                stock,
-                how,
-                believed,
-            )
+        for begin in range(0, len(histories), CHUNK):
+            rows = slice(begin, begin + CHUNK)
+            particles, keys = self._drawn(ids[rows])
+            known = np.zeros(len(keys), KNOWN)
+            known["eaten"], known["cookie_value"] = 1, 1
+            chunk, outputs = tuple(x[rows] for x in told), tuple(x[rows] for x in out.values())
+            in_parallel(_follow, len(keys), chunk, known, particles, keys, population, outputs)
         return out
 
-    def _born(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Traits (N, P, 9) and keys (N, P) of particles for tasks of these ids, drawn from the population."""
+    def _drawn(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draw particles (N, P) from the population; return them and their keys (N, P)."""
         keys = key(self.seed, "particles", ids[:, None], np.arange(self.particles))
         rng = Rng(keys.ravel())
-        bodies = {
-            name: np.array(values)[rng.integers(2, draw)]
-            for draw, (name, values) in enumerate(BODIES.items())
-        }
-        return self.source.traits(Tasks(bodies), rng).reshape(*keys.shape, -1), keys
+        rho, psi = np.array(world.RHO)[rng.integers(2, 0)], np.array(world.PSI)[rng.integers(2, 1)]
+        traits = self.source.traits(Tasks({"rho": rho, "psi": psi}), rng).reshape(keys.shape)
+        particles = np.zeros(keys.shape, PARTICLE)
+        for name in TRAITS.names:
+            particles[name] = traits[name]
+        particles["w"] = particles["w_first"]
+        return particles, keys
 
 
 @njit(cache=True, nogil=True)
-def _follow(begin, end, lived, length, traits, keys, stock, how, believed):
-    all_obs, final_obs, actions, rewards = lived
-    size, horizon, lr, craving, walk, updates = how
-    mean_w, sd_w, mean_rel, sd_rel, sample, types, pi = believed
-    count, cells = keys.shape[1], size * size
-    trait, q, visited = (
-        np.empty(traits.shape[1:]),
-        np.empty((2, cells, 8), np.float32),
-        np.empty(cells, np.bool_),
-    )
-    w, p_hide, likely = np.empty(count), np.empty(count), np.empty(count)
-    hunger, p, gains = (
-        np.empty(count, np.int64),
-        np.empty((count, 8)),
-        np.empty((len(STRENGTHS), 2, 2, 2, STARVED + 1)),
-    )
-    now, place = np.empty(VALUE + 1), np.zeros(3, np.int64)
+def _follow(begin, end, told, all_known, all_particles, all_keys, population, outputs):
+    all_obs, final_obs, actions, rewards, length = told
+    count, size, lr = all_keys.shape[1], population.size, population.lr
+    q, visited = np.empty((2, size * size, 8), np.float32), np.empty(size * size, np.bool_)
+    weights, p = np.empty(count), np.empty((count, 8))
+    gains, place = np.empty((len(STRENGTHS), 2, 2, 2, STARVED + 1)), np.zeros(3, np.int64)
     for n in range(begin, end):
-        trait[:], q[:], visited[:], now[:], place[:] = traits[n], 0, False, 0, -1
-        likely[:] = 1 / count
-        for k in range(count):
-            w[k] = trait[k, FIRST]
-        now[TREATS], now[VALUE], t = 1, 1, np.uint64(0)
+        known, particles, keys, t = all_known[n], all_particles[n], all_keys[n], np.uint64(0)
+        q[:], visited[:], place[:], weights[:] = 0, False, -1, 1 / count
         for day in range(all_obs.shape[1]):
             for i in range(length[n, day]):
                 obs, action = all_obs[n, day, i, : world.SEEN], int(actions[n, day, i])
-                after = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
+                later = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
                 if i == 0:
-                    _morning(
-                        obs,
-                        day,
-                        now,
-                        place,
-                        trait,
-                        w,
-                        hunger,
-                        likely,
-                        keys[n],
-                        stock,
-                        walk,
-                        updates,
-                        t,
-                    )
-                _look(obs, now, q, place, size)
+                    if day == 0:
+                        place[0] = obs[POSITION]
+                    _morning(obs, day, known, particles, weights, keys, population, t)
+                _look(obs, known, q, place, size)
                 if i == 0:
-                    _intend(now, q, place, size, horizon, trait, w, hunger, likely, gains, p_hide)
-                _predict(
-                    obs, i == 0, now, q, visited, place, size, craving, trait, w, hunger, p_hide, p
-                )
-                ess, m_w, s_w, m_rel, s_rel = 0.0, 0.0, 0.0, 0.0, 0.0
-                for k in range(count):
-                    strong = shard.strength(int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE])
-                    rel = math.log(strong / trait[k, W_FOOD])
-                    ess += likely[k] * likely[k]
-                    m_w += likely[k] * strong
-                    s_w += likely[k] * strong * strong
-                    m_rel += likely[k] * rel
-                    s_rel += likely[k] * rel * rel
-                    types[n, day, i, int(trait[k, TYPE])] += likely[k]
-                    for a in range(8):
-                        pi[n, day, i, a] += likely[k] * p[k, a]
-                mean_w[n, day, i], sd_w[n, day, i] = m_w, math.sqrt(max(0.0, s_w - m_w * m_w))
-                mean_rel[n, day, i], sd_rel[n, day, i] = (
-                    m_rel,
-                    math.sqrt(max(0.0, s_rel - m_rel * m_rel)),
-                )
-                sample[n, day, i] = 1 / ess
-                if updates:
+                    _intend(known, q, place, population, particles, weights, gains)
+                _predict(obs, i == 0, known, q, visited, place, population, particles, p)
+                _summarise(known, particles, weights, p, outputs, n, day, i)
+                if population.updates:
                     for k in range(count):
-                        likely[k] *= max(p[k, action], PUZZLED)
-                    _normalise(likely)
-                ate = (
-                    action == EAT
-                    and place[1] == obs[POSITION]
-                    and 0 < rewards[n, day, i] < world.MEAL
-                )
-                meal = action == EAT and place[2] == obs[POSITION] and not ate
-                for k in range(count):
-                    if ate:
-                        w[k], hunger[k] = shard.fed(w[k], trait[k, ETA]), max(hunger[k] - 1, 0)
-                    if uniform(keys[n, k], t, GROWS) < trait[k, RHO]:
-                        hunger[k] = min(hunger[k] + 1, STARVED)
-                _learn(obs, action, ate, meal, after, now, q, visited, lr)
+                        weights[k] *= max(p[k, action], UNLIKELY)
+                    _normalise(weights)
+                at = obs[POSITION]
+                ate = action == EAT and place[1] == at and 0 < rewards[n, day, i] < MEAL
+                meal = action == EAT and place[2] == at and not ate
+                _feed(ate, particles, keys, t)
+                _learn(obs, action, ate, meal, later, known, q, visited, lr)
                 t += np.uint64(1)
-                if updates and _effective(likely) < 0.5 * count:
-                    _resample(likely, trait, w, hunger, p_hide, keys[n], t)
+                if population.updates and _effective(weights) < 0.5 * count:
+                    _resample(weights, particles, keys, t)
 
 
 @njit(cache=True)
-def _morning(obs, day, now, place, trait, w, hunger, likely, keys, stock, walk, updates, t):
-    """What happens overnight and is told in the morning."""
-    if day == 0:
-        place[0] = obs[POSITION]
-    elif now[TOLD] and not now[HID]:
-        now[LAPSES] += LAPSING * (now[ATE] - now[LAPSES])
-    if now[TREATS] == 0:
-        now[TOLERANCE] = max(now[TOLERANCE] - 1, 0)
+def _morning(obs, day, known, particles, weights, keys, population, t):
+    """Apply what happens overnight and weigh what the morning shows."""
+    if day > 0 and known.stocked and not known.hid:
+        known.lapse_rate += LAPSE_LR * (known.ate - known.lapse_rate)
+    if known.eaten == 0:
+        known.tolerance = max(known.tolerance - 1, 0)
     gifts, stocked = int(obs[GIFT]), obs[STOCK] == 2
-    now[TOLERANCE], now[TREATS] = min(now[TOLERANCE] + gifts, world.SET_IN_WAYS), gifts
-    now[TOLD], now[LEFT], now[HID], now[ATE], now[LINGERS], now[CLOSED_] = (
-        stocked,
-        STOCKED * stocked,
-        0,
-        0,
-        0,
-        0,
-    )
-    for k in range(len(w)):
+    known.tolerance, known.eaten = min(known.tolerance + gifts, MOST_TOLERANT), gifts
+    known.stocked, known.cookies = stocked, STOCKED * stocked
+    known.hid, known.ate, known.lingering, known.closed = 0, 0, 0, 0
+    for k in range(len(particles)):
+        it = particles[k]
         if day > 0:
-            w[k] = shard.overnight(
-                int(trait[k, REGIME]), w[k], trait[k, FIRST], trait[k, MU], walk, keys[k], t
-            )
+            it.w = shard.overnight(it.regime, it.w, it.w_first, it.mu, population.walk, keys[k], t)
         for _ in range(gifts):
-            w[k] = shard.fed(w[k], trait[k, ETA])
-        hunger[k] = max(int(3 * uniform(keys[k], t, WOKE)) - gifts, 0)
-        if updates:
-            chance = 0.5 if trait[k, REGIME] == YOKED else stock[int(trait[k, TYPE])]
-            likely[k] *= max(chance if stocked else 1 - chance, PUZZLED)
-    _normalise(likely)
+            it.w = shard.fed(it.w, it.eta)
+        it.hunger = max(int(3 * uniform(keys[k], t, WOKE)) - gifts, 0)
+        if population.updates:
+            chance = 0.5 if it.regime == YOKED else population.stock[it.type]
+            weights[k] *= max(chance if stocked else 1 - chance, UNLIKELY)
+    _normalise(weights)
 
 
 @njit(cache=True)
-def _look(obs, now, q, place, size):
-    """What is seen of the jar and the garden, and what that says of the lid and the cookies left."""
+def _look(obs, known, q, place, size):
+    """Take in what is seen of the jar, the garden, the lid and the cookies left."""
     if obs[JAR] and place[1] < 0:
         place[1] = obs[JAR] - 1
         shard.notice(q[COOKIE], place[1], size)
@@ -296,158 +236,188 @@ def _look(obs, now, q, place, size):
         place[2] = obs[GARDEN] - 1
         shard.notice(q[FOOD], place[2], size)
     if obs[JAR]:
-        now[CLOSED_] = obs[LID] == 2
-        if not now[CLOSED_]:
-            now[LEFT] = max(now[LEFT], 1) if obs[VISIBLE] else 0
-    now[LINGERS] = 0.7 * now[LINGERS] + 0.3 * obs[VISIBLE]
+        known.closed = obs[LID] == 2
+        if not known.closed:
+            known.cookies = max(known.cookies, 1) if obs[VISIBLE] else 0
+    known.lingering = 0.7 * known.lingering + 0.3 * obs[VISIBLE]
 
 
 @njit(cache=True)
-def _intend(now, q, place, size, horizon, trait, w, hunger, likely, gains, p_hide):
-    """The probability that each particle hides the cookies this morning."""
-    known, believed = place[1] >= 0 and place[2] >= 0, 0.0
-    for k in range(len(w)):
-        believed += likely[k] * (trait[k, TYPE] in (SOPHISTICATED, LEARNED))
-    ahead = np.empty((2, 2, STARVED + 1), np.float32)
-    looks = known and now[TOLD] and believed > FEW
-    if looks:
-        for i in range(len(STRENGTHS)):
-            for r in range(2):
-                for f in range(2):
-                    foresee(
-                        q,
-                        size,
-                        place,
-                        horizon,
-                        STOCKED,
-                        STRENGTHS[i],
-                        APPETITES[f],
-                        world.RHO[r],
-                        ahead,
-                    )
-                    for h in range(STARVED + 1):
-                        gains[i, r, f, 0, h] = ahead[1, 0, h] - ahead[0, 0, h]
-                        gains[i, r, f, 1, h] = ahead[0, 1, h] - ahead[1, 1, h]
-    for k in range(len(w)):
-        kind = int(trait[k, TYPE])
-        p_hide[k] = trait[k, RATE] if kind == RANDOM else 0.0
-        if known and (kind in (SOPHISTICATED, LEARNED)):
-            gain = 0.0
-            if looks:
-                strong = STRONGEST * now[LAPSES]
-                if kind == SOPHISTICATED:
-                    strong = shard.strength(int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE])
-                strong = min(max(strong, STRENGTHS[0]), STRENGTHS[-1])
-                i = 1
-                while STRENGTHS[i] < strong:
-                    i += 1
-                x = (strong - STRENGTHS[i - 1]) / (STRENGTHS[i] - STRENGTHS[i - 1])
-                y = (trait[k, W_FOOD] - APPETITES[0]) / (APPETITES[1] - APPETITES[0])
-                r, h = int(trait[k, RHO] > world.RHO[0]), hunger[k]
-                for j, cost in ((0, 1.0), (1, trait[k, PSI])):
-                    low = (1 - x) * gains[i - 1, r, 0, j, h] + x * gains[i, r, 0, j, h]
-                    high = (1 - x) * gains[i - 1, r, 1, j, h] + x * gains[i, r, 1, j, h]
-                    gain += cost * ((1 - y) * low + y * high)
-            p_hide[k] = hides(gain)
+def _plans(kind):
+    return kind in (SOPHISTICATED, LEARNED)
 
 
 @njit(cache=True)
-def _predict(obs, first, now, q, visited, place, size, craving, trait, w, hunger, p_hide, p):
-    """Fill p (P, 8), what each particle does next."""
-    at, visible = int(obs[POSITION]), int(obs[VISIBLE])
-    tempted, lost = (
-        place[1] >= 0 and now[LEFT] > 0 and not now[CLOSED_],
-        place[1] < 0 or place[2] < 0,
+def _intend(known, q, place, population, particles, weights, gains):
+    """Set the probability that each particle's planning adds to HIDE this morning."""
+    sites_known, planners = place[1] >= 0 and place[2] >= 0, 0.0
+    for k in range(len(particles)):
+        planners += weights[k] * _plans(particles[k].type)
+    worth_it = sites_known and known.stocked > 0 and planners > FEW
+    if worth_it:
+        _tabulate_gains(q, place, population, gains)
+    for k in range(len(particles)):
+        it = particles[k]
+        it.p_hide = it.hide_rate if it.type == RANDOM else 0.0
+        if sites_known and _plans(it.type):
+            it.p_hide = hide_probability(_gain(known, it, gains) if worth_it else 0.0)
+
+
+@njit(cache=True)
+def _tabulate_gains(q, place, population, gains):
+    """Fill gains (strengths, rho, w_food, 2, hunger): gains in meals, cookies avoided."""
+    ahead, size, horizon = (
+        np.empty((2, 2, STARVED + 1), np.float32),
+        population.size,
+        population.horizon,
     )
-    gates = np.empty((2, STARVED + 1))
+    for i in range(len(STRENGTHS)):
+        for r in range(2):
+            for f in range(2):
+                body = STRENGTHS[i], APPETITES[f], world.RHO[r]
+                expected_day(q, size, place, horizon, STOCKED, *body, ahead)
+                for h in range(STARVED + 1):
+                    gains[i, r, f, 0, h] = ahead[1, 0, h] - ahead[0, 0, h]
+                    gains[i, r, f, 1, h] = ahead[0, 1, h] - ahead[1, 1, h]
+
+
+@njit(cache=True)
+def _gain(known, it, gains):
+    """Return the meals that hiding gains one particle, interpolated in both strengths."""
+    strong = STRONGEST * known.lapse_rate if it.type == LEARNED else _strength(known, it)
+    strong = min(max(strong, STRENGTHS[0]), STRENGTHS[-1])
+    i = 1
+    while STRENGTHS[i] < strong:
+        i += 1
+    x = (strong - STRENGTHS[i - 1]) / (STRENGTHS[i] - STRENGTHS[i - 1])
+    y = (it.w_food - APPETITES[0]) / (APPETITES[1] - APPETITES[0])
+    r, h, gain = int(it.rho > world.RHO[0]), it.hunger, 0.0
+    for j, cost in ((0, 1.0), (1, it.psi)):
+        low = (1 - x) * gains[i - 1, r, 0, j, h] + x * gains[i, r, 0, j, h]
+        high = (1 - x) * gains[i - 1, r, 1, j, h] + x * gains[i, r, 1, j, h]
+        gain += cost * ((1 - y) * low + y * high)
+    return gain
+
+
+@njit(cache=True)
+def _strength(known, it):
+    return shard.strength(it.regime, it.w, known.cookie_value, known.tolerance)
+
+
+@njit(cache=True)
+def _predict(obs, first, known, q, visited, place, population, particles, p):
+    """Fill p (P, 8), the probabilities of each particle's next action."""
+    at, visible = int(obs[POSITION]), int(obs[VISIBLE])
+    tempted = place[1] >= 0 and known.cookies > 0 and not known.closed
+    lost, gates = place[1] < 0 or place[2] < 0, np.empty((2, STARVED + 1))
     for h in range(STARVED + 1):
-        gates[COOKIE, h], gates[FOOD, h] = (
-            BETA * tempted * cookie_gate(visible, h, craving * now[LINGERS]),
-            BETA * food_gate(h),
-        )
-    wants, likes, base, same = np.empty(8), np.empty(8), np.empty(8), np.empty(8, np.int64)
-    best_cookie, best_food = peak(q[COOKIE, at]), peak(q[FOOD, at])
+        lingering = population.craving * known.lingering
+        gates[COOKIE, h] = BETA * tempted * shard.cookie_gate(visible, h, lingering)
+        gates[FOOD, h] = BETA * shard.food_gate(h)
+    wants, likes, base, equal = np.empty(8), np.empty(8), np.empty(8), np.empty(8, np.int64)
+    best_cookie, best_food = shard.peak(q[COOKIE, at]), shard.peak(q[FOOD, at])
     for a in range(8):
-        wants[a], likes[a], base[a] = (
-            head(q[COOKIE, at, a], best_cookie),
-            head(q[FOOD, at, a], best_food),
-            BASE[a],
-        )
-        if lost and a <= WEST and not visited[led(at, a, size)]:
+        wants[a] = shard.head(q[COOKIE, at, a], best_cookie)
+        likes[a] = shard.head(q[FOOD, at, a], best_food)
+        base[a] = BASE[a]
+        if lost and a <= WEST and not visited[led(at, a, population.size)]:
             base[a] += BETA
-        same[a] = 0
-        while wants[same[a]] != wants[a] or likes[same[a]] != likes[a] or base[same[a]] != base[a]:
-            same[a] += 1  # bids come in few sizes
-    for k in range(len(w)):
-        kind, total = int(trait[k, TYPE]), 0.0
-        craves = gates[COOKIE, hunger[k]] * shard.strength(
-            int(trait[k, REGIME]), w[k], now[VALUE], now[TOLERANCE]
-        )
-        hungers = gates[FOOD, hunger[k]] * trait[k, W_FOOD]
-        by_noise = kind == PRIMITIVE or (kind == RANDOM and not first)
+    shard.first_equal(wants, likes, base, equal)
+    for k in range(len(particles)):
+        it, total = particles[k], 0.0
+        craving = gates[COOKIE, it.hunger] * _strength(known, it)
+        appetite = gates[FOOD, it.hunger] * it.w_food
+        by_noise = it.type == PRIMITIVE or (it.type == RANDOM and not first)
         for a in range(8):
-            if same[a] < a:
-                p[k, a] = p[k, same[a]]
+            if equal[a] < a:
+                p[k, a] = p[k, equal[a]]
+            elif by_noise or a != HIDE:
+                p[k, a] = math.exp(base[a] + craving * wants[a] + appetite * likes[a])
             else:
-                p[k, a] = (
-                    math.exp(base[a] + craves * wants[a] + hungers * likes[a])
-                    if by_noise or a != HIDE
-                    else 0.0
-                )
+                p[k, a] = 0.0
             total += p[k, a]
-        total = (1 - p_hide[k] * first) / total
+        total = (1 - it.p_hide * first) / total
         for a in range(8):
             p[k, a] *= total
         if first:
-            p[k, HIDE] += p_hide[k]
+            p[k, HIDE] += it.p_hide
 
 
 @njit(cache=True)
-def _learn(obs, action, ate, meal, after, now, q, visited, lr):
-    """What every particle has learned: all that their heads are made of was seen."""
-    at, to = int(obs[POSITION]), int(after[POSITION])
+def _summarise(known, particles, weights, p, outputs, n, day, i):
+    """Store the posterior of one step."""
+    mean_w, sd_w, mean_rel, sd_rel, sample, types, pi = outputs
+    ess, m_w, s_w, m_rel, s_rel = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(len(particles)):
+        strong = _strength(known, particles[k])
+        rel = math.log(strong / particles[k].w_food)
+        ess += weights[k] * weights[k]
+        m_w += weights[k] * strong
+        s_w += weights[k] * strong * strong
+        m_rel += weights[k] * rel
+        s_rel += weights[k] * rel * rel
+        types[n, day, i, particles[k].type] += weights[k]
+        for a in range(8):
+            pi[n, day, i, a] += weights[k] * p[k, a]
+    mean_w[n, day, i], sd_w[n, day, i] = m_w, math.sqrt(max(0.0, s_w - m_w * m_w))
+    mean_rel[n, day, i], sd_rel[n, day, i] = m_rel, math.sqrt(max(0.0, s_rel - m_rel * m_rel))
+    sample[n, day, i] = 1 / ess
+
+
+@njit(cache=True)
+def _feed(ate, particles, keys, t):
+    """Apply a cookie, and each particle's own chance to get hungrier."""
+    for k in range(len(particles)):
+        it = particles[k]
+        if ate:
+            it.w, it.hunger = shard.fed(it.w, it.eta), max(it.hunger - 1, 0)
+        if uniform(keys[k], t, GROWS) < it.rho:
+            it.hunger = min(it.hunger + 1, STARVED)
+
+
+@njit(cache=True)
+def _learn(obs, action, ate, meal, later, known, q, visited, lr):
+    """Learn the values of the heads, which all particles share: they follow from what was seen."""
+    at, to = int(obs[POSITION]), int(later[POSITION])
     visited[at] = True
-    if now[LEFT] > 0 and not now[CLOSED_]:
+    if known.cookies > 0 and not known.closed:
         shard.learn(q[COOKIE], at, action, ate, to, lr, 0.0)
     shard.learn(q[FOOD], at, action, meal, to, lr, 0.0)
     if ate:
-        now[LEFT], now[TREATS], now[ATE] = now[LEFT] - 1, now[TREATS] + 1, 1
-        now[TOLERANCE] = min(now[TOLERANCE] + 1, world.SET_IN_WAYS)
-        now[VALUE] = min(
-            now[VALUE] + lr * max(1 - now[VALUE] + SURGE, SURGE), STRONGEST
-        )  # of a cookie, to a life of D3
-    if action == HIDE and obs[STOCK]:  # in the morning one is at home
-        now[HID], now[CLOSED_] = 1, 1
+        known.cookies, known.eaten, known.ate = known.cookies - 1, known.eaten + 1, 1
+        known.tolerance = min(known.tolerance + 1, MOST_TOLERANT)
+        grown = known.cookie_value + lr * max(1 - known.cookie_value + SURGE, SURGE)
+        known.cookie_value = min(grown, STRONGEST)
+    if action == HIDE and obs[STOCK]:  # in the morning the agent is at home
+        known.hid, known.closed = 1, 1
 
 
 @njit(cache=True)
-def _normalise(likely):
-    total = likely.sum()
-    for k in range(len(likely)):
-        likely[k] /= total
+def _normalise(weights):
+    weights /= weights.sum()
 
 
 @njit(cache=True)
-def _effective(likely):
-    return 1 / (likely * likely).sum()
+def _effective(weights):
+    return 1 / (weights * weights).sum()
 
 
 @njit(cache=True)
-def _resample(likely, trait, w, hunger, p_hide, keys, t):
-    """Particles in proportion to their weights, those that are the same moved a little apart."""
-    count = len(likely)
-    old, old_w, old_hunger, old_hide = trait.copy(), w.copy(), hunger.copy(), p_hide.copy()
-    k, below, u = 0, likely[0], uniform(keys[0], t, RESAMPLE)
+def _resample(weights, particles, keys, t):
+    """Draw particles in proportion to their weights, and move equal ones a little apart."""
+    count, old = len(weights), particles.copy()
+    k, below, u = 0, weights[0], uniform(keys[0], t, RESAMPLE)
     for j in range(count):
         while k < count - 1 and (j + u) / count >= below:
             k += 1
-            below += likely[k]
+            below += weights[k]
         radius = JITTER * math.sqrt(-2 * math.log(1 - uniform(keys[j], t, RADIUS)))
         angle = 2 * math.pi * uniform(keys[j], t, ANGLE)
         shift, turn = radius * math.cos(angle), radius * math.sin(angle)
-        trait[j], hunger[j], p_hide[j] = old[k], old_hunger[k], old_hide[k]
-        w[j] = min(max(old_w[k] * math.exp(shift), WEAKEST), STRONGEST)
-        trait[j, W_FOOD] = min(max(old[k, W_FOOD] * math.exp(turn), APPETITES[0]), APPETITES[1])
-        trait[j, ETA] *= math.exp(2 * turn)
-        trait[j, RATE] = min(max(old[k, RATE] * math.exp(shift), 0.05), 0.7)
-    likely[:] = 1 / count
+        particles[j] = old[k]
+        it = particles[j]
+        it.w = min(max(it.w * math.exp(shift), WEAKEST), STRONGEST)
+        it.w_food = min(max(it.w_food * math.exp(turn), APPETITES[0]), APPETITES[1])
+        it.eta *= math.exp(2 * turn)
+        it.hide_rate = min(max(it.hide_rate * math.exp(shift), 0.05), 0.7)
+    weights[:] = 1 / count

@@ -9,7 +9,7 @@ import numpy as np
 import traitlets
 
 from adkit.cookieworld import anatomy
-from adkit.cookieworld.planning import hides
+from adkit.cookieworld.planning import hide_probability
 from adkit.cookieworld.shard import BASE, BETA, STRONGEST
 from adkit.cookieworld.world import EAT, STARVED, STAY, CookieWorld
 from adkit.protocols import Tasks
@@ -133,7 +133,7 @@ class PolicyField(page.View):
             "size": env.size,
             "beta": BETA,
             "w_food": W_FOOD,
-            "empty": float(hides(0.0)),
+            "empty": float(hide_probability(0.0)),
             "titles": TITLES,
             "marks": [maps.task_marks(one) for one in tasks],
             "sites": env.places(tasks)[:, 1:].tolist(),
@@ -154,7 +154,7 @@ class PolicyField(page.View):
     def planned(self) -> tuple[float, float]:
         """Return how likely a planner is to hide the cookies, and how many fewer it then eats."""
         if not self.full:
-            return float(hides(0.0)), 0.0
+            return float(hide_probability(0.0)), 0.0
         tables = [table[self.task, :, self.hunger] for table in (self.hides, self.avoids)]
         hide, avoid = (float(np.interp(self.strength, self.strengths, each)) for each in tables)
         return hide, avoid

@@ -134,9 +134,11 @@ def _learn_all(all_obs, final_obs, action, reward, length, layout, size, values,
                 obs, a, r = all_obs[n, day, i], int(action[n, day, i]), reward[n, day, i]
                 after = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
                 if obs[JAR] and not jar_known:
-                    jar_known = shard.notice(q[COOKIE], layout[n, 1], size)
+                    shard.notice(q[COOKIE], layout[n, 1], size)
+                    jar_known = True
                 if obs[GARDEN] and not garden_known:
-                    garden_known = shard.notice(q[FOOD], layout[n, 2], size)
+                    shard.notice(q[FOOD], layout[n, 2], size)
+                    garden_known = True
                 at, to = int(obs[POSITION]), int(after[POSITION])
                 visited[at] = True
                 for b in range(8):

@@ -112,10 +112,10 @@ def test_the_view_reads_its_table(view):
     view.task, view.hunger, view.strength = 2, 1, 1.0
     chance, fewer = view.planned()
     gain, avoided = planning.gain_of_hiding(view.env, view.tasks[[2]], 1.0, 1.0, 1)
-    assert chance == pytest.approx(planning.hides(gain[0]), abs=1e-3)
+    assert chance == pytest.approx(planning.hide_probability(gain[0]), abs=1e-3)
     assert fewer == pytest.approx(avoided[0], abs=1e-3)
     view.full = False
-    assert view.planned() == (pytest.approx(planning.hides(0.0)), 0)
+    assert view.planned() == (pytest.approx(planning.hide_probability(0.0)), 0)
 
 
 def test_detours_by_hand(view):

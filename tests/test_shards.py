@@ -80,12 +80,11 @@ def test_bids_add_to_the_logits(env):
     """Beside the jar, hungry: logit = 2.5 (w_C g_C A_C + w_F g_F A_F), HIDE 3.5 below; nothing of the cookie when there is none."""
     task = env.task(home=(0, 0), jar=(2, 2), garden=(4, 4))
     q, visited, p = planning.learned_values(env, task)[0], np.zeros(25, bool), np.zeros(8)
-    gates, at = (
-        np.array([0.8, 0.3]),
-        11,
-    )  # (2, 1): one step north of the jar; actions N S E W STAY EAT HIDE OPEN
+    at = 11  # (2, 1): one step north of the jar; actions N S E W STAY EAT HIDE OPEN
+    appetite = 2.5 * 0.9 * 0.3
     for craved in (True, False):
-        shard.policy(q, visited, at, 5, craved, False, 1.5, 0.9, gates, True, p)
+        craving = craved * 2.5 * 1.5 * 0.8
+        shard.policy(q, visited, at, 5, craving, appetite, False, True, p)
         cookie = np.array([-0.9, 1, -0.9, -0.9, 0, 0, 0, 0])
         food = np.array([-0.9, 1, 1, -0.9, 0, 0, 0, 0])
         logits = 2.5 * (craved * 1.5 * 0.8 * cookie + 0.9 * 0.3 * food) + np.array(
@@ -93,7 +92,7 @@ def test_bids_add_to_the_logits(env):
         )
         np.testing.assert_allclose(p, np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
     visited[10] = True  # exploring: 2.5 more for moves to where it has not been
-    shard.policy(q * 0, visited, at, 5, False, True, 1.5, 0.9, gates, False, p)
+    shard.policy(q * 0, visited, at, 5, 0.0, appetite, True, False, p)
     assert (
         p[HIDE] == 0
         and p[1] / p[0] == pytest.approx(math.exp(2.5))
@@ -122,13 +121,10 @@ def slowly(env, task, w, rho):
     for _ in range(env.horizon):
         after = np.zeros_like(value)
         for cell, h, left, shut in np.ndindex(25, 6, 4, 2):
-            p, gates = np.zeros(8), np.zeros(2)
-            tempted = left > 0 and not shut
-            gates[:] = (
-                shard.cookie_gate(int(tempted and near(cell, jar, 5)), h, 0.0),
-                shard.food_gate(h),
-            )
-            shard.policy(q, nobody, cell, 5, tempted, False, w, 1.0, gates, False, p)
+            p, tempted = np.zeros(8), left > 0 and not shut
+            gate = shard.cookie_gate(int(tempted and near(cell, jar, 5)), h, 0.0)
+            craving, appetite = 2.5 * w * gate * tempted, 2.5 * shard.food_gate(h)
+            shard.policy(q, nobody, cell, 5, craving, appetite, False, False, p)
             for a in range(8):
                 outcomes = [(1.0, shut)]
                 to, hunger, kept, gain, over = led(cell, a, 5), h, left, (0.0, 0.0), False

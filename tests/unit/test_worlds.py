@@ -32,7 +32,7 @@ def test_gymnasium_environments_keep_the_contract(id):
     check_env(ad.envs.from_gymnasium(id, horizon=40))
 
 
-def test_a_step_moves_pays_and_truncates_as_drawn_by_hand():
+def test_a_step_moves_rewards_and_truncates_as_drawn_by_hand():
     """3 x 3 room, goal in the upper right corner (2, 0), from the centre: right, up, up into the wall, left."""
     env = ad.envs.DarkRoom(size=3, horizon=4)
     task, rng = env.task(goal=(2, 0)), ad.Rng.of(0, "x", np.arange(1))
@@ -46,7 +46,7 @@ def test_a_step_moves_pays_and_truncates_as_drawn_by_hand():
     assert not step.terminated.any()
 
 
-def test_reward_once_pays_once_per_episode():
+def test_reward_once_rewards_once_per_episode():
     env = ad.envs.DarkRoom(size=3, horizon=6, reward="once")
     stay = ad.collect(env, env.task(goal=(1, 1)), ad.sources.Optimal(), episodes=5)
     assert (stay.returns == 1).all() and (stay.reward.reshape(5, 6).argmax(1) == 0).all()
@@ -54,36 +54,30 @@ def test_reward_once_pays_once_per_episode():
     assert set(np.unique(walk.returns)) == {0.0, 1.0}
 
 
-def test_the_key_pays_once_and_only_then_the_door():
-    """3 x 3, from the centre (1, 1): the door first, which pays nothing, then the key, twice, then the door, twice."""
+def test_the_key_rewards_once_and_only_then_the_door():
+    """3 x 3, from the centre (1, 1): the door, the key, twice, then the door, twice.
+
+    Actions: right to the door, left, left to the key, stay, right, right to the door, stay, left.
+    """
     env = ad.envs.DarkKeyToDoor(size=3, horizon=8, start="centre")
     task, rng = env.task(key=(0, 1), door=(2, 1)), ad.Rng.of(0, "x", np.arange(1))
     state, _ = env.reset(task, rng)
-    paid = []
-    for action in (
-        2,
-        1,
-        1,
-        0,
-        2,
-        2,
-        0,
-        1,
-    ):  # right to the door, left, left to the key, stay, right, right to the door, stay, left
+    rewarded = []
+    for action in (2, 1, 1, 0, 2, 2, 0, 1):
         state, step = env.step(state, task, np.array([action]), rng)
-        paid.append(float(step.reward[0]))
-    assert paid == [0, 0, 1, 0, 0, 1, 0, 0] and step.truncated.all()
+        rewarded.append(float(step.reward[0]))
+    assert rewarded == [0, 0, 1, 0, 0, 1, 0, 0] and step.truncated.all()
 
 
 def test_a_key_that_is_also_the_door_needs_two_arrivals():
     env = ad.envs.DarkKeyToDoor(size=3, horizon=4, start="centre")
     task, rng = env.task(key=(1, 1), door=(1, 1)), ad.Rng.of(0, "x", np.arange(1))
     state, _ = env.reset(task, rng)
-    paid = []
+    rewarded = []
     for action in (0, 0, 0, 0):
         state, step = env.step(state, task, np.array([action]), rng)
-        paid.append(float(step.reward[0]))
-    assert paid == [1, 1, 0, 0]
+        rewarded.append(float(step.reward[0]))
+    assert rewarded == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("bias", "share"), [("odd", 0.95), ("even", 0.05), ("uniform", 0.5)])
@@ -92,12 +86,12 @@ def test_the_best_arm_hides_where_the_bias_says(bias, share):
     assert abs((means.argmax(1) % 2 == 1).mean() - share) < 0.03 and abs(means.mean() - 0.5) < 0.01
 
 
-def test_an_arm_pays_as_often_as_its_chance_and_the_optimum_is_the_best_arm():
+def test_an_arm_rewards_as_often_as_its_chance_and_the_optimum_is_the_best_arm():
     env = ad.envs.AdversarialBandit(arms=3)
     task = env.task(means=(0.2, 0.9, 0.0))
     life = ad.collect(env, task, ad.sources.Random(), episodes=3000)
-    paid = [life.reward[life.action == arm].mean() for arm in range(3)]
-    np.testing.assert_allclose(paid, [0.2, 0.9, 0], atol=0.05)
+    rewarded = [life.reward[life.action == arm].mean() for arm in range(3)]
+    np.testing.assert_allclose(rewarded, [0.2, 0.9, 0], atol=0.05)
     assert ad.optimal_returns(env, task) == pytest.approx([0.9])
 
 
@@ -124,7 +118,7 @@ def test_permuted_actions_relabel_the_moves():
 
 
 def test_the_optimum_of_the_dark_room_is_the_papers():
-    """Distance d is paid 20 - d + 1 times, the centre 20 times: 16.54 on average (FACTS.md, section 4)."""
+    """Distance d is rewarded 20 - d + 1 times, the centre 20 times: 16.54 on average."""
     env = ad.envs.DarkRoom()
     distance = np.abs(env.tasks()["goal"] - 4).sum(1)
     np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), np.minimum(21 - distance, 20))
@@ -177,7 +171,7 @@ def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():
 
 
 def test_gymnasium_tables_and_stepping_agree():
-    """The lake from its own table and the lake stepped by Gymnasium have the same returns under the same policy."""
+    """The lake from its own table and the lake stepped by Gymnasium agree, action by action."""
     env = ad.envs.from_gymnasium("FrozenLake-v1", is_slippery=False)
     real = gymnasium.make("FrozenLake-v1", is_slippery=False)
     life = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=30)

@@ -1,30 +1,10 @@
-"""The package as a whole: import order, lazy loading, reproducible addresses, statistics and pictures."""
-
-import subprocess
-import sys
+"""The package as a whole: public names and reproducible addresses."""
 
 import numpy as np
 import pytest
 from helpers import same
 
 import adkit as ad
-
-
-def test_importing_adkit_loads_nothing_heavy_and_changes_nothing():
-    code = """
-import random, sys, numpy as np
-before = random.getstate(), np.random.get_state()[1].tobytes()
-import adkit
-heavy = {"torch", "numba", "pandas", "scipy", "sklearn", "statsmodels", "yaml", "plotly", "matplotlib", "ipywidgets"}
-heavy &= set(sys.modules)
-assert not heavy, heavy
-assert before == (random.getstate(), np.random.get_state()[1].tobytes())
-import gymnasium
-assert gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4)).reset(seed=0)[0].tolist() == [4, 4]
-from adkit.rollout import collect
-assert adkit.collect is collect and callable(adkit.distill)
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 @pytest.mark.parametrize("module", [ad, ad.envs, ad.sources, ad.views])

@@ -1,0 +1,180 @@
+"""The Watermaze: its motion by hand, its optimum and its pictures."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from helpers import same
+
+import adkit as ad
+from adkit.envs import pixels, watermaze
+from adkit.testing import check_agent, check_env
+
+TURN = 2 * np.pi / 16
+
+
+@pytest.fixture(scope="module")
+def maze():
+    return ad.envs.Watermaze(ends="platform", n_tasks=400)
+
+
+@pytest.fixture(scope="module")
+def searches(maze):
+    return ad.collect(maze, maze.tasks()[:30], ad.sources.GoalSearch(), episodes=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def poses():
+    """Poses from everywhere in the room."""
+    radius, angle, heading = np.random.default_rng(0).uniform(size=(3, 500)) * [
+        [0.95],
+        [2 * np.pi],
+        [2 * np.pi],
+    ]
+    pose = [radius * np.cos(angle), radius * np.sin(angle), heading]
+    return np.stack(pose, axis=1).astype(np.float32)
+
+
+def walk(env, task, pose, *actions):
+    """What happens on the way from a pose."""
+    state, _ = env.reset(task, ad.Rng.of(0, "x", np.arange(1)))
+    state = state._replace(pose=np.array([pose], np.float32))
+    steps = []
+    for action in actions:
+        state, step = env.step(state, task, np.array([action]), ad.Rng.of(0, "x", np.arange(1)))
+        steps.append(step)
+    return steps
+
+
+# ---- the world ----
+
+
+@pytest.mark.parametrize("ends", ["clock", "platform"])
+def test_the_pool_keeps_the_contract(ends):
+    env = ad.envs.Watermaze(ends=ends, n_tasks=50)
+    check_env(env)
+    for agent in (
+        ad.sources.Optimal(),
+        ad.sources.GoalSearch(),
+        ad.sources.GoalSearch(noise=0.1),
+        ad.sources.PoseQLearning(),
+    ):
+        check_agent(agent, env)
+
+
+@pytest.mark.parametrize(
+    ("action", "to"),
+    [
+        (0, (0.1, 0, 0)),
+        (1, (-0.1, 0, 0)),
+        (2, (0, 0.1, 0)),
+        (3, (0, -0.1, 0)),
+        (4, (0, 0, TURN)),
+        (5, (0, 0, 15 * TURN)),
+        (6, (0.1 * np.cos(TURN), 0.1 * np.sin(TURN), TURN)),
+        (7, (0.1 * np.cos(TURN), -0.1 * np.sin(TURN), 15 * TURN)),
+    ],
+)
+def test_each_of_the_eight_actions_moves_as_drawn_by_hand(maze, action, to):
+    (step,) = walk(maze, maze.task((0.5, 0.5)), (0, 0, 0), action)
+    np.testing.assert_allclose(step.obs, [to], atol=1e-6)
+
+
+def test_the_wall_stops_and_the_platform_pays_once(maze):
+    assert np.allclose(walk(maze, maze.task((0, 0.5)), (0.9, 0, 0), 0)[0].obs, [[0.95, 0, 0]])
+    there = (0.3, 0, 0), 0, 0, 1, 0, 1, 0  # onto a platform at (0.5, 0), off it, and onto it again
+    clock = ad.envs.Watermaze()
+    steps = walk(clock, clock.task((0.5, 0)), *there)
+    assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0] and not any(
+        step.terminated[0] for step in steps
+    )
+    (first, *_) = walk(maze, maze.task((0.5, 0)), *there)
+    assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
+
+
+def test_episodes_start_in_the_middle_looking_anywhere(searches):
+    start = searches.arrays["obs"][:, :, 0].reshape(-1, 3)
+    assert (start[:, :2] == 0).all()
+    assert np.histogram(start[:, 2], bins=4, range=(0, 2 * np.pi))[0].min() > 25
+
+
+def test_platforms_fill_the_ring_evenly():
+    goal = ad.envs.Watermaze(n_tasks=4000).tasks()["goal"]
+    radius = np.hypot(*goal.T)
+    assert (
+        radius.min() >= 0.25
+        and radius.max() <= 0.85
+        and abs(np.median(radius) - np.sqrt((0.25**2 + 0.85**2) / 2)) < 0.01
+    )
+    assert np.abs(goal.mean(0)).max() < 0.03
+
+
+def test_every_platform_is_within_reach_so_the_optimum_is_one():
+    """From all headings; and no walk is shorter than the straight line."""
+    env = ad.envs.Watermaze(ends="platform", horizon=watermaze.FARTHEST)
+    tasks = env.tasks()
+    histories = ad.collect(env, tasks, ad.sources.Optimal(), episodes=10)
+    assert (histories.returns == 1).all() and (ad.optimal_returns(env, tasks) == 1).all()
+    straight = np.ceil((np.hypot(*tasks["goal"].T) - watermaze.PLATFORM) / watermaze.STEP)
+    more = histories.length - straight[:, None]
+    assert more.min() == 0 and more.mean() < 1.2
+
+
+@pytest.mark.parametrize("view", [(24, 32), (8, 96), "pose", "nothing"])
+def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
+    env = gymnasium.make("adkit/Watermaze-v0", goal=(0.3, 0.4), view=view)
+    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+    obs, _ = env.reset(seed=1)
+    assert obs.shape == ((*view, 3) if isinstance(view, tuple) else (3,))
+    assert view != "nothing" or not obs.any()
+
+
+# ---- the pictures ----
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 32), (17, 33), (72, 96), (72, 40)])
+def test_pictures_have_the_size_asked_for_and_are_the_same_every_time(poses, size):
+    picture = pixels.render(poses, size)
+    assert picture.shape == (500, *size, 3) and picture.dtype == np.uint8
+    assert np.array_equal(picture, pixels.render(poses, size)) and np.array_equal(
+        picture[7], pixels.render(poses[7], size)
+    )
+    assert picture.std(0).mean() > 20  # places look different
+
+
+def test_landmarks_move_left_when_one_turns_right():
+    """The orange one at 0 degrees: ahead, then left of the middle, then right of it."""
+    orange = lambda heading: np.argwhere(
+        (np.abs(pixels.render([0, 0, heading])[11] * [1, 1, 1] - [152, 67, 0]) < 12).all(-1)
+    ).mean()
+    assert abs(orange(0) - 15.5) < 1 and orange(-TURN) < 9 and orange(TURN) > 22
+
+
+def test_walls_grow_as_one_comes_close_and_sky_is_above_floor():
+    wall = lambda x: (
+        np.ptp(pixels.render([x, 0, 0])[:, 16], axis=1) > 130
+    ).sum()  # rows of the saturated orange landmark
+    assert wall(-0.9) < wall(0) < wall(0.5) <= 24
+    far = pixels.render([-0.9, 0, 0]).astype(int)
+    assert (far[0, :, 2] > far[0, :, 0]).all() and (far[-1, :, 0] > far[-1, :, 2]).all()
+
+
+def test_the_view_does_not_show_the_platform(maze):
+    assert np.array_equal(
+        *(
+            gymnasium.make("adkit/Watermaze-v0", goal=goal).reset(seed=3)[0]
+            for goal in ((0.3, 0.4), (-0.5, 0))
+        )
+    )
+
+
+def test_poses_are_stored_in_a_150th_of_what_pictures_take(searches, tmp_path):
+    searches.save(tmp_path / "h")
+    frame = np.prod((*searches.spec.view, 3))
+    assert frame * searches.obs[0, :, 0].size * len(searches) >= 150 * searches.obs.nbytes
+    assert (
+        same(searches, ad.Histories.load(tmp_path / "h"))
+        and ad.Histories.load(tmp_path / "h").spec == searches.spec
+    )
+    other = searches.seen_as("nothing")
+    assert same(searches, other) and other.spec.view == "nothing" and other.obs is not None

@@ -1,4 +1,4 @@
-"""Source algorithms: learners whose histories are worth distilling, and reference agents. Loaded when first used."""
+"""Source algorithms, whose learning histories are distilled, and reference agents."""
 
 from adkit._lazy import lazily
 

@@ -1,7 +1,8 @@
-"""Posterior sampling (Thompson 1933; Strens 2000): act as if a sampled hypothesis were true until it is refuted.
+"""Posterior sampling (Thompson 1933; Strens 2000): act as if a sampled hypothesis were true.
 
-It knows how every task of the family behaves, and not which one it lives in: an upper bound on what a source can be, not
-a learner from scratch. With the most promising hypothesis in place of a sampled one it is a systematic explorer.
+The agent knows how every task of the family behaves, but not which one it is on: an upper bound on
+what a source can be, not a learner from scratch. With the nearest goal in place of a sampled one it
+is a systematic explorer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
+from adkit.sources.settings import check_shares
 from adkit.tables import Tables, discounted_values, outcome, simulate, start_state, stored_at
 
 NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws of a step
@@ -20,55 +22,55 @@ NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws 
 
 @dataclass(frozen=True)
 class PosteriorSampling:
-    """Sample a task consistent with all that was seen, walk its optimal policy, sample again once it is refuted.
+    """Sample a task consistent with the lifetime so far; follow its optimal policy until the task is
+    refuted.
 
-    Where a task comes in stages, first the key and then the door, each stage has a posterior of its own.
+    Where a task comes in stages, first the key and then the door, each stage has its own posterior.
     """
 
     noise: float = 0.01
     """Probability of a random action at every step."""
     gamma: float = 0.9
-    """Discount of the policy it walks for the sampled task, in (0, 1)."""
+    """Discount of the policy for the sampled task, in [0, 1)."""
     greed: float = 0.0
-    """Hypotheses are sampled in proportion to (what they promise from here) ** greed: 0 is the posterior itself, 10 prefers
-    near goals (a goal d steps away promises gamma ** d), infinity takes the nearest."""
+    """Hypotheses are sampled in proportion to (their value from here) ** greed.
+
+    0 is the posterior itself; 10 prefers near goals, as a goal d steps away has value gamma ** d;
+    infinity takes the nearest.
+    """
     forgetting: float = 0.0
-    """Probability, at the start of each episode, of forgetting what was ruled out in a stage not solved yet: a slower source."""
+    """Probability, at the start of each episode, of forgetting what was ruled out in the first
+    unsolved stage: a slower source."""
     rest: bool = False
-    """Take action 0 once there is nothing left to gain, instead of any. Easier to predict; but a model of it may rest too early,
-    and go on resting there because it did before: in Key-to-Door at the key, in one task of twenty."""
+    """Take action 0 once there is nothing left to gain, instead of a random action.
+
+    This is easier to predict. But a model of it may rest too early, and go on resting there because
+    it did before: in Key-to-Door at the key, on one task of twenty.
+    """
     family: Tables | None = None
     """The hypotheses of each stage, (stages, M, ...), filled in by `prepare`."""
 
     def __post_init__(self):
-        for name in ("noise", "forgetting"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}; a probability lies in [0, 1]. Try {name}=0.02."
-                )
-        if not 0 < self.gamma < 1:
-            raise ValueError(f"gamma={self.gamma}; the discount lies in (0, 1). Try gamma=0.9.")
-        if not self.greed >= 0:
-            raise ValueError(
-                f"greed={self.greed}; give a number of at least 0, or infinity. Try greed=10."
-            )
+        check_shares(self, "noise", "forgetting")
+        if not 0 <= self.gamma < 1:
+            raise ValueError(f"`gamma`, the discount, must be in [0, 1), got {self.gamma}")
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[PosteriorSampling, Tasks]:
-        """Told the family of tasks (never which one): every task of `env` is a hypothesis.
+        """Return the agent that knows the family of tasks: every task of the environment.
 
-        An environment whose tasks come in stages publishes `stages()`, the tables of each: a stage ends where they terminate.
+        An environment whose tasks come in stages has `stages()`, the tables of each; a stage ends
+        where its tables terminate.
         """
         env = lifetimes.env
         if not hasattr(env, "tables"):
             raise ValueError(
-                f"{env.spec.name} publishes no tables, so there is no set of hypotheses to sample from; "
-                "use a learner that needs none, such as QLearning()."
+                f"PosteriorSampling needs tables, {env.spec.name} has none; try QLearning()"
             )
         stages = env.stages() if hasattr(env, "stages") else (env.tables(env.tasks()),)
         family = Tables(*(np.stack(arrays) for arrays in zip(*stages, strict=True)))
         if env.spec.n_observations == 1 and family.cumulative.shape[-1] > 1:
             raise ValueError(
-                f"no single reward refutes a hypothesis about {env.spec.name}; ThompsonSampling() is made for it."
+                f"no single reward refutes a task of {env.spec.name}; try ThompsonSampling()"
             )
         return replace(self, family=family), lifetimes.tasks
 
@@ -77,132 +79,132 @@ class PosteriorSampling:
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
         """Simulate whole lifetimes over tables."""
-        values = self.values(lifetimes.env.spec)
-        return simulate(_lifetimes, lifetimes, arrays, self.family, values, self.how)
+        q = self.values(lifetimes.env.spec)
+        return simulate(_lifetimes, lifetimes, arrays, self.family, q, self.settings)
 
     def values(self, spec: EnvSpec) -> np.ndarray:
-        """(stages, M, S, A) discounted action values under each hypothesis."""
-        if self.family is None:
-            raise ValueError(
-                "PosteriorSampling needs the family of tasks; collect fills it in by agent.prepare"
-            )
+        """Return discounted action values (stages, M, S, A) under each hypothesis."""
         sweeps = min(4 * spec.horizon, 400)
-        stages = range(len(self.family.seen))
-        return np.stack(
-            [
-                discounted_values(Tables(*(a[k] for a in self.family)), self.gamma, sweeps)
-                for k in stages
-            ]
-        )
+        stages = (Tables(*arrays) for arrays in zip(*self.family, strict=True))
+        return np.stack([discounted_values(stage, self.gamma, sweeps) for stage in stages])
 
     @property
-    def how(self) -> tuple[float | bool, ...]:
+    def settings(self) -> tuple[float | bool, ...]:
         """The settings as compiled code takes them."""
         return self.noise, self.gamma, float(self.greed), self.forgetting, self.rest
 
 
 def SystematicExplorer() -> PosteriorSampling:
-    """The reference explorer: always to the nearest place the goal may still be; no noise, no sampling."""
+    """Return the reference explorer: always to the nearest possible goal, without noise."""
     return PosteriorSampling(noise=0.0, greed=np.inf)
 
 
 class PosteriorSampler:
-    """N posterior samplers in lock step. `belief` (N, stages, M) is the state under each hypothesis, -1 where refuted."""
+    """N posterior samplers in lock step.
+
+    `state` (N, stages, M) is the state under each hypothesis, -1 where the hypothesis is refuted.
+    """
 
     def __init__(self, config: PosteriorSampling, spec: EnvSpec, rng: Rng):
+        n = len(rng)
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
         self.q = config.values(spec)
-        self.belief = np.zeros((len(rng), *self.q.shape[:2]), np.int32)
-        self.stage, self.chosen, self.left = (
-            np.zeros(len(rng), np.int64),
-            np.full(len(rng), -1),
-            np.zeros(len(rng), np.int64),
-        )
+        self.state = np.zeros((n, *self.q.shape[:2]), np.int32)
+        self.stage, self.chosen = np.zeros(n, np.int64), np.full(n, -1)
+        self.left = np.zeros(n, np.int64)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.left = np.where(first, self.spec.horizon, self.left - 1)
+        hypotheses = self.config.family, self.q, self.config.settings
+        progress = self.state, self.stage, self.chosen, self.left
         return _act_all(
-            self.config.family, self.q, self.belief, self.stage, self.chosen, self.left, self.spec.index(obs), first,
-            self.config.how, self.rng.keys, self.t,
-        )  # fmt: skip
+            hypotheses, progress, self.spec.index(obs), first, self.rng.keys, np.uint64(self.t)
+        )
 
     def update(self, transition: Transition) -> None:
+        progress = self.state, self.stage, self.chosen
         seen = self.spec.index(transition.next_obs)
-        _learn_all(
-            self.config.family,
-            self.belief,
-            self.stage,
-            self.chosen,
-            transition.action,
-            transition.reward,
-            seen,
-        )
+        _learn_all(self.config.family, progress, transition.action, transition.reward, seen)
         self.t += 1
 
 
 @njit(cache=True)
-def _begin(start, seen, belief, o):
-    """A new episode or stage: under every living hypothesis, the first possible state that looks like o."""
-    for h in range(len(belief)):
-        if belief[h] >= 0:
-            belief[h] = -1
+def _begin(family, state, stage, o):
+    """Begin a stage: under every hypothesis left, the first possible state that looks like o."""
+    start, seen, state = family.start[stage], family.seen[stage], state[stage]
+    for h in range(len(state)):
+        if state[h] >= 0:
+            state[h] = -1
             for s in range(seen.shape[1]):
                 p = start[h, s] - (start[h, s - 1] if s else 0.0)
                 if p > 0 and seen[h, s] == o:
-                    belief[h] = s
+                    state[h] = s
                     break
 
 
 @njit(cache=True)
-def _forget(belief):
-    """Every hypothesis of the first stage not solved yet lives again; a solved stage has one left."""
-    for stage in range(len(belief)):
-        if (belief[stage] >= 0).sum() != 1:
-            belief[stage] = 0
-            break
+def _begin_episode(family, state, forgetting, o, key, t):
+    """Begin an episode; perhaps forget what was ruled out in the first unsolved stage."""
+    if forgetting > 0 and uniform(key, t, FORGET) < forgetting:
+        for stage in range(len(state)):
+            if (state[stage] >= 0).sum() != 1:  # a solved stage has one hypothesis left
+                state[stage] = 0
+                break
+    _begin(family, state, 0, o)
 
 
 @njit(cache=True)
-def _learn(next_state, reward, terminated, seen, belief, a, r, o):
-    """Follow every living hypothesis; those that cannot explain (r, o) are refuted. Whether the stage has ended."""
+def _refute(family, state, stage, a, r, o):
+    """Follow every hypothesis left, and refute those that cannot explain (r, o).
+
+    Return whether the stage has ended.
+    """
+    next_state, reward = family.next_state[stage], family.reward[stage]
+    terminated, seen, state = family.terminated[stage], family.seen[stage], state[stage]
     ended = False
-    for h in range(len(belief)):
-        s = belief[h]
+    for h in range(len(state)):
+        s = state[h]
         if s >= 0:
-            belief[h] = -1
+            state[h] = -1
             for k in range(next_state.shape[3]):
                 if reward[h, s, a, k] == r and seen[h, next_state[h, s, a, k]] == o:
-                    belief[h] = next_state[h, s, a, k]
+                    state[h] = next_state[h, s, a, k]
                     ended |= terminated[h, s, a, k]
                     break
     return ended
 
 
 @njit(cache=True)
-def _choose(belief, q, left, gamma, greed, key, t):
-    """A living hypothesis that can still pay in the steps left, sampled by what it promises. -1 if all are refuted."""
-    promise = np.empty(len(belief))
+def _learn(family, state, stage, chosen, a, r, o):
+    """Return the stage and the chosen hypothesis after a step."""
+    if stage < len(family.seen) and _refute(family, state, stage, a, r, o):
+        stage, chosen = stage + 1, -1
+        if stage < len(family.seen):
+            _begin(family, state, stage, o)
+    return stage, chosen
+
+
+@njit(cache=True)
+def _choose(state, q, left, gamma, greed, key, t):
+    """Sample a hypothesis that can still be rewarded in the steps left; -1 if all are refuted."""
+    value = np.empty(len(state))
     best, chosen = -np.inf, -1
-    for h in range(len(belief)):
-        promise[h] = q[h, belief[h]].max() if belief[h] >= 0 else -1.0
-        if promise[h] > best and belief[h] >= 0:
-            best, chosen = promise[h], h
+    for h in range(len(state)):
+        value[h] = q[h, state[h]].max() if state[h] >= 0 else -1.0
+        if value[h] > best and state[h] >= 0:
+            best, chosen = value[h], h
     if greed == np.inf or chosen < 0 or (greed > 0 and best <= 0):
         return chosen
-    least = gamma ** (left - 1) * (
-        1 - 1e-6
-    )  # what a goal pays that is reached in the very last step
+    least = gamma ** (left - 1) * (1 - 1e-6)  # value of a goal reached in the very last step
     least = least if best >= least else 0.0
     total = 0.0
-    for h in range(len(belief)):
-        promise[h] = (
-            0.0 if promise[h] < least else 1.0 if greed == 0 else (promise[h] / best) ** greed
-        )
-        total += promise[h]
+    for h in range(len(state)):
+        value[h] = 0.0 if value[h] < least else 1.0 if greed == 0 else (value[h] / best) ** greed
+        total += value[h]
     target = uniform(key, t, SAMPLE) * total
-    for h in range(len(belief)):
-        target -= promise[h]
-        if promise[h] > 0:
+    for h in range(len(state)):
+        target -= value[h]
+        if value[h] > 0:
             chosen = h
             if target < 0:
                 break
@@ -210,11 +212,12 @@ def _choose(belief, q, left, gamma, greed, key, t):
 
 
 @njit(cache=True)
-def _act(q, belief, chosen, noise, key, t):
+def _walk(q, state, chosen, noise, key, t):
+    """Return the best action under the chosen hypothesis, or with some noise a random one."""
     n_actions = q.shape[2]
     if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
         return int(uniform(key, t, CHOOSE) * n_actions)
-    values = q[chosen, belief[chosen]]
+    values = q[chosen, state[chosen]]
     best = values.max() * (1 - 1e-6)
     ties = 0
     for a in range(n_actions):
@@ -228,41 +231,35 @@ def _act(q, belief, chosen, noise, key, t):
     return 0
 
 
+@njit(cache=True)
+def _act(state, q, settings, stage, chosen, left, key, t):
+    """Return the action and the hypothesis it follows."""
+    noise, gamma, greed, _, rest = settings
+    if stage == len(q):  # nothing left to gain
+        return 0 if rest else int(uniform(key, t, CHOOSE) * q.shape[3]), chosen
+    if chosen < 0 or state[stage, chosen] < 0:
+        chosen = _choose(state[stage], q[stage], left, gamma, greed, key, t)
+    return _walk(q[stage], state[stage], chosen, noise, key, t), chosen
+
+
 @njit(cache=True, nogil=True)
-def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, family, q, how, trace):
+def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, family, q, settings, trace):
     next_state, reward, terminated, cumulative, start, _, seen = tables
-    h_next_state, h_reward, h_terminated, _, h_start, _, h_seen = family
     states, actions, outcomes, every, episodes = trace
-    noise, gamma, greed, forgetting, rest = how
     for n in range(begin, end):
         row, key, env_key = task[n], keys[n], env_keys[n]
-        belief = np.zeros(q.shape[:2], np.int32)
-        t = np.uint64(0)  # steps lived
+        state = np.zeros(q.shape[:2], np.int32)
+        t = np.uint64(0)  # steps of the lifetime
         for episode in range(episodes):
             e = stored_at(episode, every)
             s = start_state(start, row, env_key, t)
             stage, chosen = 0, -1
-            if forgetting > 0 and uniform(key, t, FORGET) < forgetting:
-                _forget(belief)
-            _begin(h_start[0], h_seen[0], belief[0], seen[row, s])
+            _begin_episode(family, state, settings[3], seen[row, s], key, t)
             for i in range(horizon):
-                if stage == len(q):  # nothing left to gain
-                    a = 0 if rest else int(uniform(key, t, CHOOSE) * q.shape[3])
-                else:
-                    if chosen < 0 or belief[stage, chosen] < 0:
-                        chosen = _choose(belief[stage], q[stage], horizon - i, gamma, greed, key, t)
-                    a = _act(q[stage], belief[stage], chosen, noise, key, t)
+                a, chosen = _act(state, q, settings, stage, chosen, horizon - i, key, t)
                 k = outcome(cumulative, row, s, a, env_key, t)
-                s_next = next_state[row, s, a, k]
-                if stage < len(q):
-                    ended = _learn(
-                        h_next_state[stage], h_reward[stage], h_terminated[stage], h_seen[stage], belief[stage],
-                        a, reward[row, s, a, k], seen[row, s_next],
-                    )  # fmt: skip
-                    if ended:
-                        stage, chosen = stage + 1, -1
-                        if stage < len(q):
-                            _begin(h_start[stage], h_seen[stage], belief[stage], seen[row, s_next])
+                s_next, r = next_state[row, s, a, k], reward[row, s, a, k]
+                stage, chosen = _learn(family, state, stage, chosen, a, r, seen[row, s_next])
                 if e >= 0:
                     states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
                     states[n, e, i + 1] = s_next
@@ -273,44 +270,22 @@ def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, family, q, how
 
 
 @njit(cache=True)
-def _act_all(family, q, belief, stage, chosen, left, o, first, how, keys, t):
-    noise, gamma, greed, forgetting, rest = how
+def _act_all(hypotheses, progress, o, first, keys, t):
+    family, q, settings = hypotheses
+    state, stage, chosen, left = progress
     action = np.zeros(len(o), np.uint8)
     for n in range(len(o)):
         if first[n]:
             stage[n], chosen[n] = 0, -1
-            if forgetting > 0 and uniform(keys[n], np.uint64(t), FORGET) < forgetting:
-                _forget(belief[n])
-            _begin(family.start[0], family.seen[0], belief[n, 0], o[n])
-        k = stage[n]
-        if k == len(q):
-            action[n] = 0 if rest else int(uniform(keys[n], np.uint64(t), CHOOSE) * q.shape[3])
-        else:
-            if chosen[n] < 0 or belief[n, k, chosen[n]] < 0:
-                chosen[n] = _choose(
-                    belief[n, k], q[k], left[n], gamma, greed, keys[n], np.uint64(t)
-                )
-            action[n] = _act(q[k], belief[n, k], chosen[n], noise, keys[n], np.uint64(t))
+            _begin_episode(family, state[n], settings[3], o[n], keys[n], t)
+        action[n], chosen[n] = _act(state[n], q, settings, stage[n], chosen[n], left[n], keys[n], t)
     return action
 
 
 @njit(cache=True)
-def _learn_all(family, belief, stage, chosen, action, reward, o):
-    next_state, rewards, terminated, _, start, _, seen = family
+def _learn_all(family, progress, action, reward, o):
+    state, stage, chosen = progress
     for n in range(len(o)):
-        k = stage[n]
-        if k == len(seen):
-            continue
-        if _learn(
-            next_state[k],
-            rewards[k],
-            terminated[k],
-            seen[k],
-            belief[n, k],
-            action[n],
-            reward[n],
-            o[n],
-        ):
-            stage[n], chosen[n] = k + 1, -1
-            if k + 1 < len(seen):
-                _begin(start[k + 1], seen[k + 1], belief[n, k + 1], o[n])
+        stage[n], chosen[n] = _learn(
+            family, state[n], stage[n], chosen[n], action[n], reward[n], o[n]
+        )

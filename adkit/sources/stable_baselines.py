@@ -1,6 +1,7 @@
-"""The algorithms of Stable-Baselines3 (Raffin et al. 2021) as sources, in any environment. Needs the extra `rl`.
+"""The algorithms of Stable-Baselines3 (Raffin et al. 2021) as sources. Needs the extra `rl`.
 
-Stable-Baselines3 owns its loop, so it lives its lifetimes itself, one after the other, while the environment takes notes.
+Stable-Baselines3 has a training loop of its own. It therefore runs the lifetimes itself, one after
+the other, and the environment it is given records them.
 """
 
 from __future__ import annotations
@@ -20,90 +21,75 @@ from adkit.envs.gymnasium import GymnasiumEnv
 from adkit.protocols import Env, Lifetimes, Tasks, stored_at
 from adkit.seeds import Rng
 
-DISCRETE, CONTINUOUS = ("A2C", "DQN", "PPO"), ("DDPG", "SAC", "TD3")
-OURS = {
-    "env": "collect(env, ...)",
-    "seed": "collect(..., seed=)",
-}  # settings that are not the algorithm's to choose
+DISCRETE = ("A2C", "DQN", "PPO")
 ONE_AT_A_TIME = Lock()  # Stable-Baselines3 draws from generators that belong to the whole process
 
 
 @dataclass(frozen=True, init=False)
 class StableBaselines3:
-    """An algorithm of Stable-Baselines3 with its own settings: `StableBaselines3("PPO", n_steps=128, batch_size=64)`.
+    """An algorithm of Stable-Baselines3 with its own settings, such as
+    `StableBaselines3("PPO", n_steps=128, batch_size=64)`.
 
-    Every lifetime is a model of its own, learning from nothing on the CPU. Where its settings follow a schedule, as DQN's
-    exploration does, this runs over `episodes * horizon` steps: the most that can come. Raises ValueError for algorithms of
-    continuous actions and for settings that there are not, ImportError where Stable-Baselines3 is not installed.
+    Every lifetime is a model of its own that learns from scratch on the CPU. Schedules of its
+    settings, such as DQN's exploration, run over `episodes * horizon` steps.
     """
 
     algorithm: str
-    """"A2C", "DQN" or "PPO": those that act in discrete spaces."""
+    """"A2C", "DQN" or "PPO", which act in discrete spaces."""
     policy: str
     """"MlpPolicy", or "CnnPolicy" for pictures."""
     settings: dict[str, Any]
-    """What else the algorithm is made with."""
+    """The algorithm's other settings."""
 
     def __init__(self, algorithm: str, policy: str = "MlpPolicy", **settings: Any):
         if algorithm not in DISCRETE:
-            why = (
-                "acts in continuous spaces, and adkit's environments have discrete actions"
-                if algorithm in CONTINUOUS
-                else "is none"
-            )
-            raise ValueError(f"algorithm={algorithm!r} {why}; choose one of {', '.join(DISCRETE)}.")
-        for name in OURS.keys() & settings:
             raise ValueError(
-                f"{name}={settings[name]!r}: this is given as {OURS[name]}, not to the source."
+                f"`algorithm` must be one of {', '.join(DISCRETE)}, which act in discrete spaces, "
+                f"got {algorithm!r}"
             )
+        for name in {"env", "seed"} & settings.keys():
+            raise ValueError(f"give `{name}` to ad.collect, not to StableBaselines3")
         for name, value in (("algorithm", algorithm), ("policy", policy), ("settings", settings)):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        policy = () if self.policy == "MlpPolicy" else (repr(self.policy),)
-        return f"StableBaselines3({', '.join([repr(self.algorithm), *policy, *(f'{k}={v!r}' for k, v in self.settings.items())])})"
+        settings = [f"{name}={value!r}" for name, value in self.settings.items()]
+        return (
+            f"StableBaselines3({', '.join([repr(self.algorithm), repr(self.policy), *settings])})"
+        )
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
         """Run whole lifetimes, one after the other."""
-        env, tasks, episodes = lifetimes.env, lifetimes.tasks, lifetimes.episodes
-        for n in tqdm(range(len(tasks)), desc="lifetimes", disable=None, delay=2, mininterval=0.5):
+        env, episodes = lifetimes.env, lifetimes.episodes
+        steps = episodes * env.spec.horizon  # the most that a lifetime can have
+        count = range(len(lifetimes.tasks))
+        for n in tqdm(count, desc="lifetimes", disable=None, delay=2, mininterval=0.5):
             record = {name: values[n] for name, values in arrays.items()}
-            life = Life(env, tasks[[n]], lifetimes.env_rng[[n]], record, lifetimes.every)
+            draws = lifetimes.env_rng[[n]]
+            world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)
             with ONE_AT_A_TIME, _own_randomness():
-                learner = self._learner(life, int(lifetimes.rng[[n]].integers(2**31)[0]))
-                learner.learn(
-                    episodes * env.spec.horizon,
-                    callback=lambda *_, life=life: life.episode < episodes,
-                )
+                learner = self._learner(world, int(lifetimes.rng[[n]].integers(2**31)[0]))
+                goes_on = lambda *_, world=world: world.episode < episodes
+                learner.learn(steps, callback=goes_on)
         return True
 
-    def _learner(self, life: Life, seed: int) -> Any:
-        """A model that has learned nothing, and writes no log."""
+    def _learner(self, world: RecordedEnv, seed: int) -> Any:
+        """Return a new model that writes no log."""
         sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
-        try:
-            learner = getattr(sb3, self.algorithm)(
-                self.policy, life, seed=seed, **{"device": "cpu", **self.settings}
-            )
-        except TypeError as error:
-            raise ValueError(
-                f"{self!r}: {error}; see help(stable_baselines3.{self.algorithm}) for its settings."
-            ) from error
-        learner.set_logger(
-            sb3.common.logger.Logger(None, [])
-        )  # else it makes a folder for every lifetime
+        make = getattr(sb3, self.algorithm)
+        learner = make(self.policy, world, seed=seed, **{"device": "cpu", **self.settings})
+        learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder each time
         return learner
 
 
-class Life(GymnasiumEnv):
-    """One lifetime's world, drawn from its address, that keeps every k-th episode in `record`, arrays (E, H, ...)."""
+class RecordedEnv(GymnasiumEnv):
+    """One lifetime's environment, which keeps one episode in `every` in arrays (E, H, ...)."""
 
     def __init__(self, env: Env, task: Tasks, rng: Rng, record: dict[str, np.ndarray], every: int):
         super().__init__(env, task)
         self.rng, self.record, self.every, self.t, self.episode = rng, record, every, 0, 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict | None = None
-    ) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
         draws = self.rng.at(self.t)
         if self.episode and hasattr(self.env, "next_episode"):
             self.state, self.obs = self.env.next_episode(self.state, self.task, draws)
@@ -113,30 +99,26 @@ class Life(GymnasiumEnv):
         return self._shown(self.obs[0]), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        action = np.array([action], np.uint8)
-        self.state, (after, reward, terminated, truncated) = self.env.step(
-            self.state, self.task, action, self.rng.at(self.t)
-        )
+        action, draws = np.array([action], np.uint8), self.rng.at(self.t)
+        self.state, step = self.env.step(self.state, self.task, action, draws)
         episode = stored_at(self.episode, self.every)
         if 0 <= episode < len(self.record["obs"]):
-            now = {
-                "obs": self.obs,
-                "action": action,
-                "reward": reward,
-                "terminated": terminated,
-                "truncated": truncated,
-            }
+            now = step._asdict() | {"obs": self.obs, "action": action}
             for name, values in now.items():
                 self.record[name][episode, self.time] = values[0]
-            self.record["final_obs"][episode] = after[0]
-        self.obs, self.time, self.t = after, self.time + 1, self.t + 1
-        self.episode += int(terminated[0] | truncated[0])
-        return self._shown(after[0]), float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+            self.record["final_obs"][episode] = step.obs[0]
+        self.obs, self.time, self.t = step.obs, self.time + 1, self.t + 1
+        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
+        self.episode += terminated or truncated
+        return self._shown(step.obs[0]), float(step.reward[0]), terminated, truncated, {}
 
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Give the process its random numbers back afterwards; on one thread, so that sums are rounded alike on every machine."""
+    """Give the process its random numbers back afterwards.
+
+    One thread, so that sums are rounded alike on every machine.
+    """
     import torch
 
     before, threads = (random.getstate(), np.random.get_state()), torch.get_num_threads()

@@ -1,4 +1,7 @@
-"""adkit: a workbench for in-context reinforcement learning and value drift. Public names, loaded when first used."""
+"""adkit: a workbench for in-context reinforcement learning and value drift.
+
+Public names are loaded when first used.
+"""
 
 from importlib import import_module
 

@@ -32,7 +32,7 @@ from adkit.protocols import (
     stored_at,
 )
 from adkit.seeds import Rng
-from adkit.sharding import check_unedited, digest, finite, number_of_shards, saved, spread
+from adkit.sharding import check_unedited, digest, finite, joined, number_of_shards, saved, spread
 
 
 def collect(
@@ -66,16 +66,7 @@ def collect(
     """
     tasks = Tasks.of(tasks)
     counts = {"tasks": len(tasks), "episodes": episodes, "lifetimes": lifetimes, "every": every}
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {count}")
-    if isinstance(agent, type) or not (hasattr(agent, "start") or isinstance(agent, Simulates)):
-        raise ValueError(
-            "`agent` must be an agent with its settings, such as ad.sources.QLearning(), got "
-            f"{agent!r}"
-        )
-    if driver not in ("auto", "compiled", "batched"):
-        raise ValueError(f'`driver` must be "auto", "compiled" or "batched", got {driver!r}')
+    _check(counts, agent, driver)
     about = {"env": repr(env), "agent": repr(agent), "seed": int(seed)}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
@@ -86,23 +77,30 @@ def collect(
         check_unedited(agent)
     part = agent.part if isinstance(agent, Parts) else lambda rows: agent
     workers = workers or os.cpu_count()
-    size = sum(values.nbytes for values in _empty(env.spec, agent, 1, whole.n_episodes).values())
-    n_shards = number_of_shards(len(task), size, workers)
 
     def made(shards: Sequence[np.ndarray]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         jobs = [(part(rows), task[rows], number[rows]) for rows in shards]
         return spread(executor, work, jobs, retries, workers)
 
-    if out is not None:
-        call = digest([whole.spec, tasks, task, episodes, every, int(seed), env, agent])
-        return saved(Path(out), whole, call, n_shards, made)
-    shards, arrays = np.array_split(np.arange(len(task)), n_shards), {}
-    for i, found in made(shards):
-        for name, values in found.items():
-            if name not in arrays:
-                arrays[name] = np.empty((len(task), *values.shape[1:]), values.dtype)
-            arrays[name][shards[i]] = values
-    return finite(replace(whole, arrays=arrays))
+    size = sum(values.nbytes for values in _empty(env.spec, agent, 1, whole.n_episodes).values())
+    n_shards = number_of_shards(len(task), size, workers)
+    if out is None:
+        return finite(joined(whole, n_shards, made))
+    call = digest([env.spec, tasks, task, episodes, every, int(seed), env, agent])
+    return saved(Path(out), whole, call, n_shards, made)
+
+
+def _check(counts: dict[str, int], agent: Agent, driver: str) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {count}")
+    if isinstance(agent, type) or not (hasattr(agent, "start") or isinstance(agent, Simulates)):
+        raise ValueError(
+            "`agent` must be an agent with its settings, such as ad.sources.QLearning(), got "
+            f"{agent!r}"
+        )
+    if driver not in ("auto", "compiled", "batched"):
+        raise ValueError(f'`driver` must be "auto", "compiled" or "batched", got {driver!r}')
 
 
 def _simulated(

@@ -59,6 +59,17 @@ def number_of_shards(n: int, size: int, workers: int) -> int:
     return min(n, max(SHARDS, 4 * workers, -(-n * size // SHARD)))
 
 
+def joined(whole: Histories, n_shards: int, made: Callable) -> Histories:
+    """Return histories made of shards, in memory."""
+    shards, arrays = np.array_split(np.arange(len(whole.task)), n_shards), {}
+    for i, found in made(shards):
+        for name, values in found.items():
+            if name not in arrays:
+                arrays[name] = np.empty((len(whole.task), *values.shape[1:]), values.dtype)
+            arrays[name][shards[i]] = values
+    return replace(whole, arrays=arrays)
+
+
 def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable) -> Histories:
     """Save missing shards beside `path` as they are made; then join all of them at `path`."""
     if (done := _done(path, call)) is not None:

@@ -1,4 +1,4 @@
-"""Worlds with one difficulty each, written as a user would write their own: 20 lines, no base class."""
+"""Worlds with one difficulty each, written as users write theirs: 20 lines, no base class."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class LineState(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A walk on [-1, 1] that only real numbers describe, and no table: reward 1 for every step that ends at the task's side."""
+    """A walk on [-1, 1] in real numbers, without tables: reward 1 for steps ending at one side."""
 
     spec = EnvSpec("Line", n_actions=3, horizon=10, shape=(3,))
 

@@ -176,7 +176,7 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
 
 
 def test_property_07_relabelling_actions_in_env_and_history_relabels_the_agents_choices(model):
-    """A permuted room, and a model whose action rows are permuted alike, make the same walk under new names."""
+    """Permute a room, and the model's action rows alike: the same walk under new names."""
     env = ad.envs.DarkRoom(size=5, horizon=8, permuted=True)
     order = np.array([2, 0, 3, 4, 1])  # new action a does what old action order[a] did
     plain, relabelled = (env.task(goal=(1, 3), actions=tuple(o)) for o in (np.arange(5), order))
@@ -214,7 +214,7 @@ def test_property_07_relabelling_a_source_relabels_its_tables(env):
 
 @pytest.mark.parametrize("agent", ["q", "model"])
 def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(env, model, agent):
-    """Move the goal in the task object but not the rewards and dynamics the agent meets: nothing it does may change."""
+    """Move the goal in the task object, not in rewards and dynamics: no action may change."""
     agent = {"q": ad.sources.QLearning(), "model": ad.InContext(model)}[agent]
     tasks = env.tasks()[:4]
     moved = tasks.replace(goal=(tasks["goal"] + 2) % 5)
@@ -347,7 +347,7 @@ def test_property_09_every_argument_of_model_and_training_changes_something(
 
 
 def test_property_10_a_probe_on_shuffled_labels_is_at_chance():
-    """A label written in noisy activations is read on unseen tasks; dealt to the wrong tasks, it is not."""
+    """A label in noisy activations is read on unseen tasks; a shuffled label is not."""
     rng = np.random.default_rng(0)
     label, direction = rng.normal(size=(60, 2)), rng.normal(size=(2, 16))
     task = np.repeat(np.arange(60), 3)

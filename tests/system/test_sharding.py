@@ -1,4 +1,4 @@
-"""Lifetimes in shards: the same bytes from any executor, also with workers that die, and nothing that was lived is lived again."""
+"""Lifetimes in shards: the same bytes from any executor, also when workers die; resumed calls."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ TASKS = ENV.tasks()[:12]
 SPAWN = get_context("spawn")
 
 
-def live(agent=None, **how):
+def collected(agent=None, **how):
     return ad.collect(
         ENV,
         TASKS,
@@ -34,7 +34,7 @@ def live(agent=None, **how):
 
 @dataclass(frozen=True)
 class Mortal(ad.sources.QLearning):
-    """A source whose first learners take their worker with them, or fail; the file says that they did."""
+    """A source that once kills its worker, or fails; the file marks that this has happened."""
 
     file: str = ""
     how: str = "die"
@@ -48,14 +48,14 @@ class Mortal(ad.sources.QLearning):
         return super().simulate(*arguments)
 
 
-def test_shards_are_put_together_as_they_were_lived(tmp_path):
-    whole = live()
+def test_shards_are_put_together_in_order(tmp_path):
+    whole = collected()
     with ThreadPoolExecutor(3) as pool:
         for executor in (None, pool):
-            found = live(executor=executor, out=tmp_path / str(executor is None))
+            found = collected(executor=executor, out=tmp_path / str(executor is None))
             assert same(whole, found) and found.tasks.equals(whole.tasks)
             assert not found.arrays["obs"].flags.writeable
-        assert same(whole, live(executor=pool))
+        assert same(whole, collected(executor=pool))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["False", "True"]
     whole.save(tmp_path / "saved")
     for name in ("obs.npy", "reward.npy", "task.npy", "tasks.goal.npy"):
@@ -67,14 +67,14 @@ def test_labels_and_an_agents_own_loop_are_sharded_too(tmp_path):
     creatures = lambda **how: ad.collect(
         env, env.tasks()[:9], ad.sources.Shards(), episodes=4, seed=1, **how
     )
-    assert same(creatures(), creatures(out=tmp_path / "lives"))
+    assert same(creatures(), creatures(out=tmp_path / "histories"))
 
 
-def test_what_is_there_is_not_lived_again(tmp_path):
-    out = tmp_path / "lives"
-    before = live(out=out)
+def test_a_finished_call_is_not_repeated(tmp_path):
+    out = tmp_path / "histories"
+    before = collected(out=out)
     stamp = (out / "manifest.json").stat().st_mtime_ns
-    assert same(before, live(out=out)) and (out / "manifest.json").stat().st_mtime_ns == stamp
+    assert same(before, collected(out=out)) and (out / "manifest.json").stat().st_mtime_ns == stamp
     for other in (
         {"seed": 5},
         {"episodes": 6},
@@ -82,7 +82,7 @@ def test_what_is_there_is_not_lived_again(tmp_path):
         {"agent": ad.sources.Random()},
     ):
         with pytest.raises(FileExistsError, match="holds other histories"):
-            live(out=out, **other)
+            collected(out=out, **other)
 
 
 def test_other_weights_are_another_agent(tmp_path):
@@ -90,10 +90,10 @@ def test_other_weights_are_another_agent(tmp_path):
         ad.CausalTransformer(ENV.spec, context=18, layers=1, heads=1, width=8, seed=seed)
         for seed in (0, 1)
     ]
-    live(ad.InContext(models[0]), out=tmp_path / "lives")
-    live(ad.InContext(models[0]), out=tmp_path / "lives")
+    collected(ad.InContext(models[0]), out=tmp_path / "histories")
+    collected(ad.InContext(models[0]), out=tmp_path / "histories")
     with pytest.raises(FileExistsError, match="holds other histories"):
-        live(ad.InContext(models[1]), out=tmp_path / "lives")
+        collected(ad.InContext(models[1]), out=tmp_path / "histories")
     with (
         ad.edit(models[0], {"blocks.0.resid": lambda resid: 0 * resid}),
         pytest.raises(
@@ -101,13 +101,13 @@ def test_other_weights_are_another_agent(tmp_path):
             match=r"being edited at blocks\.0\.resid, which no file .* told; collect without out=",
         ),
     ):
-        live(ad.InContext(models[0]), out=tmp_path / "ablated")
+        collected(ad.InContext(models[0]), out=tmp_path / "ablated")
     policies = [RecurrentPolicy(ENV.spec, width=8, seed=0) for _ in range(2)]
     with torch.no_grad():
         policies[1].state_dict()[next(iter(policies[1].state_dict()))].add_(1)
-    live(ad.RL2(policies[0]), out=tmp_path / "recurrent")
+    collected(ad.RL2(policies[0]), out=tmp_path / "recurrent")
     with pytest.raises(FileExistsError, match="holds other histories"):
-        live(ad.RL2(policies[1]), out=tmp_path / "recurrent")
+        collected(ad.RL2(policies[1]), out=tmp_path / "recurrent")
 
 
 class Undescribed(ad.sources.QLearning):
@@ -119,7 +119,7 @@ class Undescribed(ad.sources.QLearning):
 
 def test_an_agent_that_cannot_be_described_keeps_nothing(tmp_path):
     with pytest.raises(ValueError, match="_thread.lock cannot be described; make it a frozen"):
-        live(Undescribed(), out=tmp_path / "lives")
+        collected(Undescribed(), out=tmp_path / "histories")
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,17 @@ def test_every_number_of_a_description_tells_agents_apart(tmp_path):
     for i, change in enumerate((1.0, 1e-12)):
         other = numbers.copy()
         other[1000] += change
-        live(Table(numbers), out=tmp_path / str(i))
-        live(Table(numbers.copy()), out=tmp_path / str(i))
+        collected(Table(numbers), out=tmp_path / str(i))
+        collected(Table(numbers.copy()), out=tmp_path / str(i))
         with pytest.raises(FileExistsError, match="holds other histories"):
-            live(Table(other), out=tmp_path / str(i))
+            collected(Table(other), out=tmp_path / str(i))
 
 
 def test_other_weights_in_any_field_are_another_agent(tmp_path):
     torch.manual_seed(0)
-    live(Table(torch.nn.Linear(2, 2)), out=tmp_path / "lives")
+    collected(Table(torch.nn.Linear(2, 2)), out=tmp_path / "histories")
     with pytest.raises(FileExistsError, match="holds other histories"):
-        live(Table(torch.nn.Linear(2, 2)), out=tmp_path / "lives")
+        collected(Table(torch.nn.Linear(2, 2)), out=tmp_path / "histories")
 
 
 def test_an_edit_is_not_sent_to_another_process():
@@ -154,9 +154,11 @@ def test_an_edit_is_not_sent_to_another_process():
             ProcessPoolExecutor(1, SPAWN) as pool,
             pytest.raises(ValueError, match="no other process .* no executor but threads"),
         ):
-            live(ad.InContext(model), executor=pool)
+            collected(ad.InContext(model), executor=pool)
         with ThreadPoolExecutor(1) as pool:
-            assert same(live(ad.InContext(model)), live(ad.InContext(model), executor=pool))
+            assert same(
+                collected(ad.InContext(model)), collected(ad.InContext(model), executor=pool)
+            )
 
 
 @dataclass(frozen=True)
@@ -179,137 +181,137 @@ def test_shards_are_many_enough_for_all_workers_and_never_large():
 
 def test_only_the_label_of_a_step_has_a_shape():
     for per in ("lifetime", "episode", "day"):
-        with pytest.raises(ValueError, match=rf"label 'told' is per '{per}' and of shape"):
-            live(Labelled(label=(per, np.float32, 7)))
+        with pytest.raises(ValueError, match=rf"got 'told' per '{per}' of shape \(7,\)"):
+            collected(Labelled(label=(per, np.float32, 7)))
 
 
 def test_an_empty_folder_is_nothing_yet(tmp_path):
-    (tmp_path / "lives").mkdir()
-    assert same(live(out=tmp_path / "lives"), live()) and sorted(
+    (tmp_path / "histories").mkdir()
+    assert same(collected(out=tmp_path / "histories"), collected()) and sorted(
         file.name for file in tmp_path.iterdir()
-    ) == ["lives"]
+    ) == ["histories"]
 
 
 def test_any_whole_number_is_a_seed(tmp_path):
-    assert same(live(), live(seed=np.int64(4), out=tmp_path / "lives"))
-    live(seed=np.int64(4)).save(tmp_path / "saved")
+    assert same(collected(), collected(seed=np.int64(4), out=tmp_path / "histories"))
+    collected(seed=np.int64(4)).save(tmp_path / "saved")
 
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """Where a call left six of its sixteen shards; and how many lifetimes any later call lived, one by one."""
-    module, lived = __import__("sys").modules["adkit.rollout"], []
+    """Return a path where a call left six of sixteen shards, and the sizes of later shards."""
+    module, made = __import__("sys").modules["adkit.rollout"], []
     real = module._simulated
 
     def counted(env, tasks, agent, task, number, **how):
-        if len(lived) == 6:
+        if len(made) == 6:
             raise KeyboardInterrupt
-        lived.append(len(task))
+        made.append(len(task))
         return real(env, tasks, agent, task, number, **how)
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(module, "_simulated", counted)
-        live(out=tmp_path / "lives")
+        collected(out=tmp_path / "histories")
     again = []
     monkeypatch.setattr(
         module,
         "_simulated",
         lambda *given, **how: (again.append(len(given[3])), real(*given, **how))[1],
     )
-    return tmp_path / "lives", again
+    return tmp_path / "histories", again
 
 
 def test_a_call_that_stopped_goes_on_where_it_stopped(stopped):
-    out, lived = stopped
-    assert not out.exists() and len(list(out.parent.glob(".lives.shards/*"))) == 6
+    out, made = stopped
+    assert not out.exists() and len(list(out.parent.glob(".histories.shards/*"))) == 6
     with pytest.raises(FileExistsError, match="holds shards of another call; remove it"):
-        live(out=out, seed=9)
-    found = live(out=out)
-    assert len(lived) == 16 - 6 and same(found, live())
-    assert sorted(file.name for file in out.parent.iterdir()) == ["lives"]
+        collected(out=out, seed=9)
+    found = collected(out=out)
+    assert len(made) == 16 - 6 and same(found, collected())
+    assert sorted(file.name for file in out.parent.iterdir()) == ["histories"]
 
 
-def test_however_many_workers_go_on_with_it_nothing_is_lived_again(stopped):
-    out, lived = stopped
+def test_however_many_workers_go_on_with_it_nothing_is_repeated(stopped):
+    out, made = stopped
     with ThreadPoolExecutor(5) as pool:
-        assert same(live(executor=pool, out=out), live())
-    assert len(lived) == 10 + 1  # and the call without out=
+        assert same(collected(executor=pool, out=out), collected())
+    assert len(made) == 10 + 1  # and the call without out=
 
 
-def test_a_damaged_shard_is_lived_again(stopped):
-    out, lived = stopped
-    shard = out.parent / ".lives.shards" / "16.3"
+def test_a_damaged_shard_is_made_again(stopped):
+    out, made = stopped
+    shard = out.parent / ".histories.shards" / "16.3"
     (shard / "reward.npy").write_bytes((shard / "reward.npy").read_bytes()[:-1])
-    found = live(out=out)
-    assert len(lived) == 11 and same(found, live())
+    found = collected(out=out)
+    assert len(made) == 11 and same(found, collected())
 
 
 def test_another_process_with_the_same_call_may_be_first(stopped, monkeypatch):
-    """It puts the shards together and removes them while this one still lives."""
+    """It puts the shards together and removes them while this one still runs."""
     out, _ = stopped
     assemble = ad.Histories.assemble
 
     def late(path, parts, whole):
         monkeypatch.setattr(ad.Histories, "assemble", assemble)
-        live(out=out)
+        collected(out=out)
         return assemble(path, parts, whole)
 
     monkeypatch.setattr(ad.Histories, "assemble", late)
-    found = live(out=out)
-    assert ad.Histories.assemble is assemble and same(found, live())
-    assert sorted(file.name for file in out.parent.iterdir()) == ["lives"]
+    found = collected(out=out)
+    assert ad.Histories.assemble is assemble and same(found, collected())
+    assert sorted(file.name for file in out.parent.iterdir()) == ["histories"]
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
-def test_a_shard_whose_worker_is_lost_is_lived_again(tmp_path, how):
-    reference = live()
+def test_a_shard_whose_worker_is_lost_is_made_again(tmp_path, how):
+    reference = collected()
     with ProcessPoolExecutor(2, SPAWN) as pool:
-        found = live(Mortal(file=str(tmp_path / "gone"), how=how), executor=pool)
+        found = collected(Mortal(file=str(tmp_path / "gone"), how=how), executor=pool)
     assert (tmp_path / "gone").exists() and same(reference, found)
 
 
 def test_an_error_that_would_come_again_is_raised_at_once(tmp_path):
     with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(ValueError, match="never"):
-        live(Mortal(file=str(tmp_path / "gone"), how="again"), executor=pool)
+        collected(Mortal(file=str(tmp_path / "gone"), how="again"), executor=pool)
     with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="the disk was away"):
-        live(Mortal(file=str(tmp_path / "other"), how="fail"), executor=pool, retries=0)
+        collected(Mortal(file=str(tmp_path / "other"), how="fail"), executor=pool, retries=0)
     with ProcessPoolExecutor(1, SPAWN) as pool, pytest.raises(BrokenExecutor) as lost:
-        live(Mortal(file=str(tmp_path / "killed")), executor=pool, retries=0)
+        collected(Mortal(file=str(tmp_path / "killed")), executor=pool, retries=0)
     assert "move classes of a notebook into a file" in lost.value.__notes__[0]
 
 
-def test_a_dask_cluster_that_loses_a_worker_lives_the_same_lifetimes(tmp_path):
+def test_a_dask_cluster_that_loses_a_worker_gives_the_same_lifetimes(tmp_path):
     import distributed
 
-    reference = live(episodes=40)
+    reference = collected(episodes=40)
     with (
         distributed.LocalCluster(
             2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        assert same(reference, live(executor=client.get_executor(), episodes=40))
+        assert same(reference, collected(executor=client.get_executor(), episodes=40))
         assert same(
             reference,
-            live(
+            collected(
                 Mortal(file=str(tmp_path / "failed"), how="fail"),
                 executor=client.get_executor(),
                 episodes=40,
             ),
         )
-        found = live(
+        found = collected(
             Mortal(file=str(tmp_path / "gone")),
             executor=client.get_executor(),
             episodes=40,
-            out=tmp_path / "lives",
+            out=tmp_path / "histories",
         )
     assert (tmp_path / "gone").exists() and same(reference, found)
 
 
 def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
-    whole = live(episodes=12)
-    whole.save(tmp_path / "lives")
-    mapped = ad.Histories.load(tmp_path / "lives", mapped=True)
+    whole = collected(episodes=12)
+    whole.save(tmp_path / "histories")
+    mapped = ad.Histories.load(tmp_path / "histories", mapped=True)
     assert same(whole, mapped) and same(whole[5:9].episodes[2:], mapped[5:9].episodes[2:])
     trained = []
     for histories in (whole, mapped):
@@ -321,13 +323,13 @@ def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
 
 
 def test_a_damaged_map_is_refused(tmp_path):
-    live().save(tmp_path / "lives")
-    file = tmp_path / "lives" / "reward.npy"
+    collected().save(tmp_path / "histories")
+    file = tmp_path / "histories" / "reward.npy"
     blob = bytearray(file.read_bytes())
     blob[-1] ^= 1
     file.write_bytes(blob)
     with pytest.raises(artefacts.ArtefactError, match=r"reward\.npy does not match its sha256"):
-        ad.Histories.load(tmp_path / "lives", mapped=True)
+        ad.Histories.load(tmp_path / "histories", mapped=True)
 
 
 def test_parts_that_do_not_fit_leave_nothing_behind(tmp_path):

@@ -33,7 +33,7 @@ def test_gymnasium_environments_keep_the_contract(id):
 
 
 def test_a_step_moves_rewards_and_truncates_as_drawn_by_hand():
-    """3 x 3 room, goal in the upper right corner (2, 0), from the centre: right, up, up into the wall, left."""
+    """3 x 3 room, goal in the corner (2, 0), from the centre: right, up, up into the wall, left."""
     env = ad.envs.DarkRoom(size=3, horizon=4)
     task, rng = env.task(goal=(2, 0)), ad.Rng.of(0, "x", np.arange(1))
     state, obs = env.reset(task, rng)

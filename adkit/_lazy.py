@@ -26,5 +26,6 @@ def extra(module: str, name: str, purpose: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{purpose} needs {module}, which is not installed ({error}): pip install -e '.[{name}]'"
+            f"{purpose} needs {module}, which is not installed ({error}): "
+            f"pip install -e '.[{name}]'"
         ) from error

@@ -188,7 +188,7 @@ def spread(
 
     A job that fails is tried again, up to `retries` times, unless its error would be raised again
     (ValueError and its like). Once a worker of a process pool died, the pool takes no more jobs:
-    the rest goes to a new pool of spawned workers. The error of any other broken executor is raised.
+    the rest goes to a new pool of spawned workers. The error of any other broken one is raised.
     """
     with tqdm(total=len(jobs), desc="lifetimes", disable=None, mininterval=0.5) as progress:
         if executor is None:

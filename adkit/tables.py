@@ -280,7 +280,8 @@ def backward_induction(tables: Tables, horizon: int) -> tuple[np.ndarray, np.nda
 
 @njit(cache=True, nogil=True)
 def _backward_induction(begin, end, tables, horizon, value, policy):
-    next_state, reward, terminated, cumulative, _, _, _ = tables
+    next_state, reward = tables.next_state, tables.reward
+    terminated, cumulative = tables.terminated, tables.cumulative
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         later = np.zeros(states)
@@ -309,7 +310,8 @@ def discounted_values(tables: Tables, gamma: float, sweeps: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _discounted_values(begin, end, tables, gamma, sweeps, q):
-    next_state, reward, terminated, cumulative, _, _, _ = tables
+    next_state, reward = tables.next_state, tables.reward
+    terminated, cumulative = tables.terminated, tables.cumulative
     _, states, actions, outcomes = next_state.shape
     for i in range(begin, end):
         value = np.zeros(states)

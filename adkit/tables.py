@@ -330,10 +330,7 @@ def _discounted_values(begin, end, tables, gamma, sweeps, q):
 
 
 def optimal_returns(env: Env, tasks: Tasks) -> np.ndarray:
-    """Return the optimal expected undiscounted return of an episode of each task (n,).
-
-    By backward induction over tables, or by the environment's own method of this name.
-    """
+    """Return the optimal expected undiscounted return of an episode of each task (n,)."""
     if not has_optimum(env):
         raise ValueError(
             f"the optimum of {env.spec.name} is unknown: it has neither tables nor "

@@ -11,23 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from adkit.cookieworld import shard
+from adkit.cookieworld import shard, world
 from adkit.cookieworld.planning import expected_day, hide_probability
 from adkit.cookieworld.shard import BETA, COOKIE, FOOD, REDISH, STRONGEST, SURGE
-from adkit.cookieworld.world import (
-    CLOSED,
-    COOKIES,
-    EAT,
-    GARDEN,
-    GIFT,
-    HIDE,
-    HUNGER,
-    JAR,
-    POSITION,
-    STARVED,
-    TOLERANCE,
-    VISIBLE,
-)
 
 PRIMITIVE, NAIVE, SOPHISTICATED, LEARNED, RANDOM = range(5)
 LAPSE_LR = 0.2  # step size of the lapse rate that a LEARNED agent estimates
@@ -78,6 +64,25 @@ class Settings(NamedTuple):
     labelled: bool
 
 
+class Agents(NamedTuple):
+    """N agents; compiled code changes them in place."""
+
+    traits: np.ndarray  # (N,) of dtype TRAITS
+    state: np.ndarray  # (N,) of dtype STATE
+    q: np.ndarray  # (N, 2, cells, 8) float32
+    visited: np.ndarray  # (N, cells) bool
+    places: np.ndarray  # (N, 3) home, jar, garden; an agent uses the ones it has seen
+    keys: np.ndarray  # (N,) uint64
+
+
+def born(traits: np.ndarray, size: int, places: np.ndarray, keys: np.ndarray) -> Agents:
+    """Return N agents before their first morning."""
+    n, state = len(traits), np.zeros(len(traits), STATE)
+    state["w"] = traits["w_first"]
+    q, visited = np.zeros((n, 2, size**2, 8), np.float32), np.zeros((n, size**2), np.bool_)
+    return Agents(traits, state, q, visited, places, keys)
+
+
 @njit(cache=True)
 def wake(traits, state, q, place, settings, obs, key, t):
     """Start a day: strengths change overnight, gifts are eaten, planners plan."""
@@ -87,9 +92,9 @@ def wake(traits, state, q, place, settings, obs, key, t):
         )
         if state.stocked and not state.hid:
             state.lapse_rate += LAPSE_LR * (state.ate - state.lapse_rate)
-    for _ in range(obs[GIFT]):
+    for _ in range(obs[world.GIFT]):
         state.w = shard.fed(state.w, traits.eta)
-    state.stocked, state.hid, state.ate = obs[COOKIES] > 0, False, False
+    state.stocked, state.hid, state.ate = obs[world.COOKIES] > 0, False, False
     state.lingering, state.gain, state.avoided = 0.0, 0.0, 0.0
     state.p_hide = traits.hide_rate if traits.type == RANDOM else 0.0
     plans = traits.type == SOPHISTICATED or traits.type == LEARNED
@@ -107,8 +112,8 @@ def _plan(traits, state, q, place, settings, obs):
         w = STRONGEST * state.lapse_rate
     else:
         w = _strength(traits, state, q, place, obs)
-    ahead, h = np.empty((2, 2, STARVED + 1), np.float32), int(obs[HUNGER])
-    cookies, w_food, rho = int(obs[COOKIES]), traits.w_food, traits.rho
+    ahead, h = np.empty((2, 2, world.STARVED + 1), np.float32), int(obs[world.HUNGER])
+    cookies, w_food, rho = int(obs[world.COOKIES]), traits.w_food, traits.rho
     expected_day(q, settings.size, place, settings.horizon, cookies, w, w_food, rho, ahead)
     state.avoided = ahead[0, 1, h] - ahead[1, 1, h]
     state.gain = ahead[1, 0, h] - ahead[0, 0, h] + traits.psi * state.avoided
@@ -116,26 +121,27 @@ def _plan(traits, state, q, place, settings, obs):
 
 @njit(cache=True)
 def _strength(traits, state, q, place, obs):
-    return shard.strength(traits.regime, state.w, q[COOKIE, place[1], EAT], int(obs[TOLERANCE]))
+    peak, tolerance = q[COOKIE, place[1], world.EAT], int(obs[world.TOLERANCE])
+    return shard.strength(traits.regime, state.w, peak, tolerance)
 
 
 @njit(cache=True)
 def act(traits, state, q, visited, place, settings, obs, first, key, t):
     """Set `state.pi`, the exact probabilities of the next action, and the two gates."""
-    at, visible, hunger = int(obs[POSITION]), int(obs[VISIBLE]), int(obs[HUNGER])
+    at, visible, hunger = int(obs[world.POSITION]), int(obs[world.VISIBLE]), int(obs[world.HUNGER])
     if first:
         wake(traits, state, q, place, settings, obs, key, t)
-    if obs[JAR] and not state.jar_known:
+    if obs[world.JAR] and not state.jar_known:
         shard.notice(q[COOKIE], place[1], settings.size)
         state.jar_known = True
-    if obs[GARDEN] and not state.garden_known:
+    if obs[world.GARDEN] and not state.garden_known:
         shard.notice(q[FOOD], place[2], settings.size)
         state.garden_known = True
     state.lingering = 0.7 * state.lingering + 0.3 * visible
     state.w_cookie = _strength(traits, state, q, place, obs)
     state.gate_cookie = shard.cookie_gate(visible, hunger, settings.craving * state.lingering)
     state.gate_food = shard.food_gate(hunger)
-    tempted = state.jar_known and obs[COOKIES] > 0 and not obs[CLOSED]
+    tempted = state.jar_known and obs[world.COOKIES] > 0 and not obs[world.CLOSED]
     lost = not (state.jar_known and state.garden_known)
     craving = BETA * state.w_cookie * state.gate_cookie * tempted
     appetite = BETA * traits.w_food * state.gate_food
@@ -145,7 +151,7 @@ def act(traits, state, q, visited, place, settings, obs, first, key, t):
     if first:
         for a in range(8):
             p[a] *= 1 - state.p_hide
-        p[HIDE] += state.p_hide
+        p[world.HIDE] += state.p_hide
 
 
 @njit(cache=True)
@@ -161,13 +167,14 @@ def choose(p, u):
 @njit(cache=True)
 def learn(traits, state, q, visited, lr, obs, action, over, next_obs):
     """Learn from a step: the values of both heads, the map, and a cookie's effect on w."""
-    at, to, ate = int(obs[POSITION]), int(next_obs[POSITION]), next_obs[COOKIES] < obs[COOKIES]
+    at, to = int(obs[world.POSITION]), int(next_obs[world.POSITION])
+    ate = next_obs[world.COOKIES] < obs[world.COOKIES]
     visited[at] = True
-    if obs[COOKIES] > 0 and not obs[CLOSED]:
+    if obs[world.COOKIES] > 0 and not obs[world.CLOSED]:
         surge = SURGE if traits.regime == REDISH else 0.0
         shard.learn(q[COOKIE], at, action, ate, to, lr, surge)
     shard.learn(q[FOOD], at, action, over, to, lr, 0.0)
     if ate:
         state.w, state.ate = shard.fed(state.w, traits.eta), True
-    if next_obs[CLOSED]:
+    if next_obs[world.CLOSED]:
         state.hid = True

@@ -9,9 +9,9 @@ import numpy as np
 from numba import njit
 
 from adkit.cookieworld import shard
-from adkit.cookieworld.planning import gain_of_hiding, hide_probability, learned_values
-from adkit.cookieworld.shard import BETA, COOKIE, FOOD, cookie_gate, food_gate
-from adkit.cookieworld.world import STARVED, WEST, CookieWorld, led, near
+from adkit.cookieworld.planning import expected_day, hide_probability
+from adkit.cookieworld.shard import BETA, COOKIE, FOOD, GAMMA, cookie_gate, food_gate
+from adkit.cookieworld.world import EAT, STARVED, STOCKED, WEST, CookieWorld, led, near
 from adkit.protocols import Tasks
 
 SHARDS = ("cookie", "food", "explore")
@@ -23,6 +23,16 @@ def gates() -> np.ndarray:
     """Return gates (3, 6) by hunger: cookie gate, none visible or one; food gate."""
     cookie = [[cookie_gate(visible, h, 0.0) for h in HUNGERS] for visible in (0, 1)]
     return np.array([*cookie, [food_gate(h) for h in HUNGERS]])
+
+
+def learned_values(env: CookieWorld, tasks: Tasks) -> np.ndarray:
+    """Return the fully learned values (n, 2, cells, 8) float32 of the cookie and the food shard."""
+    cells, size = np.arange(env.size**2), env.size
+    to = np.array([[led(cell, a, size) for a in range(8)] for cell in cells])  # (cells, 8)
+    sites = env.places(tasks)[:, 1:, None, None]
+    far = np.abs(to // size - sites // size) + np.abs(to % size - sites % size)
+    eats = (cells[:, None] == sites) & (np.arange(8) == EAT)
+    return np.where(eats, 1.0, GAMMA ** (far + 1)).astype(np.float32)
 
 
 def heads(env: CookieWorld, tasks: Tasks, q: np.ndarray | None = None) -> np.ndarray:
@@ -71,8 +81,13 @@ def hiding(
     The probability (n, strengths, 6) of HIDE and the expected number (n, strengths, 6) of cookies
     avoided by it, by strength of the cookie shard and waking hunger.
     """
-    gains = [[gain_of_hiding(env, tasks, w, w_food, h) for h in HUNGERS] for w in strengths]
-    gain, avoided = np.moveaxis(np.array(gains), (2, 3), (0, 1))  # from (strengths, 6, 2, n)
+    n, q, places = len(tasks), learned_values(env, tasks), env.places(tasks)
+    ahead = np.empty((n, len(strengths), 2, 2, len(HUNGERS)), np.float32)  # lid, (meals, cookies)
+    for i, j in np.ndindex(ahead.shape[:2]):
+        body = float(strengths[j]), float(w_food), float(tasks["rho"][i])
+        expected_day(q[i], env.size, places[i], env.horizon, STOCKED, *body, ahead[i, j])
+    avoided = (ahead[:, :, 0, 1] - ahead[:, :, 1, 1]).astype(float)
+    gain = ahead[:, :, 1, 0] - ahead[:, :, 0, 0] + tasks["psi"][:, None, None] * avoided
     return np.vectorize(hide_probability)(gain), avoided
 
 

@@ -9,90 +9,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from adkit.cookieworld import shard, world
-from adkit.cookieworld.agent_state import (
-    LAPSE_LR,
-    LEARNED,
-    PRIMITIVE,
-    RANDOM,
-    SOPHISTICATED,
-    TRAITS,
-)
-from adkit.cookieworld.planning import expected_day, hide_probability
-from adkit.cookieworld.population import APPETITES, TYPES, Shards
+from adkit.cookieworld import agent_state, planning, shard, world
+from adkit.cookieworld.agent_state import TRAITS
+from adkit.cookieworld.planning import APPETITES, STRENGTHS, hide_probability
+from adkit.cookieworld.population import TYPES, Shards
 from adkit.cookieworld.shard import BASE, BETA, COOKIE, FOOD, STRONGEST, SURGE, WEAKEST, YOKED
-from adkit.cookieworld.world import (
-    EAT,
-    GARDEN,
-    GIFT,
-    HIDE,
-    JAR,
-    LID,
-    MEAL,
-    MOST_TOLERANT,
-    POSITION,
-    STARVED,
-    STOCK,
-    STOCKED,
-    VISIBLE,
-    WEST,
-    led,
-)
+from adkit.cookieworld.world import STARVED
 from adkit.histories import Histories
 from adkit.protocols import Tasks
 from adkit.seeds import Rng, key, uniform
 from adkit.tables import in_parallel
 
-STRENGTHS = np.array([0.1, 0.4, 0.75, 1.15, 1.7, 2.3, 3.0])  # gains are interpolated between these
 FEW = 1e-3  # with less probability on planners than this, no gain is computed
 JITTER = 0.03  # relative noise on constant traits when particles are resampled
 UNLIKELY = 1e-12  # least probability of an event under any particle
 # draws of a step, on keys of their own
 GROWS, WOKE, RESAMPLE, RADIUS, ANGLE = (np.uint64(draw) for draw in range(5))
 OUTPUTS = {  # sizes per step
-    "belief_w": 0,
-    "belief_w_sd": 0,
-    "belief_rel": 0,
-    "belief_rel_sd": 0,
-    "belief_ess": 0,
+    **dict.fromkeys(("belief_w", "belief_w_sd", "belief_rel", "belief_rel_sd", "belief_ess"), 0),
     "belief_type": len(TYPES),
     "belief_pi": 8,
 }
+TOLD = ("obs", "final_obs", "action", "reward")
 CHUNK = 256  # lifetimes whose particles are in memory at a time
 
 PARTICLE = np.dtype([*TRAITS.descr, ("w", float), ("p_hide", float), ("hunger", np.int64)])
-KNOWN = np.dtype(  # what follows from the history, the same for all particles
-    [
-        ("lingering", float),  # running mean of visible cookies today
-        ("lapse_rate", float),  # as a LEARNED agent estimates it
-        ("cookie_value", float),  # value of eating a cookie, to an agent in D3
-        ("cookies", np.int64),  # left in the jar
-        ("tolerance", np.int64),
-        ("eaten", np.int64),  # cookies since the morning
-        ("closed", np.int64),  # the lid
-        ("stocked", np.int64),  # the jar held cookies this morning
-        ("hid", np.int64),  # the lid was closed today
-        ("ate", np.int64),  # a cookie was eaten today
-    ]
-)
-
-
-class Population(NamedTuple):
-    """What the filter knows of the population, for compiled code."""
-
-    size: int
-    horizon: int
-    lr: float
-    craving: float
-    walk: tuple[float, float]
-    updates: bool
-    stock: np.ndarray
-    """(5,) chance of a full jar by type."""
+# What follows from the history, the same for all particles. Averages: visible cookies today, lapses
+# (to a LEARNED agent); the value of a cookie (to an agent in D3). Counts: today's jar and events.
+AVERAGES = ("lingering", "lapse_rate", "cookie_value")
+COUNTS = ("cookies", "closed", "tolerance", "eaten", "stocked", "hid", "ate")
+KNOWN = np.dtype([(name, float) for name in AVERAGES] + [(name, np.int64) for name in COUNTS])
 
 
 @dataclass(frozen=True)
@@ -126,22 +76,15 @@ class ParticleFilter:
         """
         spec, arrays = histories.spec, histories.arrays
         if spec.name != "CookieWorld":
-            raise ValueError(
-                f"ParticleFilter follows histories of CookieWorld only, got {spec.name}"
-            )
+            raise ValueError(f"histories must be of CookieWorld, got {spec.name}")
         shape, source = arrays["action"].shape, self.source
         out = {
             name: np.zeros((*shape, size) if size else shape, np.float32)
             for name, size in OUTPUTS.items()
         }
-        size = round(spec.cardinality[POSITION] ** 0.5)
         stock = np.array([source.stock.get(name, world.PANTRY) for name in TYPES])
-        agents = source.lr, source.craving, source.walk
-        population = Population(size, spec.horizon, *agents, self.updates, stock)
-        told = (
-            *(arrays[name] for name in ("obs", "final_obs", "action", "reward")),
-            histories.length,
-        )
+        how = source.settings(spec), self.updates, stock
+        told = *(arrays[name] for name in TOLD), histories.length
         ids = histories.task_values.ids[histories.task]
         for begin in range(0, len(histories), CHUNK):
             rows = slice(begin, begin + CHUNK)
@@ -149,7 +92,7 @@ class ParticleFilter:
             known = np.zeros(len(keys), KNOWN)
             known["eaten"], known["cookie_value"] = 1, 1
             chunk, outputs = tuple(x[rows] for x in told), tuple(x[rows] for x in out.values())
-            in_parallel(_follow, len(keys), chunk, known, particles, keys, population, outputs)
+            in_parallel(_follow, len(keys), chunk, known, particles, keys, *how, outputs)
         return out
 
     def _drawn(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,9 +109,11 @@ class ParticleFilter:
 
 
 @njit(cache=True, nogil=True)
-def _follow(begin, end, told, all_known, all_particles, all_keys, population, outputs):
+def _follow(
+    begin, end, told, all_known, all_particles, all_keys, settings, updates, stock, outputs
+):
     all_obs, final_obs, actions, rewards, length = told
-    count, size, lr = all_keys.shape[1], population.size, population.lr
+    count, size, lr = all_keys.shape[1], settings.size, settings.lr
     q, visited = np.empty((2, size * size, 8), np.float32), np.empty(size * size, np.bool_)
     weights, p = np.empty(count), np.empty((count, 8))
     gains, place = np.empty((len(STRENGTHS), 2, 2, 2, STARVED + 1)), np.zeros(3, np.int64)
@@ -181,122 +126,102 @@ def _follow(begin, end, told, all_known, all_particles, all_keys, population, ou
                 later = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
                 if i == 0:
                     if day == 0:
-                        place[0] = obs[POSITION]
-                    _morning(obs, day, known, particles, weights, keys, population, t)
+                        place[0] = obs[world.POSITION]
+                    _morning(obs, day, known, particles, keys, settings.walk, t)
+                    if updates:
+                        _weigh_stock(obs, particles, weights, stock)
+                    weights /= weights.sum()
                 _look(obs, known, q, place, size)
                 if i == 0:
-                    _intend(known, q, place, population, particles, weights, gains)
-                _predict(obs, i == 0, known, q, visited, place, population, particles, p)
+                    _intend(known, q, place, settings, particles, weights, gains)
+                _predict(obs, i == 0, known, q, visited, place, settings, particles, p)
                 _summarise(known, particles, weights, p, outputs, n, day, i)
-                if population.updates:
+                if updates:
                     for k in range(count):
                         weights[k] *= max(p[k, action], UNLIKELY)
-                    _normalise(weights)
-                at = obs[POSITION]
-                ate = action == EAT and place[1] == at and 0 < rewards[n, day, i] < MEAL
-                meal = action == EAT and place[2] == at and not ate
+                    weights /= weights.sum()
+                at = obs[world.POSITION]
+                ate = action == world.EAT and place[1] == at and 0 < rewards[n, day, i] < world.MEAL
+                meal = action == world.EAT and place[2] == at and not ate
                 _feed(ate, particles, keys, t)
                 _learn(obs, action, ate, meal, later, known, q, visited, lr)
                 t += np.uint64(1)
-                if population.updates and _effective(weights) < 0.5 * count:
+                if updates and 1 / (weights * weights).sum() < 0.5 * count:
                     _resample(weights, particles, keys, t)
 
 
 @njit(cache=True)
-def _morning(obs, day, known, particles, weights, keys, population, t):
-    """Apply what happens overnight and weigh what the morning shows."""
+def _morning(obs, day, known, particles, keys, walk, t):
+    """Apply what happens overnight."""
     if day > 0 and known.stocked and not known.hid:
-        known.lapse_rate += LAPSE_LR * (known.ate - known.lapse_rate)
+        known.lapse_rate += agent_state.LAPSE_LR * (known.ate - known.lapse_rate)
     if known.eaten == 0:
         known.tolerance = max(known.tolerance - 1, 0)
-    gifts, stocked = int(obs[GIFT]), obs[STOCK] == 2
-    known.tolerance, known.eaten = min(known.tolerance + gifts, MOST_TOLERANT), gifts
-    known.stocked, known.cookies = stocked, STOCKED * stocked
+    gifts, stocked = int(obs[world.GIFT]), obs[world.STOCK] == 2
+    known.tolerance, known.eaten = min(known.tolerance + gifts, world.MOST_TOLERANT), gifts
+    known.stocked, known.cookies = stocked, world.STOCKED * stocked
     known.hid, known.ate, known.lingering, known.closed = 0, 0, 0, 0
     for k in range(len(particles)):
         it = particles[k]
         if day > 0:
-            it.w = shard.overnight(it.regime, it.w, it.w_first, it.mu, population.walk, keys[k], t)
+            it.w = shard.overnight(it.regime, it.w, it.w_first, it.mu, walk, keys[k], t)
         for _ in range(gifts):
             it.w = shard.fed(it.w, it.eta)
         it.hunger = max(int(3 * uniform(keys[k], t, WOKE)) - gifts, 0)
-        if population.updates:
-            chance = 0.5 if it.regime == YOKED else population.stock[it.type]
-            weights[k] *= max(chance if stocked else 1 - chance, UNLIKELY)
-    _normalise(weights)
+
+
+@njit(cache=True)
+def _weigh_stock(obs, particles, weights, stock):
+    """Weigh particles by the morning's stock bit."""
+    stocked = obs[world.STOCK] == 2
+    for k in range(len(particles)):
+        it = particles[k]
+        chance = 0.5 if it.regime == YOKED else stock[it.type]
+        weights[k] *= max(chance if stocked else 1 - chance, UNLIKELY)
 
 
 @njit(cache=True)
 def _look(obs, known, q, place, size):
     """Take in what is seen of the jar, the garden, the lid and the cookies left."""
-    if obs[JAR] and place[1] < 0:
-        place[1] = obs[JAR] - 1
+    if obs[world.JAR] and place[1] < 0:
+        place[1] = obs[world.JAR] - 1
         shard.notice(q[COOKIE], place[1], size)
-    if obs[GARDEN] and place[2] < 0:
-        place[2] = obs[GARDEN] - 1
+    if obs[world.GARDEN] and place[2] < 0:
+        place[2] = obs[world.GARDEN] - 1
         shard.notice(q[FOOD], place[2], size)
-    if obs[JAR]:
-        known.closed = obs[LID] == 2
+    if obs[world.JAR]:
+        known.closed = obs[world.LID] == 2
         if not known.closed:
-            known.cookies = max(known.cookies, 1) if obs[VISIBLE] else 0
-    known.lingering = 0.7 * known.lingering + 0.3 * obs[VISIBLE]
+            known.cookies = max(known.cookies, 1) if obs[world.VISIBLE] else 0
+    known.lingering = 0.7 * known.lingering + 0.3 * obs[world.VISIBLE]
 
 
 @njit(cache=True)
-def _plans(kind):
-    return kind in (SOPHISTICATED, LEARNED)
+def _plans(it):
+    return it.type in (agent_state.SOPHISTICATED, agent_state.LEARNED)
 
 
 @njit(cache=True)
-def _intend(known, q, place, population, particles, weights, gains):
+def _intend(known, q, place, settings, particles, weights, gains):
     """Set the probability that each particle's planning adds to HIDE this morning."""
     sites_known, planners = place[1] >= 0 and place[2] >= 0, 0.0
     for k in range(len(particles)):
-        planners += weights[k] * _plans(particles[k].type)
+        planners += weights[k] * _plans(particles[k])
     worth_it = sites_known and known.stocked > 0 and planners > FEW
     if worth_it:
-        _tabulate_gains(q, place, population, gains)
+        planning.tabulate_gains(q, settings.size, place, settings.horizon, gains)
     for k in range(len(particles)):
-        it = particles[k]
-        it.p_hide = it.hide_rate if it.type == RANDOM else 0.0
-        if sites_known and _plans(it.type):
-            it.p_hide = hide_probability(_gain(known, it, gains) if worth_it else 0.0)
-
-
-@njit(cache=True)
-def _tabulate_gains(q, place, population, gains):
-    """Fill gains (strengths, rho, w_food, 2, hunger): gains in meals, cookies avoided."""
-    ahead, size, horizon = (
-        np.empty((2, 2, STARVED + 1), np.float32),
-        population.size,
-        population.horizon,
-    )
-    for i in range(len(STRENGTHS)):
-        for r in range(2):
-            for f in range(2):
-                body = STRENGTHS[i], APPETITES[f], world.RHO[r]
-                expected_day(q, size, place, horizon, STOCKED, *body, ahead)
-                for h in range(STARVED + 1):
-                    gains[i, r, f, 0, h] = ahead[1, 0, h] - ahead[0, 0, h]
-                    gains[i, r, f, 1, h] = ahead[0, 1, h] - ahead[1, 1, h]
-
-
-@njit(cache=True)
-def _gain(known, it, gains):
-    """Return the meals that hiding gains one particle, interpolated in both strengths."""
-    strong = STRONGEST * known.lapse_rate if it.type == LEARNED else _strength(known, it)
-    strong = min(max(strong, STRENGTHS[0]), STRENGTHS[-1])
-    i = 1
-    while STRENGTHS[i] < strong:
-        i += 1
-    x = (strong - STRENGTHS[i - 1]) / (STRENGTHS[i] - STRENGTHS[i - 1])
-    y = (it.w_food - APPETITES[0]) / (APPETITES[1] - APPETITES[0])
-    r, h, gain = int(it.rho > world.RHO[0]), it.hunger, 0.0
-    for j, cost in ((0, 1.0), (1, it.psi)):
-        low = (1 - x) * gains[i - 1, r, 0, j, h] + x * gains[i, r, 0, j, h]
-        high = (1 - x) * gains[i - 1, r, 1, j, h] + x * gains[i, r, 1, j, h]
-        gain += cost * ((1 - y) * low + y * high)
-    return gain
+        it, gain = particles[k], 0.0
+        it.p_hide = it.hide_rate if it.type == agent_state.RANDOM else 0.0
+        if sites_known and _plans(it):
+            if worth_it:
+                strong = _strength(known, it)
+                if it.type == agent_state.LEARNED:
+                    strong = STRONGEST * known.lapse_rate
+                gain = planning.interpolated_gain(
+                    gains, strong, it.w_food, it.rho, it.psi, it.hunger
+                )
+            it.p_hide = hide_probability(gain)
 
 
 @njit(cache=True)
@@ -305,13 +230,13 @@ def _strength(known, it):
 
 
 @njit(cache=True)
-def _predict(obs, first, known, q, visited, place, population, particles, p):
+def _predict(obs, first, known, q, visited, place, settings, particles, p):
     """Fill p (P, 8), the probabilities of each particle's next action."""
-    at, visible = int(obs[POSITION]), int(obs[VISIBLE])
+    at, visible = int(obs[world.POSITION]), int(obs[world.VISIBLE])
     tempted = place[1] >= 0 and known.cookies > 0 and not known.closed
     lost, gates = place[1] < 0 or place[2] < 0, np.empty((2, STARVED + 1))
     for h in range(STARVED + 1):
-        lingering = population.craving * known.lingering
+        lingering = settings.craving * known.lingering
         gates[COOKIE, h] = BETA * tempted * shard.cookie_gate(visible, h, lingering)
         gates[FOOD, h] = BETA * shard.food_gate(h)
     wants, likes, base, equal = np.empty(8), np.empty(8), np.empty(8), np.empty(8, np.int64)
@@ -320,18 +245,18 @@ def _predict(obs, first, known, q, visited, place, population, particles, p):
         wants[a] = shard.head(q[COOKIE, at, a], best_cookie)
         likes[a] = shard.head(q[FOOD, at, a], best_food)
         base[a] = BASE[a]
-        if lost and a <= WEST and not visited[led(at, a, population.size)]:
+        if lost and a <= world.WEST and not visited[world.led(at, a, settings.size)]:
             base[a] += BETA
     shard.first_equal(wants, likes, base, equal)
     for k in range(len(particles)):
         it, total = particles[k], 0.0
         craving = gates[COOKIE, it.hunger] * _strength(known, it)
         appetite = gates[FOOD, it.hunger] * it.w_food
-        by_noise = it.type == PRIMITIVE or (it.type == RANDOM and not first)
+        by_noise = it.type == agent_state.PRIMITIVE or (it.type == agent_state.RANDOM and not first)
         for a in range(8):
             if equal[a] < a:
                 p[k, a] = p[k, equal[a]]
-            elif by_noise or a != HIDE:
+            elif by_noise or a != world.HIDE:
                 p[k, a] = math.exp(base[a] + craving * wants[a] + appetite * likes[a])
             else:
                 p[k, a] = 0.0
@@ -340,7 +265,7 @@ def _predict(obs, first, known, q, visited, place, population, particles, p):
         for a in range(8):
             p[k, a] *= total
         if first:
-            p[k, HIDE] += it.p_hide
+            p[k, world.HIDE] += it.p_hide
 
 
 @njit(cache=True)
@@ -378,28 +303,18 @@ def _feed(ate, particles, keys, t):
 @njit(cache=True)
 def _learn(obs, action, ate, meal, later, known, q, visited, lr):
     """Learn the values of the heads, which all particles share: they follow from what was seen."""
-    at, to = int(obs[POSITION]), int(later[POSITION])
+    at, to = int(obs[world.POSITION]), int(later[world.POSITION])
     visited[at] = True
     if known.cookies > 0 and not known.closed:
         shard.learn(q[COOKIE], at, action, ate, to, lr, 0.0)
     shard.learn(q[FOOD], at, action, meal, to, lr, 0.0)
     if ate:
         known.cookies, known.eaten, known.ate = known.cookies - 1, known.eaten + 1, 1
-        known.tolerance = min(known.tolerance + 1, MOST_TOLERANT)
+        known.tolerance = min(known.tolerance + 1, world.MOST_TOLERANT)
         grown = known.cookie_value + lr * max(1 - known.cookie_value + SURGE, SURGE)
         known.cookie_value = min(grown, STRONGEST)
-    if action == HIDE and obs[STOCK]:  # in the morning the agent is at home
+    if action == world.HIDE and obs[world.STOCK]:  # in the morning the agent is at home
         known.hid, known.closed = 1, 1
-
-
-@njit(cache=True)
-def _normalise(weights):
-    weights /= weights.sum()
-
-
-@njit(cache=True)
-def _effective(weights):
-    return 1 / (weights * weights).sum()
 
 
 @njit(cache=True)

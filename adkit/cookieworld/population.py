@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from adkit.cookieworld import agent_state, world
-from adkit.cookieworld.agent_state import STATE, TRAITS, Settings, choose
+from adkit.cookieworld.agent_state import TRAITS, Agents, Settings, choose
+from adkit.cookieworld.planning import APPETITES
 from adkit.cookieworld.shard import RECOVERY, USE, YOKED
 from adkit.cookieworld.world import CLOSED, DECOY, GIFT, HUNGER, POSITION, STOCK, CookieWorld
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
@@ -25,11 +25,11 @@ from adkit.tables import in_parallel, stored_at
 TYPES = ("P", "N", "S", "L", "R")  # numbered as in adkit.cookieworld.agent_state
 REGIMES = ("D0", "D1", "D2", "D3", "D4", "D5", "D6")  # numbered as in adkit.cookieworld.shard
 ETAS, MUS, RECOVERY_MUS = (0.03, 0.35), (0, 0.12), (0.15, 0.3)
-FIRST_STRENGTHS, APPETITES, HIDE_RATES = (0.3, 1.5), (0.8, 1.2), (0.1, 0.6)
+FIRST_STRENGTHS, HIDE_RATES = (0.3, 1.5), (0.1, 0.6)
 ABSTINENCE = 6  # days
 BIRTH = 2**59  # the step at which traits are drawn; no lifetime is that long
 ACT = np.uint64(0)  # draw of a step
-PER_STEP = ("obs", "action", "reward", "terminated", "truncated")
+STORED = ("obs", "action", "reward", "terminated", "truncated", "final_obs")
 STATE_LABELS = {  # fields of STATE
     "pi": ("step", np.float32, 8),
     "w_cookie": ("step", np.float32),
@@ -70,7 +70,7 @@ class Shards:
     lr: float = 0.2
     """Step size of the values that heads are made of, in (0, 1]."""
     craving: float = 0.0
-    """Weight in the cookie gate of m_t = 0.7 m_{t-1} + 0.3 v_t, with v_t = 1 if a cookie is visible."""
+    """Weight in the cookie gate of m_t = 0.7 m_{t-1} + 0.3 v_t; v_t: a cookie is visible."""
     walk: tuple[float, float] = (0.015, 0.12)
     """The pull of D2 towards 1.2 per day, and its noise."""
     labelled: bool = True
@@ -81,13 +81,10 @@ class Shards:
     def __post_init__(self):
         for name, allowed in (("types", TYPES), ("regimes", REGIMES), ("stock", TYPES)):
             shares = getattr(self, name)
-            valid = set(shares) <= set(allowed) and all(
-                0 <= share < np.inf for share in shares.values()
-            )
-            if not valid or (name != "stock" and not sum(shares.values())):
-                raise ValueError(
-                    f"`{name}` must give shares of at least 0 to {', '.join(allowed)}, got {shares}"
-                )
+            known = set(shares) <= set(allowed) and min(shares.values(), default=0) >= 0
+            if not known or (name != "stock" and not sum(shares.values())):
+                names = ", ".join(allowed)
+                raise ValueError(f"`{name}` must give {names} shares of at least 0, got {shares}")
         if not 0 < self.lr <= 1:
             raise ValueError(f"`lr` must be in (0, 1], got {self.lr}")
 
@@ -110,11 +107,9 @@ class Shards:
             return tasks
         script = np.full((len(tasks), episodes, 3), world.BY_CHANCE, np.int8)
         script[..., 2] = 0
-        begin, day = (
-            (episodes * (0.3 + 0.3 * rng.at(BIRTH).uniform(7))).astype(int),
-            np.arange(episodes),
-        )
-        abstinent = (begin[:, None] <= day) & (day < begin[:, None] + ABSTINENCE)
+        begin = (episodes * (0.3 + 0.3 * rng.at(BIRTH).uniform(7))).astype(int)[:, None]
+        day = np.arange(episodes)
+        abstinent = (begin <= day) & (day < begin + ABSTINENCE)
         script[..., 0][recovering[:, None] & abstinent] = 0
         if yoked.any():
             alike = replace(
@@ -147,24 +142,19 @@ class Shards:
         env, tasks, rng = lifetimes.env, lifetimes.tasks, lifetimes.rng
         if type(env) is not CookieWorld:
             return False
-        agents = _agents(self, env.spec, rng)
+        agents = self._born(env.spec, rng)
         labels = arrays if self.labelled else env.spec.empty(0, 0, STATE_LABELS)
-        worlds = Worlds(
-            world.unborn(len(rng)),
-            tasks["rho"].astype(float),
-            tasks["stock"].astype(float),
-            world.scripts(tasks),
-            lifetimes.env_rng.keys,
+        chances = tasks["rho"].astype(float), tasks["stock"].astype(float)
+        worlds = world.unborn(len(rng)), *chances, world.scripts(tasks), lifetimes.env_rng.keys
+        stored = tuple(arrays[name] for name in STORED)
+        record, days = (
+            (stored, tuple(labels[name] for name in STATE_LABELS)),
+            (lifetimes.episodes, lifetimes.every),
         )
-        record = (
-            tuple(arrays[name] for name in (*PER_STEP, "final_obs")),
-            tuple(labels[name] for name in STATE_LABELS),
-        )
-        days = lifetimes.episodes, lifetimes.every
-        settings = _settings(self, env.spec)
+        settings = self.settings(env.spec)
         in_parallel(_simulate, len(rng), agents, settings, worlds, env.rules, days, record)
         if self.labelled:
-            labels = _observed(arrays["obs"][:, :, 0], arrays["obs"]) | _born(agents)
+            labels = _observed(arrays["obs"][:, :, 0], arrays["obs"]) | _lifelong(agents)
             for name, values in labels.items():
                 arrays[name][:] = values
         return True
@@ -172,6 +162,18 @@ class Shards:
     def labels(self, spec: EnvSpec) -> dict[str, tuple]:
         """Return the labels of a history, or none."""
         return STATE_LABELS | OBSERVED_LABELS | TRAIT_LABELS if self.labelled else {}
+
+    def settings(self, spec: EnvSpec) -> Settings:
+        """Return what all agents share, for compiled code."""
+        size = round(spec.cardinality[POSITION] ** 0.5)
+        return Settings(size, spec.horizon, self.lr, self.craving, self.walk, self.labelled)
+
+    def _born(self, spec: EnvSpec, rng: Rng) -> Agents:
+        if self.tasks is None:
+            raise ValueError("Shards needs a task per lifetime; `collect` gives them")
+        settings = self.settings(spec)
+        places = CookieWorld(settings.size).places(self.tasks)
+        return agent_state.born(self.traits(self.tasks, rng), settings.size, places, rng.keys)
 
     def traits(self, tasks: Tasks, rng: Rng) -> np.ndarray:
         """Draw the traits (N,) of lifetimes, each from its own address; dtype `TRAITS`."""
@@ -196,8 +198,8 @@ class ShardLearner:
     """N shard agents in lock step."""
 
     def __init__(self, config: Shards, spec: EnvSpec, rng: Rng):
-        self.config, self.agents, self.t = config, _agents(config, spec, rng), 0
-        self.settings = _settings(config, spec)
+        self.config, self.agents, self.t = config, config._born(spec, rng), 0
+        self.settings = config.settings(spec)
         self.morning = np.zeros(
             (len(rng), CLOSED + 1), spec.obs_dtype
         )  # first observation of the day
@@ -222,7 +224,7 @@ class ShardLearner:
         if not self.config.labelled:
             return {}
         state = {name: self.agents.state[name] for name in STATE_LABELS}
-        return state | _observed(self.morning, self.obs) | _born(self.agents)
+        return state | _observed(self.morning, self.obs) | _lifelong(self.agents)
 
 
 def _check(spec: EnvSpec) -> None:
@@ -236,7 +238,7 @@ def _drawn(shares: Mapping[str, float], names: tuple[str, ...], u: np.ndarray) -
     return np.searchsorted(np.cumsum(weights / weights.sum())[:-1], u, side="right")
 
 
-def _born(agents: Agents) -> dict[str, np.ndarray]:
+def _lifelong(agents: Agents) -> dict[str, np.ndarray]:
     """Return the labels of whole lifetimes."""
     return {name: agents.traits[name] for name in TRAIT_LABELS}
 
@@ -255,56 +257,11 @@ def _observed(morning: np.ndarray, obs: np.ndarray) -> dict[str, np.ndarray]:
 # ---- compiled lifetimes ----
 
 
-class Agents(NamedTuple):
-    """N agents; compiled code changes them in place."""
-
-    traits: np.ndarray
-    """(N,) of dtype `TRAITS`."""
-    state: np.ndarray
-    """(N,) of dtype `STATE`."""
-    q: np.ndarray
-    """(N, 2, cells, 8) float32."""
-    visited: np.ndarray
-    """(N, cells) bool."""
-    places: np.ndarray
-    """(N, 3) cells of home, jar and garden; an agent uses those that it has seen."""
-    keys: np.ndarray
-    """(N,) uint64."""
-
-
-class Worlds(NamedTuple):
-    """The worlds of N lifetimes."""
-
-    body: np.ndarray
-    rho: np.ndarray
-    stock: np.ndarray
-    script: np.ndarray
-    keys: np.ndarray
-
-
-def _agents(config: Shards, spec: EnvSpec, rng: Rng) -> Agents:
-    if config.tasks is None:
-        raise ValueError("Shards needs a task per lifetime; `collect` fills them in by `prepare`")
-    n, cells, env = len(rng), spec.cardinality[POSITION], CookieWorld(_size(spec))
-    traits, state = config.traits(config.tasks, rng), np.zeros(n, STATE)
-    state["w"] = traits["w_first"]
-    q, visited = np.zeros((n, 2, cells, 8), np.float32), np.zeros((n, cells), np.bool_)
-    return Agents(traits, state, q, visited, env.places(config.tasks), rng.keys)
-
-
-def _settings(config: Shards, spec: EnvSpec) -> Settings:
-    learning = config.lr, config.craving, config.walk
-    return Settings(_size(spec), spec.horizon, *learning, config.labelled)
-
-
-def _size(spec: EnvSpec) -> int:
-    return round(spec.cardinality[POSITION] ** 0.5)
-
-
 @njit(cache=True, nogil=True)
 def _simulate(begin, end, agents, settings, worlds, rules, days, record):
     size, horizon, lr = settings.size, settings.horizon, settings.lr
     (episodes, every), (stored, labels) = days, record
+    bodies, rho, stock, script, env_keys = worlds
     all_obs, actions, rewards, terminates, truncates, final_obs = stored
     pi, w_cookie, gate_cookie, gate_food, gain, avoided = labels
     obs, next_obs = np.zeros(CLOSED + 1, all_obs.dtype), np.zeros(CLOSED + 1, all_obs.dtype)
@@ -316,16 +273,15 @@ def _simulate(begin, end, agents, settings, worlds, rules, days, record):
             agents.visited[n],
         )
         place, key = agents.places[n], agents.keys[n]
-        body, rho, script, env_key = worlds.body[n], worlds.rho[n], worlds.script[n], worlds.keys[n]
-        t = np.uint64(0)  # step of the lifetime
+        body, env_key, t = bodies[n], env_keys[n], np.uint64(0)  # t: step of the lifetime
         for day in range(episodes):
             e = stored_at(day, every)
-            world.wake(body, place[0], worlds.stock[n], script, env_key, t)
+            world.wake(body, place[0], stock[n], script[n], env_key, t)
             world.observe(body, place, size, obs)
             for i in range(horizon):
                 agent_state.act(traits, state, q, visited, place, settings, obs, i == 0, key, t)
                 a = choose(state.pi, uniform(key, t, ACT))
-                reward, over = world.advance(body, place, rho, rules, a, env_key, t)
+                reward, over = world.advance(body, place, rho[n], rules, a, env_key, t)
                 world.observe(body, place, size, next_obs)
                 agent_state.learn(traits, state, q, visited, lr, obs, a, over, next_obs)
                 t += np.uint64(1)

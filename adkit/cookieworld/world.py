@@ -1,6 +1,7 @@
 """CookieWorld: a home, a cookie jar, a garden, and a latch at home that closes the jar.
 
-HIDE closes the jar for the day, before the agent is tempted. An episode is a day. Every morning looks the same from home, so only memory can tell when to hide.
+HIDE closes the jar for the day, before the agent is tempted. An episode is a day. Every
+morning looks the same from home, so only memory can tell when to hide.
 """
 
 from __future__ import annotations
@@ -43,20 +44,21 @@ BY_CHANCE = -1  # in a script: left to chance
 GIVES, GROWS = np.uint64(0), np.uint64(1)  # draws of a step
 FILLED, COLOURED, WOKE, GIVEN = (np.uint64(draw) for draw in range(8, 12))  # draws of a morning
 
-BODY = np.dtype(  # all that outlasts a step
-    [
-        ("cell", np.int16),
-        ("hunger", np.int16),
-        ("cookies", np.int16),  # left in the jar
-        ("closed", np.int16),  # 1 if the lid is closed
-        ("tolerance", np.int16),
-        ("eaten", np.int16),  # cookies since the morning
-        ("time", np.int16),  # step of the day
-        ("day", np.int16),
-        ("decoy", np.int16),
-        ("gift", np.int16),  # cookies given this morning
-    ]
+# All that outlasts a step: the agent's cell and hunger; the jar's cookies and lid; tolerance;
+# cookies eaten since the morning; step of the day; what the morning brought.
+PARTS = (
+    "cell",
+    "hunger",
+    "cookies",
+    "closed",
+    "tolerance",
+    "eaten",
+    "time",
+    "day",
+    "decoy",
+    "gift",
 )
+BODY = np.dtype([(name, np.int16) for name in PARTS])
 
 
 class CookieState(NamedTuple):
@@ -94,7 +96,7 @@ class CookieWorld:
     latch: bool = True
     """Whether HIDE closes the lid; a broken latch does nothing."""
     tolerance_visible: bool = False
-    """Whether each level of tolerance takes a quarter from a cookie's reward: a positive control."""
+    """Whether each level of tolerance takes a quarter of a cookie's reward."""
 
     def __post_init__(self):
         if self.size not in (5, 7):

@@ -99,7 +99,7 @@ def wake(traits, state, q, place, settings, obs, key, t):
     state.p_hide = traits.hide_rate if traits.type == RANDOM else 0.0
     plans = traits.type == SOPHISTICATED or traits.type == LEARNED
     if (plans or settings.labelled) and state.jar_known and state.garden_known:
-        if state.stocked:  # an empty jar tempts nobody, so that hiding gains nothing
+        if state.stocked:  # from an empty jar hiding gains nothing
             _plan(traits, state, q, place, settings, obs)
         if plans:
             state.p_hide = hide_probability(state.gain)

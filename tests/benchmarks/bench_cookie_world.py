@@ -1,4 +1,4 @@
-"""Lives of creatures per second, planners included, against what was asked; and what believing costs."""
+"""Lifetimes of shard agents per second, the cost of the particle filter, and training on them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ASKED = 4000  # histories of 30 days a second, on two cores
 TOKENS = 18_000  # a second, of training on one core
 
 
-def lives(days: int, n: int, **config) -> float:
-    """Histories per second of a population; labels as asked."""
+def lifetimes(days: int, n: int, **config) -> float:
+    """Return the histories per second of a population."""
 
-    def live() -> int:
+    def simulate() -> int:
         ad.collect(ENV, TASKS[:n], ad.sources.Shards(**config), episodes=days, seed=1)
         return n
 
-    live()
-    return max(rate(live) for _ in range(3))
+    simulate()
+    return max(rate(simulate) for _ in range(3))
 
 
 def test_populations():
-    """The default one, 40% planners; nobody but planners; nobody who plans. Without labels, as for training, and with them."""
+    """Default mix with 40% planners; planners alone; no planners; with and without labels."""
     found = {}
     for days in (30, 60):
         for labelled in (False, True):
@@ -38,25 +38,25 @@ def test_populations():
                 ("P", {"P": 1}),
             ):
                 case = days, labelled, name
-                found[case] = lives(
+                found[case] = lifetimes(
                     days, 4000 if name == "P" else 2000, types=types, labelled=labelled
                 )
-                what = f"creatures of {days} days, {name}, {'with labels' if labelled else 'bare'}"
+                what = f"agents of {days} days, {name}, {'with labels' if labelled else 'bare'}"
                 note(what, [found[case]], "/s", asked=ASKED if case == (30, False, "all") else None)
     assert found[30, False, "all"] >= ASKED, (
         f"{found[30, False, 'all']:,.0f} histories/s, and {ASKED} were asked."
     )
 
 
-def test_belief():
+def test_particle_filter():
     """A filter of 1,000 particles over 60 days."""
     histories = ad.collect(ENV, TASKS[:100], ad.sources.Shards(), episodes=60, seed=1)
-    believer = ad.ParticleFilter(ad.sources.Shards())
-    believer.follow(histories[:2])
+    filter_ = ad.ParticleFilter(ad.sources.Shards())
+    filter_.follow(histories[:2])
     began = time.process_time()
-    believer.follow(histories)
+    filter_.follow(histories)
     note(
-        "belief, 400 creatures of 60 days, 1,000 particles",
+        "filter, 400 agents of 60 days, 1,000 particles",
         [(time.process_time() - began) * 4],
         " s of a core",
         less=True,
@@ -65,22 +65,22 @@ def test_belief():
 
 @one_core()
 def test_training(monkeypatch):
-    """Tokens per second of one core, 3 layers x 128, 60 days; beside all windows padded alike and attention in one piece."""
+    """Tokens per second of one core, 3 layers x 128, 60 days; against equal padding."""
     from adkit.models import transformer as transformer
     from adkit.models.tokens import pack
 
     distilling = sys.modules[ad.distill.__module__]
-    lives = ad.collect(ENV, TASKS[:400], ad.sources.Shards(labelled=False), episodes=60, seed=1)
-    per_life = (lives.length + 1).sum(1).mean()
+    histories = ad.collect(ENV, TASKS[:400], ad.sources.Shards(labelled=False), episodes=60, seed=1)
+    per_lifetime = (histories.length + 1).sum(1).mean()
 
     def train(steps: int = 4, batch: int = 16, **schedule) -> float:
         model = ad.CausalTransformer(ENV.spec, context=60 * 16, layers=3, heads=2, width=128)
         schedule = ad.Schedule(**{"from_start": 1.0, "short": 0.0} | schedule)
         return rate(
             lambda: (
-                len(ad.distill(model, lives, steps=steps, batch=batch, schedule=schedule))
+                len(ad.distill(model, histories, steps=steps, batch=batch, schedule=schedule))
                 * batch
-                * per_life
+                * per_lifetime
             )
         )
 
@@ -90,14 +90,14 @@ def test_training(monkeypatch):
             patched.setattr(transformer, "CHUNK", 10**6)
             return train()
 
-    compare("creatures, tokens of 60 days", train, padded, asked=1.2, repetitions=3)
+    compare("agents, tokens of 60 days", train, padded, asked=1.2, repetitions=3)
     whole = max(train(8) for _ in range(3))
-    note("creatures, training on one core, whole lives", [whole], " tokens/s", asked=TOKENS)
+    note("agents, training on one core, whole lifetimes", [whole], " tokens/s", asked=TOKENS)
     as_the_study = max(
         train(8, batch=32, short=0.5, short_episodes=20) for _ in range(3)
     )  # half of its steps on 20 days
     note(
-        "creatures, training on one core, as the study does",
+        "agents, training on one core, as the study does",
         [as_the_study],
         " tokens/s",
         asked=TOKENS,

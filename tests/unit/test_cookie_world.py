@@ -150,12 +150,12 @@ def test_layouts_are_held_out_with_their_reflections(env):
 def test_every_field_of_the_world_changes_something(env):
     changed = dict(size=7, horizon=9, latch=False, tolerance_visible=True)
     assert {field.name for field in fields(env)} == set(changed)
-    live = lambda env: ad.collect(
+    collect = lambda env: ad.collect(
         env, env.tasks()[:6], ad.sources.Shards(regimes={"D1": 1}), episodes=20, lifetimes=2
     )
     for name, value in changed.items():
-        other = live(replace(env, **{name: value}))
-        assert other.spec != env.spec or not same(other, live(env)), name
+        other = collect(replace(env, **{name: value}))
+        assert other.spec != env.spec or not same(other, collect(env)), name
 
 
 # ---- what a model sees ----

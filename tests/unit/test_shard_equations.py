@@ -95,7 +95,7 @@ def test_a_value_is_learned_one_step_at_a_time_and_ends_with_its_reinforcer():
 def slowly(env, task, w, rho):
     """Return (lid, meals or cookies, hunger): policy evaluation in plain loops."""
     q, (home, jar, garden) = anatomy.learned_values(env, task)[0], env.places(task)[0]
-    nobody = np.zeros(25, bool)
+    unvisited = np.zeros(25, bool)
     value = np.zeros((25, 6, 4, 2, 2))
     for _ in range(env.horizon):
         after = np.zeros_like(value)
@@ -103,7 +103,7 @@ def slowly(env, task, w, rho):
             p, tempted = np.zeros(8), left > 0 and not shut
             gate = shard.cookie_gate(int(tempted and near(cell, jar, 5)), h, 0.0)
             craving, appetite = 2.5 * w * gate * tempted, 2.5 * shard.food_gate(h)
-            shard.policy(q, nobody, cell, 5, craving, appetite, False, False, p)
+            shard.policy(q, unvisited, cell, 5, craving, appetite, False, False, p)
             for a in range(8):
                 outcomes = [(1.0, shut)]
                 to, hunger, kept, gain, over = led(cell, a, 5), h, left, (0.0, 0.0), False

@@ -15,7 +15,7 @@ _WHERE = {
     "Step": "protocols",
     "Transition": "protocols",
     "Rng": "seeds",
-    "find": "artefacts",
+    "find": "store",
     "optimal_returns": "tables",
     "Histories": "histories",
     "collect": "rollout",

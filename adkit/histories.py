@@ -1,17 +1,18 @@
-"""Histories: everything N learners did in their lifetimes, in order. Source and distilled agents leave the same kind."""
+"""Histories: all that N learners, source or distilled, did in their lifetimes, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adkit import artefacts
-from adkit.npy import blocks, pieces
+from adkit import store
 from adkit.protocols import EnvSpec, Tasks
+from adkit.store import pieces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +23,10 @@ WITHOUT_LABELS = (*PER_STEP, "final_obs")
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """N lifetimes of E episodes on a horizon of H: named arrays (lifetime, transition), T = E * H transitions each.
+    """N lifetimes of E episodes on a horizon of H steps, T = E * H transitions each.
 
-    Step t of episode e is transition e * H + t. An episode that ends early leaves its remaining transitions empty
-    (zeros); `length` says how many are real.
+    Step t of episode e is transition e * H + t. An episode that ends early leaves its remaining
+    transitions empty (zeros); `length` says how many are real.
     """
 
     spec: EnvSpec
@@ -34,86 +35,80 @@ class Histories:
     task: np.ndarray
     """(N,) which of the tasks each lifetime lives on; task-major order."""
     arrays: dict[str, np.ndarray]
-    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...). Any others are labels: per
-    lifetime (N,), per episode (N, E) or per step (N, E, H, ...). No model reads them."""
+    """Per step (N, E, H, ...): obs, action, reward, terminated, truncated; `final_obs` (N, E, ...).
+
+    Any others are labels: per lifetime (N,), per episode (N, E) or per step (N, E, H, ...). No
+    model reads them.
+    """
     episode: np.ndarray
-    """(E,) each episode's number in the lifetime that was collected: 0, 25, 50 ... after `subsample(25)`."""
+    """(E,) each episode's number in the collected lifetime: 0, 25, 50 ... after `subsample(25)`."""
     about: dict
     """How they were made: env, agent, seed."""
 
     # ---- reading ----
 
     def __getattr__(self, name: str) -> np.ndarray:
-        """A named array, (lifetime, transition, ...): `histories.action[n, t]`."""
+        """Return a named array, (lifetime, transition, ...): `histories.action[n, t]`."""
         arrays = self.__dict__.get("arrays", {})
         if name not in arrays:
-            raise AttributeError(f"histories have no {name!r}; the arrays are {', '.join(arrays)}.")
+            raise AttributeError(f"histories have no {name!r}; the arrays are {', '.join(arrays)}")
         values = arrays[name]
-        return (
-            values
-            if name == "final_obs" or values.ndim < 3
-            else values.reshape(len(values), -1, *values.shape[3:])
-        )
+        if name == "final_obs" or values.ndim < 3:
+            return values
+        return values.reshape(len(values), -1, *values.shape[3:])
 
     def __len__(self) -> int:
         return len(self.task)
 
     @property
     def n_episodes(self) -> int:
-        """E."""
+        """Return E."""
         return len(self.episode)
 
     @property
     def tasks(self) -> pd.DataFrame:
-        """The task table, one row per distinct task, indexed by task id."""
+        """Return the task table, one row per distinct task, indexed by task id."""
         return self.task_values.frame
 
     @property
     def length(self) -> np.ndarray:
-        """(N, E) real transitions in each episode."""
+        """Return (N, E) real transitions in each episode."""
         return (self.arrays["terminated"] | self.arrays["truncated"]).argmax(2) + 1
 
     @property
     def first(self) -> np.ndarray:
-        """(N, T) bool: this transition opens an episode."""
-        return np.broadcast_to(
-            np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0,
-            self.action.shape,
-        )
+        """Return (N, T) bool: this transition opens an episode."""
+        opens = np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0
+        return np.broadcast_to(opens, self.action.shape)
 
     @property
     def episode_returns(self) -> np.ndarray:
-        """(N, E) float32: summed reward."""
+        """Return (N, E) float32: summed reward."""
         return self.arrays["reward"].sum(2)
 
     @property
     def returns(self) -> np.ndarray:
-        """(task, lifetime, episode) float32: summed reward."""
+        """Return (task, lifetime, episode) float32: summed reward."""
         counts = np.bincount(self.task, minlength=len(self.task_values))
         if len(set(counts.tolist())) != 1 or (np.diff(self.task) < 0).any():
             raise ValueError(
-                f"tasks have {counts.min()} to {counts.max()} lifetimes here; use .episode_returns (N, E) instead."
+                f"tasks have {counts.min()} to {counts.max()} lifetimes here; "
+                "use .episode_returns (N, E) instead"
             )
         return self.episode_returns.reshape(len(self.task_values), -1, self.n_episodes)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per episode: task columns, lifetime, episode, return, length."""
-        import pandas as pd
-
+        """Return one row per episode: task columns, lifetime, episode, return, length."""
         n, e = np.indices((len(self), self.n_episodes)).reshape(2, -1)
-        numbers = {
-            "lifetime": n,
-            "episode": self.episode[e],
-            "return": self.episode_returns.ravel(),
-            "length": self.length.ravel(),
-        }
         table = self.tasks.iloc[self.task[n]].reset_index()
-        return pd.concat([table, pd.DataFrame(numbers)], axis=1)
+        returns, length = self.episode_returns.ravel(), self.length.ravel()
+        numbers = {"lifetime": n, "episode": self.episode[e], "return": returns, "length": length}
+        return table.assign(**numbers)
 
     # ---- choosing ----
 
     def __getitem__(self, rows) -> Histories:
-        """Lifetimes by integer, slice, mask or index array; their tasks come along."""
+        """Return lifetimes by integer, slice, mask or index array; their tasks come along."""
         rows = np.atleast_1d(np.arange(len(self))[rows])
         used, task = np.unique(self.task[rows], return_inverse=True)
         picked = {name: values[rows] for name, values in self.arrays.items()}
@@ -121,84 +116,68 @@ class Histories:
 
     @property
     def episodes(self) -> EpisodeIndex:
-        """Episodes by slice or index array: `histories.episodes[-50:]`."""
+        """Return episodes by slice or index array: `histories.episodes[-50:]`."""
         return EpisodeIndex(self)
 
     def subsample(self, k: int) -> Histories:
-        """Every k-th episode: the same learning, k times faster (paper, Appendix I)."""
+        """Keep every k-th episode: the same learning, k times faster (paper, Appendix I)."""
         if not 1 <= k <= self.n_episodes:
             raise ValueError(
-                f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}."
+                f"subsample({k}) of {self.n_episodes} episodes; k must be 1 to {self.n_episodes}"
             )
         return self.episodes[::k]
 
     def windows(
         self, lifetime: np.ndarray, start: np.ndarray, episodes: int, labels: bool = False
     ) -> dict[str, np.ndarray]:
-        """Training windows: per-step arrays (B, W, H, ...), W whole consecutive episodes of one lifetime each.
+        """Return training windows: per-step arrays (B, W, H, ...), W whole consecutive episodes.
 
-        `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two lifetimes. Labels, which no
-        training needs, come along only when asked for.
+        `lifetime` (B,) and `start` (B,), the first episode, choose them. A window never spans two
+        lifetimes. Labels, which no training needs, come along only when asked for.
         """
         lifetime, start = np.asarray(lifetime), np.asarray(start)
-        if episodes < 1 or (start < 0).any() or (start + episodes > self.n_episodes).any():
-            at = f"from {start.min()} to {start.max()}"
-            raise ValueError(
-                f"windows of {episodes} episodes {at} on leave the {self.n_episodes} there are; count from 0."
-            )
-        if (lifetime < 0).any() or (lifetime >= len(self)).any():
-            raise ValueError(
-                f"lifetimes {lifetime.min()} to {lifetime.max()}; these histories have 0 to {len(self) - 1}."
-            )
+        last = {"lifetimes": (lifetime, len(self) - 1)}
+        last["first episodes of windows"] = start, self.n_episodes - max(1, episodes)
+        for what, (values, most) in last.items():
+            if episodes < 1 or (values < 0).any() or (values > most).any():
+                chosen = f"{what} are {values.min()} to {values.max()}"
+                raise ValueError(f"{chosen}; with episodes={episodes} they can be 0 to {most}")
         names = self.arrays if labels else WITHOUT_LABELS
+        rows, columns = lifetime[:, None], start[:, None] + np.arange(episodes)
         whole = {name: self.arrays[name] for name in names}
-        return {
-            n: v[lifetime] if v.ndim == 1 else blocks(v, lifetime, start, episodes)
-            for n, v in whole.items()
-        }
+        return {n: v[lifetime] if v.ndim == 1 else v[rows, columns] for n, v in whole.items()}
 
     @property
     def labels(self) -> list[str]:
-        """The names of the labels."""
+        """Return the names of the labels."""
         return [name for name in self.arrays if name not in WITHOUT_LABELS]
 
     def seen_as(self, view) -> Histories:
-        """The same poses for a model that is shown another `view` of them; see `EnvSpec.view`."""
+        """Return the same poses for a model that is shown another `view`; see `EnvSpec.view`."""
         return replace(self, spec=replace(self.spec, view=view))
 
     @staticmethod
     def concatenate(parts: Sequence[Histories]) -> Histories:
-        """The lifetimes of several histories of one environment and episode numbering, grouped by task."""
+        """Join the lifetimes of histories of one environment and episode numbering, by task."""
         if not parts:
-            raise ValueError("no histories to concatenate; give at least one.")
-        first = parts[0]
+            raise ValueError("no histories to concatenate; give at least one")
+        first, share = parts[0], "histories to concatenate must share"
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
-                both = f"{first.n_episodes} episodes of {first.spec.name} and {part.n_episodes} of {part.spec.name}"
-                raise ValueError(
-                    f"{both}: histories to concatenate must share their spec and their episodes' numbers."
-                )
-            if set(part.arrays) != set(first.arrays):
-                missing = sorted(set(part.arrays) ^ set(first.arrays))
-                raise ValueError(
-                    f"histories to concatenate must have the same labels; some have no {', '.join(missing)}."
-                )
-        every = Tasks(
-            {
-                name: np.concatenate([p.task_values[name] for p in parts])
-                for name in first.task_values.columns
-            },
-            np.concatenate([p.task_values.ids for p in parts]),
-        )
+                both = [f"{len(h.episode)} episodes of {h.spec.name}" for h in (first, part)]
+                raise ValueError(f"{share} spec and episode numbers, got {' and '.join(both)}")
+            if missing := sorted(set(part.arrays) ^ set(first.arrays)):
+                raise ValueError(f"{share} their labels; some have no {', '.join(missing)}")
+        join = lambda name: np.concatenate([p.task_values[name] for p in parts])
+        ids = np.concatenate([p.task_values.ids for p in parts])
+        every = Tasks({name: join(name) for name in first.task_values.columns}, ids)
         unique, row = every.unique()
         offsets = np.cumsum([0] + [len(p.task_values) for p in parts])
-        task = np.concatenate(
-            [row[p.task + offset] for p, offset in zip(parts, offsets, strict=False)]
-        )
+        numbers = np.concatenate([p.task + at for p, at in zip(parts, offsets, strict=False)])
+        task = row[numbers]
         order = np.argsort(task, kind="stable")
-        arrays = {
-            name: np.concatenate([p.arrays[name] for p in parts])[order] for name in first.arrays
-        }
+        whole = lambda name: np.concatenate([p.arrays[name] for p in parts])[order]
+        arrays = {name: whole(name) for name in first.arrays}
         return Histories(first.spec, unique, task[order], arrays, first.episode, first.about)
 
     # ---- keeping ----
@@ -207,63 +186,50 @@ class Histories:
         """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
         self.check()
         files = {f"{name}.npy": values for name, values in (self.arrays | self._whose()).items()}
-        return artefacts.save(
-            path, "histories", files, {"spec": asdict(self.spec), **self.about}, overwrite
-        )
+        about = {"spec": asdict(self.spec), **self.about}
+        return store.save(path, "histories", files, about, overwrite)
 
     @staticmethod
     def assemble(path: str | Path, parts: Iterable[Histories], whole: Histories) -> Path:
-        """As `save`, from parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
+        """Save parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
         checked = (part.arrays for part in parts if part.check() is None)
-        return artefacts.assemble(
-            path,
-            "histories",
-            checked,
-            {"spec": asdict(whole.spec), **whole.about},
-            **whole._whose(),
-        )
+        about = {"spec": asdict(whole.spec), **whole.about}
+        return store.assemble(path, "histories", checked, about, **whole._whose())
 
     def _whose(self) -> dict[str, np.ndarray]:
-        """Which lifetimes and episodes these are."""
+        """Return the arrays that say which lifetimes and episodes these are."""
         tasks = {f"tasks.{name}": values for name, values in self.task_values.columns.items()}
-        return {
-            "task": self.task,
-            "episode": self.episode,
-            "task_ids": self.task_values.ids,
-        } | tasks
+        ids = self.task_values.ids
+        return {"task": self.task, "episode": self.episode, "task_ids": ids} | tasks
 
     @staticmethod
     def load(path: str | Path, mapped: bool = False) -> Histories:
-        """Read and verify what `save` wrote; `mapped` arrays stay on disk, so that they may be larger than memory."""
-        files, about = artefacts.load(path, "histories", mapped)
+        """Read and verify what `save` wrote.
+
+        `mapped` arrays stay on disk, so that they may be larger than memory.
+        """
+        files, about = store.load(path, "histories", mapped)
         try:
             spec = EnvSpec(**about.pop("spec"))
-            arrays = {name.removesuffix(".npy"): value for name, value in files.items()}
-            if extra := [
-                name for name, value in files.items() if not isinstance(value, np.ndarray)
-            ]:
-                raise ValueError(f"{extra[0]!r} is no array")
-            columns = {
-                name.removeprefix("tasks."): arrays.pop(name)
-                for name in list(arrays)
-                if name.startswith("tasks.")
-            }
+            if odd := [name for name, v in files.items() if not isinstance(v, np.ndarray)]:
+                raise ValueError(f"{odd[0]!r} is no array")
+            arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
+            names = [name for name in arrays if name.startswith("tasks.")]
+            columns = {name.removeprefix("tasks."): arrays.pop(name) for name in names}
             tasks = Tasks(columns, _numbers("task_ids", arrays.pop("task_ids")))
-            histories = Histories(
-                spec, tasks, arrays.pop("task"), arrays, arrays.pop("episode"), about
-            )
+            task, episode = arrays.pop("task"), arrays.pop("episode")
+            histories = Histories(spec, tasks, task, arrays, episode, about)
             histories.check()
         except (KeyError, TypeError, ValueError) as error:
-            raise artefacts.ArtefactError(
-                f"{path} does not hold complete histories: {error}"
-            ) from None
+            raise store.ArtefactError(f"{path} does not hold complete histories: {error}") from None
         return histories
 
     def to_minari(self, id: str, folder: str | Path | None = None) -> Path:
-        """Write a Minari dataset, one of its episodes for each of ours, whole or not at all: `minari.load_dataset(id)` reads it.
+        """Write a Minari dataset, one of its episodes for each of ours, whole or not at all.
 
-        `id` is Minari's "namespace/name-v0"; `folder` holds Minari's datasets, by default where Minari itself looks. Returns the
-        dataset's own folder. Needs the extra `interchange`; raises FileExistsError where there is a dataset of this id already.
+        `minari.load_dataset(id)` reads it; `id` is Minari's "namespace/name-v0". `folder` holds
+        Minari's datasets, by default where Minari looks. Returns the dataset's own folder. Needs
+        the extra `interchange`; raises FileExistsError where there is a dataset of this id.
         """
         from adkit import interchange
 
@@ -274,107 +240,87 @@ class Histories:
         """Read back, equal in every bit, what `to_minari` wrote."""
         from adkit import interchange
 
-        path, spec, tasks, *rest = interchange.from_minari(id, folder)
-        histories = Histories(spec, tasks, *rest)
+        path, *parts = interchange.from_minari(id, folder)
+        histories = Histories(*parts)
         try:
             histories.check()
         except ValueError as error:
-            raise artefacts.ArtefactError(
-                f"{path} does not hold complete histories: {error}."
-            ) from error
+            text = f"{path} does not hold complete histories: {error}"
+            raise store.ArtefactError(text) from error
         return histories
 
     def to_parquet(self, path: str | Path) -> Path:
-        """Write one Parquet file, one row per transition, whole or not at all, for pandas, Polars, DuckDB or Spark.
+        """Write one Parquet file, one row per transition, whole or not at all.
 
-        Columns: task (its id) and task_NAME for each of its columns; lifetime, episode, step; obs, action, reward, terminated,
-        truncated, next_obs. Vectors are lists of fixed length. The spec and `about` are JSON in the file's metadata, "adkit".
-        Needs the extra `interchange`; raises FileExistsError where there is such a file.
+        Columns: task (its id) and task_NAME for each of its columns; lifetime, episode, step; obs,
+        action, reward, terminated, truncated, next_obs. Vectors are lists of fixed length. The spec
+        and `about` are JSON in the file's metadata, "adkit". Needs the extra `interchange`; raises
+        FileExistsError where there is such a file.
         """
         from adkit import interchange
 
         return interchange.to_parquet(self, path)
 
     def check(self) -> None:
-        """Raise ValueError unless shapes, dtypes, ranges and episode ends are what they must be."""
-        for name in ("task", "episode"):
-            _numbers(name, getattr(self, name))
-        n, e, h = len(self.task), self.n_episodes, self.spec.horizon
-        want = {
-            "obs": ((n, e, h, *self.spec.obs_shape), self.spec.obs_dtype),
-            "action": ((n, e, h), np.uint8),
-        }
-        want |= {
-            "reward": ((n, e, h), np.float32),
-            "terminated": ((n, e, h), bool),
-            "truncated": ((n, e, h), bool),
-        }
-        want |= {"final_obs": ((n, e, *self.spec.obs_shape), self.spec.obs_dtype)}
-        for name, (shape, dtype) in want.items():
-            found = self.arrays.get(name)
-            if found is None or found.shape != shape or found.dtype != dtype:
-                found = "missing" if found is None else f"{found.dtype} {found.shape}"
-                raise artefacts.ArtefactError(
-                    f"array {name!r} is {found}; {self.spec.name} histories of {n} lifetimes need {np.dtype(dtype)} {shape}."
-                )
-        for name in self.labels:
-            shape = self.arrays[name].shape
-            if shape[:3] != (n, e, h)[: len(shape)]:
-                raise artefacts.ArtefactError(
-                    f"label {name!r} is {shape}; give {(n,)} per lifetime, {(n, e)} per episode or {(n, e, h)} per step."
-                )
+        """Raise ValueError unless shapes, dtypes, ranges and episode ends are as they must be."""
+        self._check_shapes()
         if not all(np.isfinite(piece).all() for piece in pieces(self.arrays["reward"])):
-            raise ValueError("rewards hold NaN or infinity; every reward must be a finite number.")
+            raise ValueError("rewards hold NaN or infinity; every reward must be a finite number")
         numbers = {
             "actions": (self.arrays["action"], self.spec.n_actions),
             "task numbers": (self.task, len(self.task_values)),
         }
         for i, most in enumerate(self.spec.cardinality or ()):
-            numbers |= {
-                f"{name}[..., {i}]": (self.arrays[name][..., i], most)
-                for name in ("obs", "final_obs")
-            }
+            for name in ("obs", "final_obs"):
+                numbers[f"{name}[..., {i}]"] = self.arrays[name][..., i], most
         for name, (values, most) in numbers.items():
             for piece in pieces(values):
                 if piece.size and (piece.min() < 0 or piece.max() >= most):
-                    raise ValueError(
-                        f"{name} are {piece.min()} to {piece.max()}: out of range, which is 0 to {most - 1}."
-                    )
-        ends = zip(
-            *(pieces(self.arrays[name]) for name in ("terminated", "truncated")), strict=True
-        )
-        if not all((terminated | truncated).any(2).all() for terminated, truncated in ends):
-            raise ValueError(
-                "some episodes never end: every episode must be terminated or truncated."
-            )
+                    found = f"{piece.min()} to {piece.max()}"
+                    raise ValueError(f"{name} are {found}: out of range, 0 to {most - 1}")
+        ends = (pieces(self.arrays[name]) for name in ("terminated", "truncated"))
+        if not all((ended | cut).any(2).all() for ended, cut in zip(*ends, strict=True)):
+            raise ValueError("some episodes never end; each must be terminated or truncated")
+
+    def _check_shapes(self) -> None:
+        for name in ("task", "episode"):
+            _numbers(name, getattr(self, name))
+        n, e, h = len(self.task), self.n_episodes, self.spec.horizon
+        for name, (shape, dtype) in self.spec.layout(n, e).items():
+            found = self.arrays.get(name)
+            if found is None or found.shape != shape or found.dtype != dtype:
+                found = "missing" if found is None else f"{found.dtype} {found.shape}"
+                needed = f"{n} lifetimes in {self.spec.name} need {np.dtype(dtype)} {shape}"
+                raise ValueError(f"array {name!r} is {found}; {needed}")
+        for name in self.labels:
+            shape = self.arrays[name].shape
+            if shape[:3] != (n, e, h)[: len(shape)]:
+                allowed = f"{(n,)} per lifetime, {(n, e)} per episode or {(n, e, h)} per step"
+                raise ValueError(f"label {name!r} is {shape}; give {allowed}")
 
     # ---- showing ----
 
     def _summary(self) -> dict[str, str]:
-        returns = self.episode_returns
-        late = max(1, self.n_episodes // 10)
-        size = sum(values.nbytes for values in self.arrays.values())
+        returns, late = self.episode_returns, max(1, self.n_episodes // 10)
+        size = sum(values.nbytes for values in self.arrays.values()) / 1e6
+        steps = f"{self.spec.horizon} steps ({self.length.sum():,} transitions, {size:.1f} MB)"
+        first, last = returns[:, :late].mean(), returns[:, -late:].mean()
         return {
-            "environment": f"{self.about.get('env', self.spec.name)}",
-            "agent": f"{self.about.get('agent', '?')}",
+            "environment": str(self.about.get("env", self.spec.name)),
+            "agent": str(self.about.get("agent", "?")),
             "tasks x lifetimes": f"{len(self.task_values)} tasks, {len(self)} lifetimes",
-            "episodes": f"{self.n_episodes} of {self.spec.horizon} steps ({self.length.sum():,} transitions, {size / 1e6:.1f} MB)",
-            "return": f"{returns[:, :late].mean():.2f} in the first tenth of episodes, {returns[:, -late:].mean():.2f} in the last",
+            "episodes": f"{self.n_episodes} of {steps}",
+            "return": f"{first:.2f} in the first tenth of episodes, {last:.2f} in the last",
         }
 
     def __repr__(self) -> str:
-        return "Histories\n" + "\n".join(
-            f"  {name:18} {text}" for name, text in self._summary().items()
-        )
+        lines = (f"  {name:18} {text}" for name, text in self._summary().items())
+        return "\n".join(["Histories", *lines])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{escape(text)}</td></tr>"
-            for name, text in self._summary().items()
-        )
-        return f"<table><caption>Histories</caption>{rows}</table>"
+        start = "<tr><th style='text-align:left'>"
+        rows = (f"{start}{n}</th><td>{escape(v)}</td></tr>" for n, v in self._summary().items())
+        return f"<table><caption>Histories</caption>{''.join(rows)}</table>"
 
 
 @dataclass(frozen=True)
@@ -387,12 +333,9 @@ class EpisodeIndex:
         h = self.histories
         kept = np.atleast_1d(np.arange(h.n_episodes)[episodes])
         if not len(kept):
-            raise ValueError(f"episodes[{episodes}] keeps none; there are 0 to {h.n_episodes - 1}.")
+            raise ValueError(f"episodes[{episodes}] keeps none; there are 0 to {h.n_episodes - 1}")
         index = episodes if isinstance(episodes, slice) else kept  # a slice stays a view
-        arrays = {
-            name: values if values.ndim == 1 else values[:, index]
-            for name, values in h.arrays.items()
-        }
+        arrays = {name: v if v.ndim == 1 else v[:, index] for name, v in h.arrays.items()}
         return replace(h, arrays=arrays, episode=h.episode[kept])
 
     def __len__(self) -> int:
@@ -401,7 +344,5 @@ class EpisodeIndex:
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind != "i":
-        raise ValueError(
-            f"{name!r} is {values.dtype} {values.shape}; it must be a row of integers."
-        )
+        raise ValueError(f"{name!r} is {values.dtype} {values.shape}; it must be a row of integers")
     return values

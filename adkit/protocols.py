@@ -104,6 +104,14 @@ class EnvSpec:
             return np.dtype(np.float32)
         return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
 
+    def layout(self, n: int, episodes: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        """Return the shape and dtype of every array of the histories of n lifetimes."""
+        episode, step = (n, episodes), (n, episodes, self.horizon)
+        per_step = {"action": np.uint8, "reward": np.float32, "terminated": bool, "truncated": bool}
+        obs = {"obs": ((*step, *self.obs_shape), self.obs_dtype)}
+        final = {"final_obs": ((*episode, *self.obs_shape), self.obs_dtype)}
+        return obs | {name: (step, dtype) for name, dtype in per_step.items()} | final
+
     def empty(
         self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None
     ) -> dict[str, np.ndarray]:
@@ -112,14 +120,8 @@ class EnvSpec:
         `labels` are as in `Labels.labels`.
         """
         axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
-        arrays = {
-            "obs": np.zeros((*axes["step"], *self.obs_shape), self.obs_dtype),
-            "action": np.zeros(axes["step"], np.uint8),
-            "reward": np.zeros(axes["step"], np.float32),
-            "terminated": np.zeros(axes["step"], np.bool_),
-            "truncated": np.zeros(axes["step"], np.bool_),
-            "final_obs": np.zeros((*axes["episode"], *self.obs_shape), self.obs_dtype),
-        }
+        layout = self.layout(n, episodes)
+        arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
         for name, (per, dtype, *shape) in (labels or {}).items():
             if per not in axes or (shape and per != "step"):
                 raise ValueError(

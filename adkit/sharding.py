@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from adkit import artefacts, places
+from adkit import folders, store
 from adkit.histories import Histories
 from adkit.protocols import Agent
 
@@ -78,10 +78,10 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
     cut = (int(folder.name.split(".")[0]) for folder in parts.glob("[1-9]*.*"))
     n_shards = next(cut, n_shards)  # an interrupted call's shards are cut as they were
     shards = np.array_split(np.arange(len(whole.task)), n_shards)
-    folders = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
+    places = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
 
     def read(k: int) -> Histories:
-        files, about = artefacts.load(folders[k], "shard")
+        files, about = store.load(places[k], "shard")
         if about != {"call": call}:
             raise FileExistsError(f"{parts} holds shards of another call; remove it, or change out")
         arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
@@ -91,18 +91,18 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
     for k in range(n_shards):
         try:
             read(k)
-        except (artefacts.ArtefactError, FileNotFoundError):  # damaged, or not made yet
-            shutil.rmtree(folders[k], ignore_errors=True)
+        except (store.ArtefactError, FileNotFoundError):  # damaged, or not made yet
+            shutil.rmtree(places[k], ignore_errors=True)
             missing.append(k)
     try:
         for i, arrays in made([shards[k] for k in missing]):
             k = missing[i]
             finite(replace(whole, task=whole.task[shards[k]], arrays=arrays), shards[k])
             files = {f"{name}.npy": values for name, values in arrays.items()}
-            artefacts.save(folders[k], "shard", files, {"call": call})
+            store.save(places[k], "shard", files, {"call": call})
         about = whole.about | {"call": call}
         Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=about))
-    except (artefacts.ArtefactError, OSError):
+    except (store.ArtefactError, OSError):
         if (done := _done(path, call)) is None:  # else another process made the same meanwhile
             raise
         return done
@@ -112,8 +112,8 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
 
 def _done(path: Path, call: str) -> Histories | None:
     """Return what this call saved at `path` before; FileExistsError if something else is there."""
-    places.recover(path)
-    if places.vacant(path):
+    folders.recover(path)
+    if folders.vacant(path):
         return None
     done = Histories.load(path, mapped=True)
     if done.about.get("call") != call:
@@ -153,7 +153,7 @@ def _described(value: object) -> object:
         return [kind, [_described(item) for item in value]]
     torch = sys.modules.get("torch")  # imported by whoever holds a network
     if torch and isinstance(value, torch.nn.Module):
-        return [kind, repr(value), _fingerprint(value)]
+        return [kind, repr(value), fingerprint(value)]
     if torch and isinstance(value, torch.Tensor):
         return [kind, _described(value.detach().cpu().numpy())]
     if is_dataclass(value):
@@ -169,13 +169,25 @@ def check_unedited(agent: Agent) -> None:
     torch = sys.modules.get("torch")
     for value in vars(agent).values() if torch else ():
         if isinstance(value, torch.nn.Module):
-            _fingerprint(value)
+            fingerprint(value)
 
 
-def _fingerprint(network) -> str:
-    from adkit.weights import fingerprint
+def fingerprint(network, *arrays: np.ndarray) -> str:
+    """Return a hash of a network's weights, and of arrays beside them.
 
-    return fingerprint(network)
+    Raises ValueError while `edit` changes what the network does with them.
+    """
+    if edited := sorted(name for name, part in network.named_modules() if part._forward_hooks):
+        raise ValueError(
+            f"the model is being edited at {', '.join(edited)}, which no file and no other process "
+            "would be told; collect without out=, and with no executor but threads"
+        )
+    digest = hashlib.sha256()
+    for values in network.state_dict().values():
+        digest.update(values.cpu().contiguous().flatten().view(sys.modules["torch"].uint8).numpy())
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
 
 
 # ---- executors ----

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adkit import folders
+
 
 def scrambled(model):
     generator = torch.Generator().manual_seed(1)
@@ -24,3 +26,8 @@ def same(a, b) -> bool:
 def seeded(frame: pd.DataFrame, seeds: int = 1) -> pd.DataFrame:
     """Return a table as if models of several training seeds had given the same."""
     return pd.concat([frame.assign(seed=seed) for seed in range(seeds)])
+
+
+def listed(folder) -> list[str]:
+    """Return the names in a folder, without the lock that saving leaves there."""
+    return sorted(file.name for file in folder.iterdir() if file.name != folders.LOCK)

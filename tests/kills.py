@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 import adkit as ad
-from adkit import artefacts
+from adkit import store
 
 torch.set_num_threads(1)
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
@@ -109,7 +109,7 @@ def result(folder: Path) -> str:
     """A hash of everything that is there; clocks and versions in manifests apart."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        inside = "checkpoint" in file.parts or file.name in (artefacts.MANIFEST, "runs.csv")
+        inside = "checkpoint" in file.parts or file.name in (store.MANIFEST, "runs.csv")
         digest.update(
             file.relative_to(folder).as_posix().encode() + (b"" if inside else file.read_bytes())
         )

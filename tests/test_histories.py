@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
-from adkit import artefacts
-from adkit.artefacts import ArtefactError
+from adkit import store
+from adkit.store import ArtefactError
 from adkit.testing import check_histories
 
 
@@ -165,7 +165,7 @@ def damage(path, how):
             manifest["files"]["../../etc/passwd"] = manifest["files"].pop("action.npy")
         if how == "array unlisted":
             del manifest["files"]["action.npy"]
-        manifest = artefacts.seal(manifest) if how != "seal broken" else manifest | {"about": {}}
+        manifest = store.seal(manifest) if how != "seal broken" else manifest | {"about": {}}
         (path / "manifest.json").write_text(json.dumps(manifest))
 
 

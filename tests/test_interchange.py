@@ -20,7 +20,7 @@ from test_untrusted import CASES, mutated, no_longer_than, no_more_than, reseale
 
 import adkit as ad
 from adkit import interchange
-from adkit.artefacts import ArtefactError
+from adkit.store import ArtefactError
 
 ID = "room/posterior-sampling-v0"
 

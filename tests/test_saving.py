@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from adkit import artefacts
+from adkit import store
 
 OLD, NEW = (
     {"a.npy": np.arange(size), "b.npy": np.full(size, 7), "c": b"bytes"} for size in (9, 5000)
@@ -22,7 +22,7 @@ OLD, NEW = (
 
 
 def holds(path, files) -> bool:
-    found, _ = artefacts.load(path, "test")
+    found, _ = store.load(path, "test")
     return all(
         np.array_equal(found[name], files[name]) if name != "c" else found[name] == b"bytes"
         for name in files
@@ -102,12 +102,12 @@ def test_whichever_call_fails_the_previous_artefact_is_intact(
     while disk is None or disk.calls >= fails:  # until one gets through without having met it
         shutil.rmtree(tmp_path / "deep", ignore_errors=True)
         if existing:
-            artefacts.save(path, "test", OLD, {})
+            store.save(path, "test", OLD, {})
         fails += 1
         with monkeypatch.context() as patch:
             disk, saved = Disk(patch, fails, error), False
             try:
-                artefacts.save(path, "test", NEW, {}, overwrite=True)
+                store.save(path, "test", NEW, {}, overwrite=True)
                 saved = True  # whole, although it was told that it cannot make a folder that is there already
             except OSError as raised:
                 assert raised.errno == error and os.strerror(error) in str(raised), raised
@@ -121,8 +121,8 @@ def test_whichever_call_fails_the_previous_artefact_is_intact(
 
 
 def run(code: str, *command: str) -> subprocess.CompletedProcess:
-    start = "import sys, errno, numpy as np\nfrom adkit import artefacts\n"
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(artefacts.__file__))}
+    start = "import sys, errno, numpy as np\nfrom adkit import store\n"
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(store.__file__))}
     return subprocess.run(
         [*command, sys.executable, "-c", start + code],
         capture_output=True,
@@ -134,13 +134,13 @@ def run(code: str, *command: str) -> subprocess.CompletedProcess:
 
 def test_a_limit_on_file_sizes_stops_a_save_and_nothing_else(tmp_path):
     """The real thing, without any privilege: the kernel refuses to write more than so many bytes."""
-    artefacts.save(tmp_path / "it", "test", OLD, {})
+    store.save(tmp_path / "it", "test", OLD, {})
     done = run(
         f"""
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    artefacts.save({str(tmp_path / "it")!r}, "test", {{"a.npy": np.arange(5000)}}, {{}}, overwrite=True)
+    store.save({str(tmp_path / "it")!r}, "test", {{"a.npy": np.arange(5000)}}, {{}}, overwrite=True)
 except OSError as error:
     assert error.errno == errno.EFBIG and "was not saved (File too large)" in str(error), error
     print("told")
@@ -155,16 +155,16 @@ import subprocess, os
 def mount(*how): subprocess.run(["mount", *how], check=True)
 mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", FOLDER)
 path = FOLDER + "/it"
-artefacts.save(path, "test", {"a.npy": np.arange(9)}, {})
+store.save(path, "test", {"a.npy": np.arange(9)}, {})
 def refused(size, number):
     try:
-        artefacts.save(path, "test", {"a.npy": np.arange(size)}, {}, overwrite=True)
+        store.save(path, "test", {"a.npy": np.arange(size)}, {}, overwrite=True)
     except OSError as error:
         assert error.errno == number and "was not saved" in str(error), error
-        assert len(artefacts.load(path, "test")[0]["a.npy"]) == 9 and os.listdir(FOLDER) == ["it"], os.listdir(FOLDER)
+        assert len(store.load(path, "test")[0]["a.npy"]) == 9 and sorted(os.listdir(FOLDER)) == [".adkit.lock", "it"], os.listdir(FOLDER)
         print(error)
 refused(100_000, errno.ENOSPC)
-artefacts.save(path, "test", {"a.npy": np.arange(9)}, {}, overwrite=True)
+store.save(path, "test", {"a.npy": np.arange(9)}, {}, overwrite=True)
 mount("-o", "remount,ro", FOLDER)
 refused(10, errno.EROFS)
 """
@@ -187,13 +187,13 @@ def test_a_full_and_a_read_only_file_system(tmp_path):
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):
-    artefacts.save(tmp_path / "it", "test", OLD, {})
+    store.save(tmp_path / "it", "test", OLD, {})
     os.chmod(tmp_path, 0o555)
     try:
         if os.access(tmp_path, os.W_OK):
             pytest.skip("root may write anywhere; a read-only file system is tried above")
         with pytest.raises(PermissionError, match="was not saved"):
-            artefacts.save(tmp_path / "it", "test", NEW, {}, overwrite=True)
+            store.save(tmp_path / "it", "test", NEW, {}, overwrite=True)
         assert holds(tmp_path / "it", OLD)
     finally:
         os.chmod(tmp_path, 0o755)
@@ -204,7 +204,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 def write(path, number: int, overwrite: bool) -> str:
     try:
-        artefacts.save(
+        store.save(
             path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite
         )
         return "kept"
@@ -223,7 +223,7 @@ def test_of_two_that_write_at_once_one_wins_whole_and_the_other_is_told(
     """Both have seen the same state before either is done, at every run: they meet before the last step."""
     path = tmp_path / "it"
     if overwrite:
-        artefacts.save(path, "test", OLD, {})
+        store.save(path, "test", OLD, {})
     meet, chmod, said = threading.Barrier(2), os.chmod, {}
     monkeypatch.setattr(os, "chmod", lambda *args: (chmod(*args), meet.wait(30))[0])
     pair = [
@@ -232,7 +232,7 @@ def test_of_two_that_write_at_once_one_wins_whole_and_the_other_is_told(
     ]
     [each.start() for each in pair], [each.join() for each in pair]
     assert sorted(said.values()) == ["kept", "told"]
-    files, about = artefacts.load(path, "test")
+    files, about = store.load(path, "test")
     assert (
         said[about["writer"]] == "kept"
         and (files["a.npy"] == about["writer"]).all()
@@ -261,7 +261,7 @@ def test_processes_that_overwrite_and_one_that_reads_never_meet_half_an_artefact
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         writers = [pool.submit(rewrite, path, n) for n in (1, 2)]
         while not all(writer.done() for writer in writers):
-            files, about = artefacts.load(path, "test")
+            files, about = store.load(path, "test")
             assert (files["a.npy"] == about["writer"]).all()
         said = [word for writer in writers for word in writer.result()]
     assert set(said) <= {"kept", "told"} and "kept" in said and os.listdir(tmp_path) == ["it"]
@@ -273,7 +273,7 @@ def test_what_is_no_such_artefact_is_never_overwritten(tmp_path, what):
     if what == "a file":
         path.write_text("mine")
     elif what == "another kind":
-        artefacts.save(path, "other", {"c": b"mine"}, {})
+        store.save(path, "other", {"c": b"mine"}, {})
     else:
         path.mkdir()
         (path / ("manifest.json" if what == "no manifest" else "notes.txt")).write_text("mine")
@@ -282,7 +282,7 @@ def test_what_is_no_such_artefact_is_never_overwritten(tmp_path, what):
         FileExistsError,
         match="place holds no test, and only that is overwritten; save under another name",
     ):
-        artefacts.save(path, "test", NEW, {}, overwrite=True)
+        store.save(path, "test", NEW, {}, overwrite=True)
     assert (
         sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
         == before
@@ -294,24 +294,24 @@ def test_below_a_file_there_is_no_room(tmp_path):
     with pytest.raises(
         FileExistsError, match="lies below .*file, which is a file; save under another name"
     ):
-        artefacts.save(tmp_path / "file" / "x" / "y", "test", NEW, {})
+        store.save(tmp_path / "file" / "x" / "y", "test", NEW, {})
 
 
 def test_a_damaged_artefact_and_an_empty_folder_are_overwritten(tmp_path):
-    path = artefacts.save(tmp_path / "damaged", "test", OLD, {})
+    path = store.save(tmp_path / "damaged", "test", OLD, {})
     (path / "c").write_bytes(b"other")
     (tmp_path / "empty").mkdir()
     for name in ("damaged", "empty"):
-        assert holds(artefacts.save(tmp_path / name, "test", NEW, {}, overwrite=True), NEW)
+        assert holds(store.save(tmp_path / name, "test", NEW, {}, overwrite=True), NEW)
 
 
 def test_an_empty_folder_is_nothing_and_no_leave_is_needed(tmp_path):
     (tmp_path / "it").mkdir()
-    assert holds(artefacts.save(tmp_path / "it", "test", NEW, {}), NEW)
+    assert holds(store.save(tmp_path / "it", "test", NEW, {}), NEW)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="already holds something else"):
-        artefacts.save(tmp_path / "full", "test", NEW, {})
+        store.save(tmp_path / "full", "test", NEW, {})
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path):
@@ -319,7 +319,7 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path):
     link.parent.mkdir()
     link.symlink_to(disk)  # to nothing, at first
     for files in (OLD, NEW, OLD):
-        assert artefacts.save(link, "test", files, {}, overwrite=True) == link
+        assert store.save(link, "test", files, {}, overwrite=True) == link
         assert holds(link, files) and holds(disk, files) and link.is_symlink()
     assert os.listdir(disk.parent) == ["it"] and os.listdir(link.parent) == ["link"]
     disk.rename(disk.parent / ".it.old")  # what a crash leaves
@@ -327,22 +327,22 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path):
 
 
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
-    path = artefacts.save(
+    path = store.save(
         tmp_path / "x",
         "test",
         {},
         {"seed": np.int64(3), "lr": np.float32(0.5), "shape": (1, np.bool_(True))},
     )
-    assert artefacts.load(path, "test")[1] == {"seed": 3, "lr": 0.5, "shape": [1, True]}
+    assert store.load(path, "test")[1] == {"seed": 3, "lr": 0.5, "shape": [1, True]}
     with pytest.raises(
         TypeError,
         match="of type set is no JSON and cannot be saved; give numbers, text, lists or dicts",
     ):
-        artefacts.save(tmp_path / "y", "test", {}, {"x": {1}})
+        store.save(tmp_path / "y", "test", {}, {"x": {1}})
 
 
 def test_what_a_crash_retired_is_found_again(tmp_path, monkeypatch):
     monkeypatch.setenv("ADKIT_ROOT", str(tmp_path))
-    path = artefacts.save(tmp_path / "runs" / "mine", "test", OLD, {})
+    path = store.save(tmp_path / "runs" / "mine", "test", OLD, {})
     path.rename(path.parent / ".mine.old")  # between retiring it and putting the new one there
-    assert artefacts.find("mine") == path and holds(path, OLD)
+    assert store.find("mine") == path and holds(path, OLD)

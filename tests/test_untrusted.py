@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
-from adkit import artefacts, weights
-from adkit.artefacts import ArtefactError
+from adkit import store
+from adkit.models import weights
+from adkit.store import ArtefactError
 from adkit.models.distill import distill
 
 CASES = int(os.environ.get("ADKIT_FUZZ", 100))
@@ -150,7 +151,7 @@ def flipped(rng, blob: bytes, some: int) -> bytes:
 def harmed(rng, name: str, blob: bytes) -> bytes:
     """One file's bytes, changed as a bad disk would or as a stranger may."""
     hows = ["flip", "flip", "cut", "longer", "inside"] + ["header"] * 2 * (
-        name != artefacts.MANIFEST
+        name != store.MANIFEST
     )
     how = rng.choice(hows)
     if how == "flip":
@@ -193,12 +194,12 @@ def misplaced(rng, folder, name) -> None:
 def harm(rng, folder, files) -> bool:
     """Harm a folder in one way; whether by a stranger, who puts the hashes right again."""
     name = rng.choice(sorted(files))
-    manifest = json.loads(files[artefacts.MANIFEST])
+    manifest = json.loads(files[store.MANIFEST])
     how = rng.choice(["bytes", "stranger's bytes", "manifest", "stranger's manifest", "place"])
     if how == "place":
         misplaced(rng, folder, name)
         return False
-    if how == "bytes" or (name == artefacts.MANIFEST and how == "stranger's bytes"):
+    if how == "bytes" or (name == store.MANIFEST and how == "stranger's bytes"):
         (folder / name).write_bytes(harmed(rng, name, files[name]))
         return False
     if how == "stranger's bytes":
@@ -210,10 +211,10 @@ def harm(rng, folder, files) -> bool:
     by_stranger = how != "manifest"
     if by_stranger:
         try:
-            manifest = artefacts.seal(manifest)
+            manifest = store.seal(manifest)
         except ValueError:  # what cannot be written as text
             by_stranger = False
-    (folder / artefacts.MANIFEST).write_bytes(text_of(manifest))
+    (folder / store.MANIFEST).write_bytes(text_of(manifest))
     return by_stranger
 
 
@@ -293,7 +294,7 @@ def resealed(folder, change):
     """Change a folder as a stranger may: its manifest is whole again afterwards."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
     change(manifest)
-    (folder / "manifest.json").write_bytes(text_of(artefacts.seal(manifest)))
+    (folder / "manifest.json").write_bytes(text_of(store.seal(manifest)))
     return folder
 
 
@@ -345,12 +346,12 @@ def test_a_sparse_manifest_of_a_terabyte_is_not_read(kinds, tmp_path):
 )
 def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
     with pytest.raises(ValueError, match="cannot be a file's name"):
-        artefacts.save(tmp_path / "it", "test", {name: b""}, {})
+        store.save(tmp_path / "it", "test", {name: b""}, {})
     with pytest.raises(
         ValueError,
         match="dtype object cannot be stored; artefacts hold bool, integers, floats and text",
     ):
-        artefacts.save(tmp_path / "it", "test", {"a.npy": np.array([None])}, {})
+        store.save(tmp_path / "it", "test", {"a.npy": np.array([None])}, {})
     assert not os.listdir(tmp_path)
 
 

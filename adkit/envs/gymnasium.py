@@ -102,13 +102,6 @@ class GymnasiumEnv(gymnasium.Env):
         return np.zeros_like(obs) if view == "nothing" else obs[: self.env.spec.seen]
 
 
-def spaces_of(spec: EnvSpec) -> tuple[spaces.Space, spaces.Discrete]:
-    """Return the spaces of the observations and actions that histories hold."""
-    if spec.cardinality:
-        return spaces.MultiDiscrete(spec.cardinality), spaces.Discrete(spec.n_actions)
-    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32), spaces.Discrete(spec.n_actions)
-
-
 # ---- Gymnasium -> adkit ----
 
 

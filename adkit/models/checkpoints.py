@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adkit import artefacts, places, weights
+from adkit import folders, store
 from adkit.histories import Histories
+from adkit.models import weights
 from adkit.models.transformer import CausalTransformer
-from adkit.npy import pieces
+from adkit.store import pieces
 
 KIND = "distillation checkpoint"
 RENAMED = {"first": "from_start", "opening": "first_action_weight"}  # settings since version 0.1
@@ -30,7 +31,7 @@ def save(
         }
         files[f"optimizer{i}.safetensors"] = weights.pack(flat)
     about = {"settings": settings, "log": log}
-    artefacts.save(checkpoint, KIND, files, about, overwrite=True)
+    store.save(checkpoint, KIND, files, about, overwrite=True)
 
 
 def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
@@ -40,15 +41,15 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
     """
     if checkpoint is None:
         return []
-    places.recover(Path(checkpoint))
-    if places.vacant(Path(checkpoint)):
+    folders.recover(Path(checkpoint))
+    if folders.vacant(Path(checkpoint)):
         return []
-    files, about = artefacts.load(checkpoint, KIND)
-    settings, found = artefacts.as_json(settings), _renamed(about.get("settings"))
+    files, about = store.load(checkpoint, KIND)
+    settings, found = store.as_json(settings), _renamed(about.get("settings"))
     if found != settings:
         both = found.keys() | settings.keys()
         differ = sorted(name for name in both if found.get(name) != settings.get(name))
-        raise artefacts.ArtefactError(
+        raise store.ArtefactError(
             f"{checkpoint} was made with other {', '.join(differ)}; use another folder, or the "
             "same arguments"
         )
@@ -60,7 +61,7 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
         for optimizer, state in zip(optimizers, states, strict=True):
             weights.check(state, _expected_state(optimizer))
     except weights.WRONG as error:
-        raise artefacts.ArtefactError(
+        raise store.ArtefactError(
             f"{checkpoint} holds no complete checkpoint: {error}; start again in another folder"
         ) from None
     model.load_state_dict(network)

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from adkit import weights
 from adkit.histories import Histories
 from adkit.models.tokens import RollingWindow, Tokens, kept, tokenize
 from adkit.models.transformer import Cache, CausalTransformer
@@ -67,11 +66,6 @@ class InContext:
     def part(self, rows: np.ndarray) -> InContext:
         """Return the agent of some of the lifetimes, which `collect` sends to a worker."""
         return self if self.prompt is None else replace(self, prompt=self.prompt[rows])
-
-    def fingerprint(self) -> str:
-        """Return a hash of the weights and the prompt, which the description leaves out."""
-        prompt = self.prompt.arrays.values() if self.prompt else ()
-        return weights.fingerprint(self.model, *prompt)
 
     @property
     def window(self) -> tuple[int, int]:

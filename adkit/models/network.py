@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adkit import artefacts, weights
+from adkit import store
+from adkit.models import weights
 from adkit.protocols import EnvSpec
 
 
@@ -46,12 +47,12 @@ class Network(nn.Module):
         """Write weights (safetensors) and a hashed manifest, atomically."""
         about = {"spec": asdict(self.spec), "config": self.config}
         files = {"weights.safetensors": weights.pack(self.state_dict())}
-        return artefacts.save(path, self.kind, files, about, overwrite)
+        return store.save(path, self.kind, files, about, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read and verify a saved network."""
-        files, about = artefacts.load(path, cls.kind)
+        files, about = store.load(path, cls.kind)
         build = lambda: cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
         return weights.restore(path, build, files)
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from adkit import weights
 from adkit.models.in_context import sample_actions
 from adkit.models.recurrent import Inputs, RecurrentPolicy
 from adkit.models.training import frame, gradient_step, progress
@@ -48,10 +47,6 @@ class RL2:
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
         return RL2Learner(self, spec, rng)
-
-    def fingerprint(self) -> str:
-        """Return a hash of the weights, which the description leaves out."""
-        return weights.fingerprint(self.model)
 
     def __repr__(self) -> str:
         return f"RL2({self.model!r}, memory={self.memory!r})"

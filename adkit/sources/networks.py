@@ -36,7 +36,7 @@ def inputs(spec: EnvSpec, agent: str) -> int:
 
 
 def features(spec: EnvSpec, obs: np.ndarray) -> np.ndarray:
-    """Return real observations (..., *obs_shape) as (..., F) float32; headings as cosine and sine."""
+    """Return real observations as (..., F) float32, headings as cosine and sine."""
     obs = np.asarray(obs, np.float32)
     if spec.view is not None:  # a source knows the pose, whatever a model is shown
         x, y, heading = np.moveaxis(obs, -1, 0)

@@ -17,7 +17,7 @@ import numpy as np
 from measure import PEAK_MB, compare, fresh, rate, say
 
 import adkit as ad
-from adkit import artefacts, npy
+from adkit import store
 from adkit.models.tokens import sample_windows
 from adkit.models.training import ahead
 from adkit.seeds import Rng
@@ -63,7 +63,7 @@ def sparse(folder: Path, gigabytes: float) -> Path:
     def fill(place: Path) -> dict:
         for name, (dtype, shape) in shapes.items():
             with open(place / f"{name}.npy", "wb") as file:
-                file.write(npy.head(dtype, shape))
+                file.write(store.head(dtype, shape))
                 file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
         ends = np.memmap(place / "truncated.npy", np.uint8, "r+")[-n * EPISODES * h :].reshape(
             -1, h
@@ -71,11 +71,11 @@ def sparse(folder: Path, gigabytes: float) -> Path:
         ends[:, -1] = 1
         ends.flush()
         for name, values in whose.items():
-            (place / f"{name}.npy").write_bytes(npy.stored(name, values))
-        entries = {file.name: artefacts._weighed(file) for file in sorted(place.iterdir())}
-        return artefacts._made("histories", {"spec": asdict(spec)}, entries)
+            (place / f"{name}.npy").write_bytes(store.stored(name, values))
+        entries = {file.name: store._weighed(file) for file in sorted(place.iterdir())}
+        return store._made("histories", {"spec": asdict(spec)}, entries)
 
-    return artefacts._place(folder / "sparse", "histories", fill, overwrite=False)
+    return store._place(folder / "sparse", "histories", fill, overwrite=False)
 
 
 def drawn(path: Path, how: str) -> tuple[float, float, float]:

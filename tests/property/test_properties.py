@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import adkit as ad
-from adkit import artefacts
+from adkit import store
 from adkit.models.distill import distill
 from adkit.models.tokens import Tokens, tokenize, window_starts
 
@@ -113,7 +113,7 @@ def test_property_04_save_then_load_is_bit_identical_and_a_flipped_byte_is_caugh
                 flipped[at] ^= 1
                 file.write_bytes(flipped)
                 with pytest.raises(
-                    artefacts.ArtefactError, match=f"{file.name} does not match its sha256"
+                    store.ArtefactError, match=f"{file.name} does not match its sha256"
                 ):
                     load(tmp_path / folder)
             file.write_bytes(original)
@@ -394,7 +394,7 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
     broken.heads = failing
     with pytest.raises(Interrupted):
         train(broken, checkpoint=tmp_path / "c")
-    _, before = artefacts.load(tmp_path / "c", "distillation checkpoint")
+    _, before = store.load(tmp_path / "c", "distillation checkpoint")
     (tmp_path / "c").rename(
         tmp_path / ".c.old"
     )  # as a crash while the checkpoint was exchanged leaves it

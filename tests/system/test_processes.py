@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit import artefacts
+from adkit import store
 from adkit.models.distill import main
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
@@ -49,7 +49,7 @@ def test_two_processes_train_the_model_of_one(histories, tmp_path, capsys):
     assert done.stdout.count("loss") == 1, "one of them speaks"
     assert "after 12 steps; processes: 2\n" in done.stdout
     kind = "distillation checkpoint"
-    logs = [artefacts.load(tmp_path / name, kind)[1]["log"] for name in ("c1", "c2")]
+    logs = [store.load(tmp_path / name, kind)[1]["log"] for name in ("c1", "c2")]
     one, two = ([row["loss"] for row in log] for log in logs)
     assert len(one) == 12 and two == pytest.approx(one, abs=1e-4)
     begun = ad.CausalTransformer(ENV.spec, **SHAPE).state_dict()

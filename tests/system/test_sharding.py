@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import same
+from helpers import listed, same
 
 import adkit as ad
-from adkit import artefacts, npy
+from adkit import store
 from adkit.models.recurrent import RecurrentPolicy
 from adkit.sharding import number_of_shards
 
@@ -56,7 +56,7 @@ def test_shards_are_put_together_in_order(tmp_path):
             assert same(whole, found) and found.tasks.equals(whole.tasks)
             assert not found.arrays["obs"].flags.writeable
         assert same(whole, collected(executor=pool))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["False", "True"]
+    assert listed(tmp_path) == ["False", "True"]
     whole.save(tmp_path / "saved")
     for name in ("obs.npy", "reward.npy", "task.npy", "tasks.goal.npy"):
         assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "True" / name).read_bytes()
@@ -187,9 +187,9 @@ def test_only_the_label_of_a_step_has_a_shape():
 
 def test_an_empty_folder_is_nothing_yet(tmp_path):
     (tmp_path / "histories").mkdir()
-    assert same(collected(out=tmp_path / "histories"), collected()) and sorted(
-        file.name for file in tmp_path.iterdir()
-    ) == ["histories"]
+    assert same(collected(out=tmp_path / "histories"), collected()) and listed(tmp_path) == [
+        "histories"
+    ]
 
 
 def test_any_whole_number_is_a_seed(tmp_path):
@@ -223,12 +223,12 @@ def stopped(tmp_path, monkeypatch):
 
 def test_a_call_that_stopped_goes_on_where_it_stopped(stopped):
     out, made = stopped
-    assert not out.exists() and len(list(out.parent.glob(".histories.shards/*"))) == 6
+    assert not out.exists() and len(list(out.parent.glob(".histories.shards/1*"))) == 6
     with pytest.raises(FileExistsError, match="holds shards of another call; remove it"):
         collected(out=out, seed=9)
     found = collected(out=out)
     assert len(made) == 16 - 6 and same(found, collected())
-    assert sorted(file.name for file in out.parent.iterdir()) == ["histories"]
+    assert listed(out.parent) == ["histories"]
 
 
 def test_however_many_workers_go_on_with_it_nothing_is_repeated(stopped):
@@ -259,7 +259,7 @@ def test_another_process_with_the_same_call_may_be_first(stopped, monkeypatch):
     monkeypatch.setattr(ad.Histories, "assemble", late)
     found = collected(out=out)
     assert ad.Histories.assemble is assemble and same(found, collected())
-    assert sorted(file.name for file in out.parent.iterdir()) == ["histories"]
+    assert listed(out.parent) == ["histories"]
 
 
 @pytest.mark.parametrize("how", ["die", "fail"])
@@ -324,21 +324,19 @@ def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
 
 def test_parts_that_do_not_fit_leave_nothing_behind(tmp_path):
     parts = [{"x": np.zeros((2, 3))}, {"x": np.zeros((2, 4))}]
-    with pytest.raises(
-        ValueError, match=r"x: a part of float64 \(2, 4\) below others of float64 \(2, 3\)"
-    ):
-        artefacts.assemble(tmp_path / "parts", "parts", parts, {})
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"x: rows of .*4.* after rows of .*3"):
+        store.assemble(tmp_path / "parts", "parts", parts, {})
+    assert not listed(tmp_path)
     rows = np.arange(30, dtype=np.int16).reshape(10, 3)
-    artefacts.assemble(
+    store.assemble(
         tmp_path / "rows",
         "parts",
         ({"x": part} for part in np.split(rows, [4, 7])),
         {"a": 1},
         y=rows[0],
     )
-    files, about = artefacts.load(tmp_path / "rows", "parts")
+    files, about = store.load(tmp_path / "rows", "parts")
     assert (
         (files["x.npy"] == rows).all() and (files["y.npy"] == rows[0]).all() and about == {"a": 1}
     )
-    assert (tmp_path / "rows" / "x.npy").read_bytes() == npy.stored("x", rows)
+    assert (tmp_path / "rows" / "x.npy").read_bytes() == store.stored("x", rows)

@@ -8,7 +8,7 @@ import torch
 from probe_worlds import Line, LineState
 
 import adkit as ad
-from adkit import artefacts
+from adkit import store
 from adkit.models import recurrent, rl2
 from adkit.models.recurrent import Inputs
 from adkit.testing import check_agent
@@ -126,5 +126,5 @@ def test_a_policy_is_saved_and_comes_back_and_damage_is_caught(tmp_path):
     assert loaded.keys() == saved.keys() and all(torch.equal(loaded[n], saved[n]) for n in saved)
     file = tmp_path / "m" / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(artefacts.ArtefactError, match="does not match its sha256"):
+    with pytest.raises(store.ArtefactError, match="does not match its sha256"):
         ad.RecurrentPolicy.load(tmp_path / "m")

@@ -1,0 +1,95 @@
+"""Replace a folder whole: a reader sees the old one or the new one, and a crash loses neither."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+LOCK = ".adkit.lock"  # beside the artefacts of a folder; it stays there
+
+
+@contextmanager
+def new_beside(path: Path) -> Iterator[Path]:
+    """Make an empty folder that may become `path`; remove it, and those of processes that died."""
+    mine = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(mine)}*.tmp"):
+        pid = left.name.removeprefix(mine).split(".")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    name = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent)
+    try:
+        yield Path(name)
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def locked(folder: Path) -> FileLock:
+    """Return the lock on a folder's artefacts, for a `with` block."""
+    return FileLock(folder / LOCK)
+
+
+def vacant(path: Path) -> bool:
+    """Return whether nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def exchange(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`, or leave all as it was."""
+    retired = _retired(path)
+    shutil.rmtree(retired, ignore_errors=True)
+    try:
+        if path.exists():
+            os.rename(path, retired)
+        os.rename(new, path)
+    except BaseException:
+        put_back(path)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Put the old folder back if a crash came after it was retired and before the new one came."""
+    path = path.resolve() if path.is_symlink() else path
+    if _is_orphaned(path):
+        with locked(path.parent):  # waits for a process that is between the two
+            put_back(path)
+
+
+def put_back(path: Path) -> None:
+    if _is_orphaned(path):
+        os.rename(_retired(path), path)
+
+
+def _is_orphaned(path: Path) -> bool:
+    return _retired(path).is_dir() and not path.exists()
+
+
+def _retired(path: Path) -> Path:
+    return path.parent / f".{path.name}.old"
+
+
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what tells this content from later content, or None if there is nothing."""
+    for place in (path / "manifest.json", path):
+        with suppress(OSError):
+            found = os.lstat(place)
+            return found.st_ino, found.st_mtime_ns, found.st_size
+    return None

@@ -1,0 +1,61 @@
+"""Named tensors as safetensors bytes, and back into a network.
+
+Nothing is allocated before names and shapes agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from adkit.store import ArtefactError
+
+Network = TypeVar("Network", bound=nn.Module)
+WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+"""What a config that is none may raise."""
+
+
+def pack(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Return the tensors as bytes."""
+    return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+
+def unpack(blob: bytes) -> dict[str, torch.Tensor]:
+    """Return what `pack` was given, or raise ValueError."""
+    try:
+        return load(blob)
+    except (SafetensorError, *WRONG) as error:
+        raise ValueError(f"its tensors cannot be read: {error}") from None
+
+
+def check(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError unless these are the tensors `wanted`, numbers apart."""
+    for name in sorted(tensors.keys() ^ wanted.keys()):
+        raise ValueError(f"tensor {name!r} is " + ("missing" if name in wanted else "none of its"))
+    for name, value in sorted(tensors.items()):
+        shape = wanted[name].shape
+        if value.shape != shape or not value.is_floating_point():
+            found = f"{value.dtype} {tuple(value.shape)}"
+            raise ValueError(f"tensor {name!r} is {found}, not floats {tuple(shape)}")
+
+
+def restore(path: str | Path, build: Callable[[], Network], files: dict[str, bytes]) -> Network:
+    """Return the network that `build` makes, with the weights in `files`.
+
+    Raises ArtefactError if one does not fit the other.
+    """
+    try:
+        tensors = unpack(files["weights.safetensors"])
+        with torch.device("meta"):  # shapes without memory
+            check(tensors, build().state_dict())
+        network = build()
+        network.load_state_dict(tensors)
+    except WRONG as error:
+        raise ArtefactError(f"{path} does not hold a complete network: {error}") from None
+    return network

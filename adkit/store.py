@@ -1,0 +1,350 @@
+"""Save and load a folder of arrays with a manifest: atomic, hashed, no pickle.
+
+A concurrent reader of a folder sees the old version or the new one, never a mixture. Artefacts may
+come from strangers: nothing in them is run, and every size is checked against the file before
+memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import platform
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from adkit import folders
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MANIFEST_AT_MOST = 2**24  # bytes; the log of 100,000 training steps fits
+KINDS = "biufU"  # of dtypes: bool, integers, floats and text
+PIECE = 2**24  # bytes of a mapped array in memory at a time
+
+
+class ArtefactError(ValueError):
+    """A folder that is not, or no longer, what its manifest says."""
+
+    def __init__(self, message: str):
+        """Keep the message short and printable: it may quote the folder."""
+        super().__init__("".join(c if c.isprintable() else "?" for c in message[:1500]))
+
+
+# ---- saving ----
+
+
+def save(
+    path: str | Path,
+    kind: str,
+    files: dict[str, np.ndarray | bytes],
+    about: dict,
+    overwrite: bool = False,
+) -> Path:
+    """Write arrays (names end in .npy) and bytes to the folder `path`, whole or not at all.
+
+    `about` must be JSON, NumPy's numbers included. Saving the same content again does nothing.
+    Other content raises FileExistsError, unless `overwrite` is given and the folder holds an
+    artefact of the same kind. A link is followed. After an error the old content is untouched.
+    """
+
+    def fill(folder: Path) -> None:
+        for name, value in files.items():
+            with open(folder / _checked_name(name), "wb") as file:
+                if isinstance(value, np.ndarray):
+                    np.save(file, _little_endian(name, value), allow_pickle=False)
+                else:
+                    file.write(value)
+
+    return _replace(Path(path), kind, fill, about, overwrite)
+
+
+def assemble(
+    path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, **whole
+) -> Path:
+    """Save arrays that come in parts, to be joined along their first axis, one part in memory.
+
+    All parts have the same names, dtypes and shapes but for the first axis. `whole` are arrays
+    that come in one piece. Names are without .npy.
+    """
+
+    def fill(folder: Path) -> None:
+        joined: dict[str, tuple] = {}  # of each name: dtype, shape of a row, rows so far
+        for part in parts:
+            for name, values in part.items():
+                row = values.dtype, values.shape[1:]
+                *first, rows = joined.get(name, (*row, 0))
+                if tuple(first) != row:
+                    raise ValueError(f"{name}: rows of {row} after rows of {(*first,)}")
+                joined[name] = *row, rows + len(values)
+                with open(folder / f"{_checked_name(name)}.npy", "r+b" if rows else "wb") as file:
+                    # the header leaves room for the number of rows to grow
+                    _write_header(file, row[0], (rows + len(values), *row[1]))
+                    file.seek(0, os.SEEK_END)
+                    file.write(np.ascontiguousarray(_little_endian(name, values)))
+        for name, values in whole.items():
+            np.save(folder / f"{_checked_name(name)}.npy", _little_endian(name, values))
+
+    return _replace(Path(path), kind, fill, about, overwrite=False)
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    little = np.lib.format.dtype_to_descr(dtype.newbyteorder("<"))
+    header = {"descr": little, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _little_endian(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in KINDS:
+        can = "bool, integers, floats and text can"
+        raise ValueError(f"{name}: dtype {values.dtype} cannot be stored; {can}")
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)
+
+
+def _checked_name(name: str) -> str:
+    if not _is_plain(name):
+        raise ValueError(f"{name!r} cannot be a file's name here; use letters, digits, . and _")
+    return name
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether this names a file in its folder on any machine, and no other place."""
+    odd = re.search(r"^\.|[/\\:]|^$", name)
+    return name.isprintable() and not odd and len(name.encode()) <= 200 and name != MANIFEST
+
+
+def _replace(
+    path: Path, kind: str, fill: Callable[[Path], None], about: dict, overwrite: bool
+) -> Path:
+    """Let `fill` write files into a new folder, and put that in the place of `path`."""
+    asked, path = path, path.resolve() if path.is_symlink() else path
+    try:
+        folders.recover(path)
+        before = folders.stamp(path)
+        _check_place(path, kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folders.new_beside(path) as folder:
+            fill(folder)
+            manifest = _describe(folder, kind, about)
+            (folder / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+            for file in folder.iterdir():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+            os.chmod(folder, 0o755)
+            with folders.locked(path.parent):
+                folders.put_back(path)
+                if _same(path, manifest):
+                    return asked
+                if not (overwrite or folders.vacant(path)):
+                    _refuse(f"{path} already holds something else", "overwrite it: overwrite=True")
+                if folders.stamp(path) != before:
+                    _refuse(f"another process saved {path} meanwhile, which was kept", "save again")
+                folders.exchange(folder, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        why = f"{path} was not saved ({error.strerror}); nothing was changed"
+        raise OSError(error.errno, f"{why}. Make room, or save elsewhere") from error
+    return asked
+
+
+def _check_place(path: Path, kind: str) -> None:
+    """Raise FileExistsError if something would be lost that is no artefact of this kind."""
+    if file := next((above for above in path.parents if above.is_file()), None):
+        _refuse(f"{path} lies below the file {file}", "delete that file")
+    if folders.vacant(path):
+        return
+    try:
+        found = json.loads((path / MANIFEST).read_bytes())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != kind:
+        _refuse(f"{path} holds no {kind}, and only that is overwritten", "remove it")
+
+
+def _refuse(why: str, remedy: str) -> NoReturn:
+    raise FileExistsError(f"{why}; save under another name, or {remedy}")
+
+
+def _describe(folder: Path, kind: str, about: dict) -> dict:
+    """Return the sealed manifest of the files in a folder."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        with open(file, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        files[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+    made_with = {name: metadata.version(name) for name in ("adkit", "numpy")}
+    made_with = {"python": platform.python_version(), **made_with}
+    about = as_json(about)
+    parts = {"format": FORMAT, "kind": kind, "about": about, "files": files}
+    return seal(parts | {"made_with": made_with})
+
+
+def as_json(content: dict) -> dict:
+    """Return the content as a manifest gives it back: Python's numbers, tuples as lists."""
+    return json.loads(json.dumps(content, default=_number))
+
+
+def _number(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be saved as JSON; give numbers, text, lists or dicts")
+
+
+def seal(manifest: dict) -> dict:
+    """Return the manifest with a hash of itself."""
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return content | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+# ---- loading ----
+
+
+def load(
+    path: str | Path, kind: str, mapped: bool = False
+) -> tuple[dict[str, np.ndarray | bytes], dict]:
+    """Read and verify a folder that `save` wrote: ({file name: array or bytes}, about).
+
+    `mapped` arrays stay on disk, read-only, and may be larger than memory; each is read once, to
+    verify it. Raises ArtefactError if anything is missing, damaged or not an artefact.
+    """
+    path = Path(path)
+    for _ in range(5):
+        before = folders.stamp(path)
+        try:
+            manifest = _read_manifest(path, kind)
+            entries = manifest["files"].items()
+            return {name: _read(path, name, of, mapped) for name, of in entries}, manifest["about"]
+        except (ArtefactError, FileNotFoundError):
+            if folders.stamp(path) == before:  # else it was replaced while it was read
+                raise
+    raise ArtefactError(f"{path} changes all the time; load it when its writer has finished")
+
+
+def find(name: str) -> Path:
+    """Return the newest copy of an artefact: from `runs/`, or else the one shipped in `data/`."""
+    root = Path(os.environ.get("ADKIT_ROOT", Path(__file__).resolve().parents[1]))
+    for folder in (root / "runs", root / "data"):
+        folders.recover(folder / name)
+        if (folder / name / MANIFEST).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"no artefact {name!r} under {root}/runs or {root}/data; run the notebook that makes it"
+    )
+
+
+def _read_manifest(path: Path, kind: str) -> dict:
+    folders.recover(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is not a folder; nothing was saved under this name")
+    if not os.path.lexists(path / MANIFEST):
+        raise ArtefactError(f"{path} has no {MANIFEST}; it is not an adkit artefact")
+    with _opened(path, MANIFEST) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MANIFEST_AT_MOST:
+            most = f"at most {MANIFEST_AT_MOST:,} bytes"
+            raise ArtefactError(f"{path}: a manifest has {most}, not {size:,}")
+        text = file.read()
+    try:
+        manifest = json.loads(text.decode())
+        found, sealed = (manifest["format"], manifest["kind"]), seal(manifest)["sha256"]
+        if not isinstance(manifest["about"], dict):
+            raise TypeError("`about` is no object")
+        for name, entry in manifest["files"].items():
+            if not (isinstance(entry["sha256"], str) and type(entry["bytes"]) is int):
+                raise TypeError(f"files: {name} has no size and hash")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtefactError(f"{path}/{MANIFEST} is damaged: {str(error)[:200]!r}") from None
+    if found != (FORMAT, kind):
+        other = f"{found[1]!r} in format {found[0]}"
+        raise ArtefactError(f"{path} must hold {kind!r} in format {FORMAT}, got {other}")
+    if manifest.get("sha256", sealed) != sealed:  # the first artefacts had no seal
+        raise ArtefactError(f"{path}/{MANIFEST} does not match its own sha256; it is damaged")
+    return manifest
+
+
+def _same(path: Path, manifest: dict) -> bool:
+    try:
+        found = _read_manifest(path, manifest["kind"])
+    except (ArtefactError, FileNotFoundError):
+        return False
+    return found["files"] == manifest["files"] and found["about"] == manifest["about"]
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    """Open a regular file of the folder; a link is not followed, a pipe not waited for."""
+    if name != MANIFEST and not _is_plain(name):
+        raise ArtefactError(f"{path}: {name!r} in the manifest is not a plain file of this folder")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        file = os.fdopen(os.open(path / name, flags), "rb")
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: {name} is missing; make or download it again") from None
+    except OSError as error:
+        raise ArtefactError(f"{path}: {name} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ArtefactError(f"{path}: {name} is not a plain file of this folder")
+    return file
+
+
+def _read(path: Path, name: str, entry: dict, mapped: bool) -> np.ndarray | bytes:
+    with _opened(path, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != entry["bytes"]:
+            raise ArtefactError(f"{path}: {name} has {size} bytes, not {entry['bytes']}: truncated")
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+            raise ArtefactError(f"{path}: {name} does not match its sha256; it is damaged")
+        file.seek(0)
+        if not name.endswith(".npy"):
+            return file.read()
+        try:
+            return _read_array(file, size, mapped)
+        except (ValueError, TypeError, OverflowError, MemoryError, UnicodeError) as error:
+            raise ArtefactError(f"{path}: {name} is no array of its size: {error}") from None
+
+
+def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
+    """Read or map a .npy file of version 1.0, after its header and its size agree."""
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("its format is not 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    rows, offset = np.prod(shape, dtype=object), file.tell()
+    fits = offset + rows * dtype.itemsize == size and min(shape, default=0) >= 0
+    if dtype.kind not in KINDS or not fits:
+        raise ValueError(f"{dtype} {shape} does not fit {size} bytes")
+    if mapped and rows:
+        order = "F" if fortran else "C"
+        values = np.memmap(file, dtype, "r", offset, shape, order).view(np.ndarray)
+    else:
+        file.seek(0)
+        values = np.load(file, allow_pickle=False)
+    if dtype.kind == "b" and any(part.view(np.uint8).max(initial=0) > 1 for part in pieces(values)):
+        raise ValueError("a bool is neither 0 nor 1")
+    if dtype.kind == "U":
+        "".join(values.ravel().tolist()).encode()
+    return values
+
+
+def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Return an array's rows, some at a time; a mapped array need not fit in memory."""
+    rows = max(1, PIECE * len(array) // max(1, array.nbytes)) if array.ndim else 1
+    for i in range(0, len(array) if array.ndim else 0, rows):
+        yield array[i : i + rows]
+        let_go(array)
+
+
+def let_go(array: np.ndarray) -> None:
+    """Give back the memory of the pages of a mapped array that were read."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -35,9 +35,7 @@ from adkit.seeds import Rng
 if TYPE_CHECKING:
     import pandas as pd
 
-PADDING = (
-    32  # slots: a CPU's softmax takes 32 bfloat16 at once, and single ones take three times as long
-)
+PADDING = 32  # slots: a CPU's softmax takes bfloat16 by 32, and single ones three times as slowly
 FLOOR = 0.1  # of the learning rate, to which it falls linearly
 PREDICTION_WEIGHT = 0.5  # of a predicted label's squared error, beside the cross-entropy
 CHECKPOINTS = 20  # per training
@@ -92,10 +90,6 @@ class Validation:
     every: int | None = None
     """Steps between validations; a quarter of the training by default."""
 
-    def due(self, step: int, steps: int) -> bool:
-        """Return whether to validate after `step` steps."""
-        return due(step, steps, self.every or steps // 4)
-
     @torch.no_grad()
     def measure(self, model: CausalTransformer, seed: int) -> dict[str, float]:
         """Return the next-action loss, and the mean return late in the model's rollouts."""
@@ -127,10 +121,10 @@ def distill(
     Each step draws `batch` windows of whole episodes; an episode's first action counts
     `first_action_weight` times. `predict` names an episode label (N, E) that a model with
     `predictions=1` learns to predict from each episode's first token; it is never an input.
-    `precision` is "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it
-    natively, twice as fast. An interrupted call with the same arguments resumes from the folder
-    `checkpoint` and reaches the same weights. Trains on a GPU if there is one. Under `accelerate
-    launch` or `notebook_launcher`, all processes train one model on the batches of one process.
+    `precision` is "float32", "bfloat16", or "auto": bfloat16 where it is native and twice as fast.
+    An interrupted call resumes from the folder `checkpoint` and reaches the same weights. Trains on
+    a GPU if there is one. Under `accelerate launch` or `notebook_launcher`, all processes train one
+    model on the batches of one process.
     """
     _check(model, histories, steps, batch, validation)
     team = processes()
@@ -139,18 +133,18 @@ def distill(
     loss = Loss(label_smoothing, first_action_weight, *label, dtype)
     optimizers = _optimizers(model, schedule)
     settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **asdict(loss)}
-    settings |= {"dtype": str(dtype), "model": model.config}
-    settings["histories"] = fingerprint(histories, predict) if checkpoint else None
+    data = fingerprint(histories, predict) if checkpoint else None
+    settings |= {"dtype": str(dtype), "model": model.config, "histories": data}
     log = resume(checkpoint, settings, model, optimizers)
     team.check_equal(len(log), checkpoint)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))
-    batches = ahead(draw, range(len(log), steps))
-    for step, windows in zip(progress("distill", steps, done=len(log)), batches, strict=True):
+    left = progress("distill", steps, done=len(log))
+    for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
         value = _backward(model, windows, loss, team)
         _step(model, optimizers, schedule.factor(step, steps))
         log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
-        if validation and validation.due(step + 1, steps):
+        if validation and due(step + 1, steps, validation.every or steps // 4):
             log[-1] |= validation.measure(model, seed)
         if checkpoint and due(step + 1, steps, steps // CHECKPOINTS):
             if team.number == 0:

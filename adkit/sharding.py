@@ -177,7 +177,8 @@ def fingerprint(network, *arrays: np.ndarray) -> str:
 
     Raises ValueError while `edit` changes what the network does with them.
     """
-    if edited := sorted(name for name, part in network.named_modules() if part._forward_hooks):
+    edited = [name for name, part in network.named_modules() if getattr(part, "observers", 0)]
+    if edited:
         raise ValueError(
             f"the model is being edited at {', '.join(edited)}, which no file and no other process "
             "would be told; collect without out=, and with no executor but threads"

@@ -23,7 +23,7 @@ class Network(nn.Module):
     reads: ClassVar[tuple[str, ...]]
     """Fields of the spec that must be equal wherever the network acts."""
     renamed: ClassVar[dict[str, str]] = {}
-    """Settings whose names have changed since version 0.1."""
+    """Settings and tensors whose names have changed since version 0.1."""
 
     def __init__(self, spec: EnvSpec, config: dict[str, int]):
         super().__init__()
@@ -54,12 +54,20 @@ class Network(nn.Module):
         """Read and verify a saved network."""
         files, about = store.load(path, cls.kind)
         build = lambda: cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
-        return weights.restore(path, build, files)
+        try:
+            tensors = cls.modern(weights.unpack(files["weights.safetensors"]))
+            with torch.device("meta"):  # shapes without memory
+                weights.check(tensors, build().state_dict())
+            network = build()
+            network.load_state_dict(tensors)
+        except weights.WRONG as error:
+            raise store.ArtefactError(f"{path} holds no complete network: {error}") from None
+        return network
 
     @classmethod
-    def modern(cls, config: dict) -> dict:
-        """Return saved settings under today's names."""
-        return {cls.renamed.get(name, name): value for name, value in config.items()}
+    def modern(cls, saved: dict) -> dict:
+        """Return saved settings or tensors under today's names."""
+        return {cls.renamed.get(name, name): value for name, value in saved.items()}
 
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())

@@ -31,7 +31,10 @@ class CausalTransformer(Network):
 
     kind = "causal transformer"
     reads = "n_actions", "horizon", "cardinality", "shape", "view", "seen"
-    renamed: ClassVar[dict[str, str]] = {"outcomes": "predictions"}
+    renamed: ClassVar[dict[str, str]] = {
+        "outcomes": "predictions",
+        "outlook.weight": "prediction_head.weight",
+    }
 
     def __init__(
         self,

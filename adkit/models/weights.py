@@ -1,22 +1,11 @@
-"""Named tensors as safetensors bytes, and back into a network.
-
-Nothing is allocated before names and shapes agree.
-"""
+"""Named tensors as safetensors bytes, and back."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
 
-from adkit.store import ArtefactError
-
-Network = TypeVar("Network", bound=nn.Module)
 WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 """What a config that is none may raise."""
 
@@ -43,19 +32,3 @@ def check(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> 
         if value.shape != shape or not value.is_floating_point():
             found = f"{value.dtype} {tuple(value.shape)}"
             raise ValueError(f"tensor {name!r} is {found}, not floats {tuple(shape)}")
-
-
-def restore(path: str | Path, build: Callable[[], Network], files: dict[str, bytes]) -> Network:
-    """Return the network that `build` makes, with the weights in `files`.
-
-    Raises ArtefactError if one does not fit the other.
-    """
-    try:
-        tensors = unpack(files["weights.safetensors"])
-        with torch.device("meta"):  # shapes without memory
-            check(tensors, build().state_dict())
-        network = build()
-        network.load_state_dict(tensors)
-    except WRONG as error:
-        raise ArtefactError(f"{path} does not hold a complete network: {error}") from None
-    return network

@@ -1,4 +1,4 @@
-"""Pictures: how many a second one core draws, what of a training step that is, and how small histories of poses are."""
+"""Pictures: how many a second one core draws, and how small histories of poses are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_frames():
 
 
 def test_share_of_a_training_step(monkeypatch):
-    """Time inside `pixels.render` over time inside `distill`, in its default precision; under 15% is asked."""
+    """Time in `pixels.render` over time in `distill`, in its default precision; under 15% asked."""
     spent, render = [0.0], pixels.render
 
     def timed(*args):

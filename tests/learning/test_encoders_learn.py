@@ -31,7 +31,7 @@ def places(model, histories):
 
 
 def error(model, train, test):
-    """Return the median error of (x, y) as a linear function of the places, fitted on other walks."""
+    """Return the median error of (x, y) read linearly from the places, fitted on other walks."""
     one = lambda z: np.c_[z, np.ones(len(z))]
     (z, pose), (z_test, pose_test) = places(model, train), places(model, test)
     fit = np.linalg.lstsq(one(z), pose[:, :2], rcond=None)[0]

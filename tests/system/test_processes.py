@@ -1,4 +1,4 @@
-"""Training in several processes: by Accelerate, on two CPUs over gloo, to the losses of one process."""
+"""Training in two processes: by Accelerate, on CPUs over gloo, to the losses of one."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Parts of a training step: schedules, the loss of grouped windows, processes, work ahead of time."""
+"""Parts of a training step: schedules, the loss of grouped windows, processes."""
 
 import sys
 import time

@@ -100,7 +100,7 @@ def test_models_get_the_very_same_pictures(poses):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pictures_in_use_are_never_drawn_over(poses, dtype):
-    """Whoever holds them: a tensor, a view of one, or a gradient that waits for its backward pass."""
+    """Held by a view, or by a gradient that waits for its backward pass."""
     picture = encoder(ad.envs.Watermaze().spec, 8)
     first = picture.draw(poses, dtype).flatten(1)
     kept = first.clone()

@@ -1,4 +1,4 @@
-"""Recurrent policies: the cell, the advantages and a lifetime's end by hand; the contract of agents."""
+"""Recurrent policies: the cell, the advantages and a lifetime's end by hand; the contract."""
 
 from dataclasses import dataclass
 
@@ -95,7 +95,7 @@ def test_what_outlasts_an_episode_ends_with_the_lifetime():
 
 @torch.no_grad()
 def test_distillation_reads_what_a_policy_would_have_read_step_by_step():
-    """The loss over windows without gaps is that of stepping through lifetimes, one action at a time."""
+    """The loss over windows without gaps is that of stepping through lifetimes."""
     env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
     made = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3)
     model, windows = a_policy(env.spec), made.windows(np.arange(3), np.zeros(3, int), 4)

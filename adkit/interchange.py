@@ -3,6 +3,8 @@
 Minari keeps transitions, and has no place for lifetimes and tasks. Beside its own `data`, a dataset
 has therefore a folder `adkit` that says which lifetime, task and episode each of Minari's episodes
 is; each of these also carries that as metadata. Needs the extra `interchange`.
+
+`Histories` imports this file, not the other way round: here they are `Any`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,6 @@ from adkit.protocols import EnvSpec, Tasks
 if TYPE_CHECKING:
     import gymnasium
 
-    from adkit import Histories
-
 KIND = "histories in Minari"
 NAMES = {"action": "actions", "reward": "rewards"}  # ours: Minari's
 NAMES |= {"terminated": "terminations", "truncated": "truncations"}
@@ -54,7 +54,7 @@ def spaces_of(spec: EnvSpec) -> tuple[gymnasium.spaces.Space, gymnasium.spaces.D
 # ---- to Minari ----
 
 
-def to_minari(histories: Histories, id: str, folder: str | Path | None) -> Path:
+def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
     """Write a Minari dataset; see `Histories.to_minari`."""
     minari, path = _minari(), _place(id, folder)
     tasks, spaces = histories.task_values, spaces_of(histories.spec)
@@ -80,7 +80,7 @@ def to_minari(histories: Histories, id: str, folder: str | Path | None) -> Path:
     return path
 
 
-def _buffers(buffer: type, histories: Histories, obs_dtype: np.dtype) -> Iterator[Any]:
+def _buffers(buffer: type, histories: Any, obs_dtype: np.dtype) -> Iterator[Any]:
     """Yield Minari's episodes, lifetime by lifetime, in the dtypes that Gymnasium's spaces have."""
     for _, arrays in _parts(histories):
         for (n, e), length in np.ndenumerate(arrays["length"]):
@@ -91,7 +91,7 @@ def _buffers(buffer: type, histories: Histories, obs_dtype: np.dtype) -> Iterato
             yield buffer(observations=obs.astype(obs_dtype), infos={}, **values)
 
 
-def _parts(histories: Histories) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _parts(histories: Any) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield some lifetimes at a time: the first one's number, and what they did."""
     some = max(1, ROWS // (histories.n_episodes * histories.spec.horizon))
     for start in range(0, max(1, len(histories)), some):
@@ -101,7 +101,7 @@ def _parts(histories: Histories) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
             store.let_go(values)
 
 
-def _origins(histories: Histories) -> Iterator[dict]:
+def _origins(histories: Any) -> Iterator[dict]:
     """Yield, for each of Minari's episodes, its lifetime, episode, task's id and the task."""
     tasks = histories.task_values
     for n, task in enumerate(histories.task):
@@ -110,7 +110,7 @@ def _origins(histories: Histories) -> Iterator[dict]:
             yield {"lifetime": n, "episode": episode, "task_id": int(tasks.ids[task]), **values}
 
 
-def _size(histories: Histories) -> int:
+def _size(histories: Any) -> int:
     """Return the most bytes that HDF5 will take; up to half of a chunk may be empty."""
     steps = sum(int(arrays["length"].sum()) for _, arrays in _parts(histories))
     numbers = (math.prod(histories.spec.obs_shape) + 2) * steps
@@ -242,7 +242,7 @@ def _place(id: str, folder: str | Path | None) -> Path:
 # ---- to Parquet ----
 
 
-def to_parquet(histories: Histories, path: str | Path) -> Path:
+def to_parquet(histories: Any, path: str | Path) -> Path:
     """Write a Parquet file; see `Histories.to_parquet`."""
     pa = extra("pyarrow", "interchange", "to_parquet")
     parquet = extra("pyarrow.parquet", "interchange", "to_parquet")
@@ -262,7 +262,7 @@ def to_parquet(histories: Histories, path: str | Path) -> Path:
     return path
 
 
-def _rows(histories: Histories, start: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _rows(histories: Any, start: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the columns of the transitions of some lifetimes, number `start` the first."""
     length, tasks = arrays["length"], histories.task_values
     n, e, t = np.nonzero(np.arange(histories.spec.horizon) < length[..., None])

@@ -1,10 +1,13 @@
-"""The runs behind notebook 09: every experiment of the paper that we redraw, in processes of one thread each.
+"""The runs behind notebook 09: every experiment of the paper that we redraw.
 
-python notebooks/figures.py                 what is missing in data/paper_figures, two runs at a time
+Each run is a process of one thread.
+
+python notebooks/figures.py                 what data/paper_figures lacks, two runs at a time
 python notebooks/figures.py tasks "hard |"   only runs that have one of these in their name
 python notebooks/figures.py --list          what there is, and what is done
 
-Each run that ends is written at once; started again, it goes on with the rest. A run whose settings have changed is run anew.
+Each run that ends is written at once; started again, it goes on with the rest. A run whose settings
+have changed is run anew.
 """
 
 from __future__ import annotations
@@ -48,10 +51,16 @@ class Run:
     setting: str
     seed: int
     live: Callable[[int], Iterator[tuple[str, np.ndarray]]]
-    """Yields (curve, returns (task, lifetime, episode)), and what is to be kept: (name, model or histories)."""
+    """Yields (curve, returns (task, lifetime, episode)), and what is to be kept.
+
+    That is (name, model or histories).
+    """
     about: str
-    """Its recipe's settings, as text: a change of them makes the run a new one. Of what its function itself says, such as RL2's
-    steps or a second recipe that it compares with, nothing is in it: after a change there, remove its rows from runs.csv."""
+    """Its recipe's settings, as text: a change of them makes the run a new one.
+
+    What its function itself says, such as RL2's steps or a second recipe that it compares with, is
+    not in it: after a change there, remove its rows from runs.csv.
+    """
 
     @property
     def key(self) -> str:
@@ -68,7 +77,10 @@ class Run:
 
 
 def distilled(recipe: ad.recipes.Recipe, seed: int, expert: int | None = None):
-    """(held-out tasks, model): from nothing, on split `seed`; with `expert`, also a model of the last so many episodes alone."""
+    """Return (held-out tasks, model), trained from nothing on split `seed`.
+
+    With `expert`, also a model of the last so many episodes alone.
+    """
     train, test = recipe.split(seed)
     histories = recipe.histories(train, seed)
     parts = [histories] if expert is None else [histories, histories.episodes[-expert:]]
@@ -142,7 +154,10 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int):
 
 
 def bandit(seed: int):
-    """Fig. 3: trained where good arms have odd numbers; tested there, where they have even ones, and anywhere. Returns add up."""
+    """Fig. 3: trained where good arms have odd numbers; tested on odd, even and all arms.
+
+    Returns add up over a lifetime.
+    """
     recipe = ad.RECIPES["bandit"]
     test, model, expert = distilled(recipe, seed, expert=50)
     yield from shipped("bandit", model, recipe.env, test, seed, episodes=100)
@@ -198,7 +213,10 @@ def prompting(seed: int):
 
 
 def single_stream(seed: int):
-    """Fig. 6: one actor a task, every 10th episode of 800; sampled as learned, and at a temperature that quiets exploration."""
+    """Fig. 6: one actor a task, every 10th episode of 800.
+
+    Sampled as learned, and at a temperature that quiets exploration.
+    """
     recipe = SINGLE_STREAM
     test, model = distilled(recipe, seed)
     for name, temperature in (("distilled", 0.3), ("distilled, temperature 1", 1.0)):
@@ -208,7 +226,7 @@ def single_stream(seed: int):
 
 
 def permuted(seed: int):
-    """Actions that mean something else in every task: a model that has met this, and one that has not."""
+    """Actions mean something else in every task: a model trained on this, and one that was not."""
     plain, mixed = ad.RECIPES["dark room, q-learning"], ad.RECIPES["permuted dark room"]
     _, model = distilled(plain, seed)
     test, relabelled = distilled(mixed, seed)
@@ -241,7 +259,9 @@ def without(name: str, part: str, episodes: int, seed: int):
 
 def untold(tokens: token_layout.Tokens, position, spec: ad.EnvSpec) -> token_layout.Tokens:
     """The tokens, with every closing one saying "restart" and no more."""
-    closing = (position % token_layout.slots(spec) == spec.horizon).expand(tokens.previous_action.shape)
+    closing = (position % token_layout.slots(spec) == spec.horizon).expand(
+        tokens.previous_action.shape
+    )
     hidden = tokens.obs.masked_fill(closing[..., None], 0)
     return replace(
         tokens,
@@ -273,7 +293,10 @@ def variant(name: str, changes: dict, episodes: int, seed: int):
 
 
 def changed(name: str, changes: dict) -> ad.recipes.Recipe:
-    """A recipe with other settings of its model, its training, or itself; fewer steps and held-out tasks will do."""
+    """Return a recipe with other settings of its model, its training, or itself.
+
+    Fewer steps and held-out tasks will do.
+    """
     recipe = replace(ad.RECIPES[name], test_tasks=128)
     for part, fewer in (("model", {}), ("training", {"steps": 800})):
         recipe = replace(
@@ -297,22 +320,39 @@ def as_many_lifetimes(name: str, tasks: int) -> dict:
 
 SINGLE_STREAM = replace(
     ad.RECIPES["key to door, q-learning"],
-    sources={
-        ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration=1.0, phases=3): 1
-    },
+    sources={ad.sources.QLearning(lr=1.0, gamma=0.95, epsilon=0.8, exploration=1.0, phases=3): 1},
     episodes=800,
     share=0.8,
     training={"steps": 1000, "batch": 12, "schedule": ad.Schedule(short_episodes=2)},
 )
 RECURRENT = {"steps": 800}
+SIZES = {  # experiment: argument of the model, its values
+    "context size": ("context", (100, 150, 200, 300, 400)),
+    "width": ("width", (16, 32, 64, 128)),
+    "layers": ("layers", (1, 2, 4, 6)),
+    "heads": ("heads", (1, 2, 4, 8)),
+}
+SMOOTHING = {a: {"training": {"label_smoothing": a}} for a in (0.0, 0.1, 0.2, 0.3)}
+TASKS = {n: as_many_lifetimes("key to door", n) for n in (1, 9, 37, 151, 606, 2424)}
 VARIANTS = {  # experiment: recipe, episodes, {setting: what is changed}
-    "context size": ("key to door", 30, {n: {"model": {"context": n}} for n in (100, 150, 200, 300, 400)}),
-    "width": ("key to door", 30, {n: {"model": {"width": n}} for n in (16, 32, 64, 128)}),
-    "layers": ("key to door", 30, {n: {"model": {"layers": n}} for n in (1, 2, 4, 6)}),
-    "heads": ("key to door", 30, {n: {"model": {"heads": n}} for n in (1, 2, 4, 8)}),
-    "label smoothing": ("hard", 50, {a: {"training": {"label_smoothing": a}} for a in (0.0, 0.1, 0.2, 0.3)}),
-    "tasks": ("key to door", 30, {n: as_many_lifetimes("key to door", n) for n in (1, 9, 37, 151, 606, 2424)}),
-}  # fmt: skip
+    name: ("key to door", 30, {n: {"model": {argument: n}} for n in values})
+    for name, (argument, values) in SIZES.items()
+}
+VARIANTS |= {"label smoothing": ("hard", 50, SMOOTHING), "tasks": ("key to door", 30, TASKS)}
+
+
+MAIN = (  # recipe, episodes, lifetimes
+    ("key to door", 30, 1),
+    ("hard", 60, 3),
+    ("dark room", 50, 8),
+    ("key to door, held-out cells", 30, 1),
+    ("key to door, q-learning", 60, 1),
+    ("hard, q-learning", 100, 4),
+    ("dark room, q-learning", 50, 8),
+    ("watermaze", 40, 1),
+    ("watermaze, pose teacher", 40, 1),
+    ("watermaze, q-learning", 60, 1),
+)
 
 
 def every_run() -> list[Run]:
@@ -320,11 +360,7 @@ def every_run() -> list[Run]:
     runs = []
     for seed in SEEDS:
         runs.append(Run("bandit", "", seed, bandit, repr(ad.RECIPES["bandit"])))
-        for name, episodes, lifetimes in (
-            ("key to door", 30, 1), ("hard", 60, 3), ("dark room", 50, 8), ("key to door, held-out cells", 30, 1),
-            ("key to door, q-learning", 60, 1), ("hard, q-learning", 100, 4), ("dark room, q-learning", 50, 8),
-            ("watermaze", 40, 1), ("watermaze, pose teacher", 40, 1), ("watermaze, q-learning", 60, 1),
-        ):  # fmt: skip
+        for name, episodes, lifetimes in MAIN:
             about = f"{ad.RECIPES[name]} {episodes} {lifetimes}"
             runs.append(
                 Run(
@@ -376,7 +412,10 @@ def every_run() -> list[Run]:
 
 
 def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataFrame, dict]:
-    """One run, in a process of its own: its curves, and what it cost and came to. What is to be kept is saved below `data`."""
+    """Return the curves of one run, in a process of its own, and what it cost and came to.
+
+    What is to be kept is saved below `data`.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -411,7 +450,7 @@ def work(experiment: str, setting: str, seed: int, data: Path) -> tuple[pd.DataF
 
 
 def data_efficiency(source: np.ndarray, distilled: np.ndarray, target: float) -> dict[str, float]:
-    """Episodes of one lifetime until each reaches the target, and how many times fewer the distilled agent needs."""
+    """Return the episodes of one lifetime until each reaches the target, and their ratio."""
     ratio = ad.stats.speed_up(source, distilled, target)
     episodes = {
         "source": ad.stats.episodes_to(source, target),
@@ -514,10 +553,8 @@ def main(arguments: list[str] | None = None) -> int:
                 keep(run, curves, about, given.out)
             late = curves.groupby("curve", sort=False)["last10"].first()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in late.items())
-            print(
-                f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key} | {about['cpu_s']:.0f} CPU s | last ten: {shown}",
-                flush=True,
-            )
+            done = f"{i + 1:3}/{len(futures)} {minutes:5.1f} min | {run.key}"
+            print(f"{done} | {about['cpu_s']:.0f} CPU s | last ten: {shown}", flush=True)
     return int(failed > 0)
 
 

@@ -1,7 +1,7 @@
-"""Run the notebooks from top to bottom, and say what each found, how long it took and how much memory it needed.
+"""Run the notebooks from top to bottom; say what each found, and what time and memory it took.
 
 python notebooks/run.py                          all of them, in the quick profile
-python notebooks/run.py 01 03 --profile full     these two, at full length; ADKIT_PROFILE=full says so too
+python notebooks/run.py 01 03 --profile full     these two, at full length
 python notebooks/run.py --one-core --memory-limit 1000      as on Binder
 """
 
@@ -27,7 +27,7 @@ TIMEOUT = {"quick": 900, "standard": 24 * 3600, "full": 24 * 3600}  # seconds a 
 
 
 class PeakMemory:
-    """The most memory, in MB resident, that the kernel and its children held inside a `with` block."""
+    """The most memory (MB resident) that the kernel and its children held in a `with` block."""
 
     def __enter__(self):
         self.megabytes, self._over = 0.0, threading.Event()
@@ -49,7 +49,7 @@ class PeakMemory:
 
 
 def most_held(process: psutil.Process) -> int:
-    """Bytes resident: the most so far where the system keeps it (Linux), so that no short spike is missed; else those held now."""
+    """Return bytes resident: the most so far where the system keeps it (Linux), else those now."""
     status = Path(f"/proc/{process.pid}/status")
     kept = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return 1024 * int(kept[1]) if kept else process.memory_info().rss
@@ -71,7 +71,7 @@ def code_cells(notebook) -> list:
 
 
 def execute(notebook, folder: Path, bar) -> Exception | None:
-    """Run every cell in a fresh kernel, filling in the outputs; the error that stopped it, if one did."""
+    """Run every cell in a fresh kernel; return the error that stopped it, if one did."""
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -88,7 +88,8 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
         return error
     except DeadKernelError:
         return RuntimeError(
-            "The kernel was killed, most often because memory ran out. Close other kernels and run again."
+            "The kernel was killed, most often because memory ran out. "
+            "Close other kernels and run again."
         )
 
 
@@ -105,7 +106,7 @@ def tidy(notebook) -> None:
 
 
 def result(notebook) -> str:
-    """What the notebook says it found: whatever its cells printed on lines that begin with RESULT."""
+    """Return what the notebook says it found: what it printed on lines that begin with RESULT."""
     printed = (
         out.text
         for cell in code_cells(notebook)
@@ -172,7 +173,8 @@ def main() -> int:
         code = "".join(cell.source for cell in code_cells(notebook))
         if "ADKIT_PROFILE" in code and f'"{args.profile}"' not in code:
             parser.error(
-                f"{path.stem} has no profile {args.profile!r}; name those that have, or give another --profile."
+                f"{path.stem} has no profile {args.profile!r}; "
+                "name those that have, or give another --profile."
             )
     width = max([len("notebook"), *(len(path.stem) for path in paths)])
     error, failed = None, False
@@ -206,7 +208,8 @@ def main() -> int:
                 break
 
     print(
-        f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. To open the workbench: make lab"
+        f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. "
+        "To open the workbench: make lab"
     )
     if error:
         sys.stdout.flush()

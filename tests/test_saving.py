@@ -204,9 +204,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 def write(path, number: int, overwrite: bool) -> str:
     try:
-        store.save(
-            path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite
-        )
+        store.save(path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite)
         return "kept"
     except FileExistsError as error:
         return (

@@ -150,9 +150,7 @@ def flipped(rng, blob: bytes, some: int) -> bytes:
 
 def harmed(rng, name: str, blob: bytes) -> bytes:
     """One file's bytes, changed as a bad disk would or as a stranger may."""
-    hows = ["flip", "flip", "cut", "longer", "inside"] + ["header"] * 2 * (
-        name != store.MANIFEST
-    )
+    hows = ["flip", "flip", "cut", "longer", "inside"] + ["header"] * 2 * (name != store.MANIFEST)
     how = rng.choice(hows)
     if how == "flip":
         return flipped(rng, blob, 4)

@@ -1,4 +1,5 @@
-"""Actor-critic steps per second on one core, and what they teach, against Stable-Baselines3's A2C in the same room.
+"""Actor-critic steps per second on one core, and what they teach, against Stable-Baselines3's A2C
+in the same room.
 
 Needs Stable-Baselines3, which adkit itself does not: pip install -e '.[rl]'.
 """
@@ -27,7 +28,9 @@ SOURCE = ad.sources.ActorCritic()
 
 
 class Room(gymnasium.Env):
-    """The Dark Room in a few lines of plain Python, so that nothing but Stable-Baselines3 itself is timed against it."""
+    """The Dark Room in a few lines of plain Python, so that nothing but Stable-Baselines3 itself is
+    timed against it.
+    """
 
     observation_space, action_space = (
         gymnasium.spaces.MultiDiscrete([SIZE, SIZE]),
@@ -55,7 +58,9 @@ class Room(gymnasium.Env):
 
 
 def alike(seed: int, goal: tuple[int, int]) -> tuple[sb3.A2C, Room]:
-    """Stable-Baselines3 with our hyperparameters and our network, as far as it has them (its critic is a network of its own)."""
+    """Stable-Baselines3 with our hyperparameters and our network, as far as it has them (its critic
+    is a network of its own).
+    """
     room, c = Room(goal), SOURCE
     net = {
         "net_arch": [c.width] * c.layers,
@@ -63,7 +68,8 @@ def alike(seed: int, goal: tuple[int, int]) -> tuple[sb3.A2C, Room]:
         "optimizer_class": torch.optim.Adam,
     }
     learner = sb3.A2C(
-        "MlpPolicy", room, learning_rate=c.lr, n_steps=c.unroll, gamma=c.gamma, gae_lambda=c.lam, ent_coef=c.entropy,
+        "MlpPolicy", room, learning_rate=c.lr, n_steps=c.unroll, gamma=c.gamma,
+        gae_lambda=c.lam, ent_coef=c.entropy,
         vf_coef=c.value_weight, use_rms_prop=False, seed=seed, device="cpu",
         policy_kwargs=net | {"optimizer_kwargs": {"eps": 1e-6}},
     )  # fmt: skip
@@ -120,7 +126,9 @@ def test_speed_against_stable_baselines():
 
 
 def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
-    """10,000 steps on each of three goals: the last 50 episodes, and all of them, with intervals over goals and learners."""
+    """10,000 steps on each of three goals: the last 50 episodes, and all of them, with intervals
+    over goals and learners.
+    """
     with one_core():
         mine = ad.collect(ENV, TASKS, SOURCE, episodes=EPISODES, lifetimes=64).returns
         curves = {"Stable-Baselines3, our hyperparameters": [], "Stable-Baselines3, its own": []}
@@ -137,6 +145,7 @@ def test_it_learns_as_well_as_stable_baselines_at_equal_steps():
             them = summary(curve)
             gap = ad.stats.bootstrap(summary(mine).mean(1, keepdims=True) - them)  # task by task
             say(
-                f"{what}: {name} {them.mean():.2f}, adkit is ahead by {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}]"
+                f"{what}: {name} {them.mean():.2f}, "
+                f"adkit is ahead by {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}]"
             )
             assert gap.high >= 0, f"{name} learns better: by {-gap.estimate:.2f} over its {what}."

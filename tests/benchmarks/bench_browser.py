@@ -1,4 +1,6 @@
-"""EpisodeAttention in a real JupyterLab in real Chromium: from a slider's key or drag to changed pixels, and to first display."""
+"""EpisodeAttention in a real JupyterLab in real Chromium: from a slider's key or drag to changed
+pixels, and to first display.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,14 @@ view = ad.views.EpisodeAttention(model, long, env, episode=0)
 view.add_class("s-long")
 view
 """
-# From the key's own time stamp to the animation frame after the one in which the view was drawn: its pixels are out by then.
+# From the key's own time stamp to the animation frame after the one in which the view was drawn:
+# its pixels are out by then.
 WATCH = """
 window.__keys = []; window.__paints = [];
 addEventListener("keydown", event => __keys.push(event.timeStamp), true);
 new MutationObserver(() => requestAnimationFrame(() => __paints.push(performance.now())))
-  .observe(document.querySelector(".EpisodeAttention"), { attributes: true, attributeFilter: ["data-frames"] });
+  .observe(document.querySelector(".EpisodeAttention"),
+           { attributes: true, attributeFilter: ["data-frames"] });
 0
 """
 
@@ -64,7 +68,8 @@ def show(page, code: str, selector: str) -> float:
     """Seconds from running a cell to the first picture."""
     page.evaluate("void jupyterapp.commands.execute('notebook:insert-cell-below'); 0")
     page.evaluate(
-        "code => { jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.setSource(code) }",
+        "code => { jupyterapp.shell.currentWidget.content.activeCell"
+        ".model.sharedModel.setSource(code) }",
         code,
     )
     began = page.evaluate("performance.now()")
@@ -115,7 +120,8 @@ def test_frames_of_a_drag(lab):
 
 def test_size_of_the_saved_notebook(lab):
     lab.evaluate(
-        "window.__saved = 0; void jupyterapp.shell.currentWidget.context.save().then(() => { window.__saved = 1 }); 0"
+        "window.__saved = 0; void jupyterapp.shell.currentWidget.context.save()"
+        ".then(() => { window.__saved = 1 }); 0"
     )
     lab.wait_for_function("window.__saved")
     saved = lab.folder / "see.ipynb"

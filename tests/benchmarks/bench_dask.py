@@ -1,7 +1,9 @@
-"""A job of half a minute on a Dask cluster of two processes with a thread each, against two threads of this process.
+"""A job of half a minute on a Dask cluster of two processes with a thread each, against two threads
+of this process.
 
-The source is compiled Q-learning in the Dark Room, the quickest that there is, so that sending back what was lived weighs most:
-of 500 episodes every hundredth is kept, about 7 MB for each second of work. `ADKIT_DASK_SECONDS=3` makes it a job of 3 seconds.
+The source is compiled Q-learning in the Dark Room, the quickest that there is, so that sending back
+what was lived weighs most: of 500 episodes every hundredth is kept, about 7 MB for each second of
+work. `ADKIT_DASK_SECONDS=3` makes it a job of 3 seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def two_cores():
 
 @pytest.fixture
 def pool(two_cores, tmp_path):
-    """The executor of a cluster whose workers have begun, each on a core of its own: a worker's lifetimes use all its cores."""
+    """The executor of a cluster whose workers have begun, each on a core of its own: a worker's
+    lifetimes use all its cores.
+    """
     import distributed
 
     settings = {
@@ -98,7 +102,8 @@ def test_a_cluster_of_two_processes_against_two_threads(pool):
             ), "not bit-identical"
     size = sum(values.nbytes for values in reference.arrays.values())
     say(
-        f"{len(reference):,} lifetimes of {EPISODES} episodes, of which {size / 1e6:,.0f} MB come back"
+        f"{len(reference):,} lifetimes of {EPISODES} episodes, "
+        f"of which {size / 1e6:,.0f} MB come back"
     )
     note(
         f"collecting a job of {SECONDS:g} s, two threads",

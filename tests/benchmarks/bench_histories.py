@@ -1,4 +1,6 @@
-"""Learning histories per second: compiled Q-learning against the same learner in plain Python and in NumPy."""
+"""Learning histories per second: compiled Q-learning against the same learner in plain Python and
+in NumPy.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def epsilon_in(episode: int) -> float:
 
 
 def compiled(lifetimes: int = 128, seed: int = 0) -> np.ndarray:
-    """adkit: 64 tasks x 128 lifetimes = 8192 learners; one episode in 25 is kept, all 82 M steps are learned from."""
+    """adkit: 64 tasks x 128 lifetimes = 8192 learners; one episode in 25 is kept, all 82 M steps
+    are learned from.
+    """
     histories = ad.collect(
         ENV,
         TASKS,
@@ -49,7 +53,9 @@ def compiled(lifetimes: int = 128, seed: int = 0) -> np.ndarray:
 
 
 def plain_python(goals: list[int] = GOALS, seed: int = 0) -> np.ndarray:
-    """One learner after the other, in lists: sources/q_learning.py and the room, line by line, without Numba."""
+    """One learner after the other, in lists: sources/q_learning.py and the room, line by line,
+    without Numba.
+    """
     draw, returns = Random(seed).random, np.zeros(EPISODES)
 
     def act(q: list[list[float]], s: int, epsilon: float) -> int:
@@ -98,7 +104,9 @@ def plain_python(goals: list[int] = GOALS, seed: int = 0) -> np.ndarray:
 
 
 def python_tuned(goals: list[int] = GOALS, seed: int = 0) -> np.ndarray:
-    """The same in one loop without a call: built-ins over five values, neighbours from a table, no generality left."""
+    """The same in one loop without a call: built-ins over five values, neighbours from a table, no
+    generality left.
+    """
     draw, returns = Random(seed).random, np.zeros(EPISODES)
     neighbours = NEXT.tolist()
     for goal in goals:
@@ -154,9 +162,11 @@ def numpy_textbook(goals: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def numpy_tuned(goals: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The same with every trick found: flat takes, maxima over the leading axis, ties drawn by a table of bit patterns.
+    """The same with every trick found: flat takes, maxima over the leading axis, ties drawn by a
+    table of bit patterns.
 
-    One number u in [0, 1) draws among any set of ties: row `pattern` of `pick` holds the tied actions in equal shares.
+    One number u in [0, 1) draws among any set of ties: row `pattern` of `pick` holds the tied
+    actions in equal shares.
     """
     rng, n, returns = np.random.default_rng(seed), len(goals), np.zeros(EPISODES)
     shares = int(np.lcm.reduce(np.arange(1, ACTIONS + 1)))
@@ -206,7 +216,9 @@ OURS = lambda: of(compiled, lifetimes=8192)
 
 def test_all_learn_the_same():
     def summary(curve: np.ndarray) -> np.ndarray:
-        """Mean return in the middle of learning and after exploration has ended, of all episodes there are."""
+        """Mean return in the middle of learning and after exploration has ended, of all episodes
+        there are.
+        """
         step = EPISODES // len(curve)
         return np.array(
             [curve[a // step : b // step].mean() for a, b in ((100, 175), (175, 250), (400, 500))]
@@ -249,7 +261,9 @@ def test_against_numpy():
 
 
 def test_against_tuned_baselines():
-    """No bound was asked against tricks like these; shown so that the figures above are not mistaken for the baselines' limits."""
+    """No bound was asked against tricks like these; shown so that the figures above are not
+    mistaken for the baselines' limits.
+    """
     compare(
         "histories, Python tuned by hand",
         OURS,

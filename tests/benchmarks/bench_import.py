@@ -37,6 +37,7 @@ def test_import_leaves_the_heavy_ones_for_later():
 def test_memory_of_the_quick_path():
     made, distilled, rolled_out = map(float, fresh(PEAK_MB + QUICK_PATH)[1].split())
     say(
-        f"peak memory so far: histories {made:.0f} MB, 20 steps of distillation {distilled:.0f} MB, rollouts {rolled_out:.0f} MB"
+        f"peak memory so far: histories {made:.0f} MB, "
+        f"20 steps of distillation {distilled:.0f} MB, rollouts {rolled_out:.0f} MB"
     )
     bound("resident memory of the quick path", [rolled_out], "MB", 1000)

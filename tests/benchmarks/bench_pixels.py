@@ -65,7 +65,7 @@ def test_share_of_a_training_step(monkeypatch):
 
 
 def test_size_of_histories():
-    """Bytes of observations, and of everything, against the same with pictures in place of poses."""
+    """Bytes of observations, and of all arrays, against the same with pictures for poses."""
     arrays = HISTORIES.arrays
     poses = arrays["obs"].nbytes + arrays["final_obs"].nbytes
     others = sum(values.nbytes for values in arrays.values()) - poses

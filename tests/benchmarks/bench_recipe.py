@@ -1,10 +1,11 @@
-"""The acceptance experiments: from nothing to worlds learned in context, every run in a fresh process.
+"""The acceptance experiments: from nothing to worlds learned in context, every run in a fresh
+process.
 
     python tests/benchmarks/bench_recipe.py --recipe "dark room, q-learning" --splits 3 --seeds 3
 
-Each run imports, collects histories on the training tasks, distils, and lets the frozen model live on held-out ones. Its
-clock starts when its process is spawned and stops when the distilled agent is evaluated; the controls come after that. Prints a
-table and writes `runs/recipe.csv`.
+Each run imports, collects histories on the training tasks, distils, and lets the frozen model live
+on held-out ones. Its clock starts when its process is spawned and stops when the distilled agent is
+evaluated; the controls come after that. Prints a table and writes `runs/recipe.csv`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from measure import PEAK_MB, ROOT, note, say
 
 
 class Asked(NamedTuple):
-    """What issues 2 and 4 ask of a recipe on held-out tasks: a share of the optimum, by an episode, within some seconds."""
+    """What issues 2 and 4 ask of a recipe on held-out tasks: a share of the optimum, by an episode,
+    within some seconds.
+    """
 
     share: float
     episode: int
@@ -68,7 +71,7 @@ def live(
     optimum = ad.optimal_returns(recipe.env, test)  # (tasks,)
 
     def returns(agent):
-        """(task, lifetime, episode); actions sampled, on randomness that no training run has seen."""
+        """Return (task, lifetime, episode); actions sampled with seeds that no training used."""
         how = {"episodes": asked.episode, "lifetimes": asked.lifetimes, "seed": 1000 + seed}
         return ad.collect(recipe.env, test, agent, **how).returns
 
@@ -210,7 +213,8 @@ def failures(row: dict) -> list[str]:
     asked, missed = ASKED[row["recipe"]], []
     if row["reached"] < asked.share:
         missed.append(
-            f"{row['reached']:.3f} of the optimum by episode {asked.episode}, asked {asked.share:.3f}"
+            f"{row['reached']:.3f} of the optimum by episode {asked.episode}, "
+            f"asked {asked.share:.3f}"
         )
     if row["seconds"] > asked.seconds:
         missed.append(f"{row['seconds']:.0f} s from nothing, asked under {asked.seconds} s")
@@ -271,10 +275,14 @@ def main(arguments: list[str] | None = None) -> None:
             sorted(row["seconds"] for row in mine),
         )
         middle, asked = len(mine) // 2, ASKED[name]
-        reached = f"worst {shares[0]:.3f}, median {shares[middle]:.3f}, best {shares[-1]:.3f} of the optimum by episode {asked.episode}"
+        reached = (
+            f"worst {shares[0]:.3f}, median {shares[middle]:.3f}, best {shares[-1]:.3f} "
+            f"of the optimum by episode {asked.episode}"
+        )
         took = f"median {seconds[middle]:.1f} s, slowest {seconds[-1]:.1f} s"
         print(
-            f"{name}: {len(mine)} runs, {reached}; {took} (asked of every run: {asked.share:.3f}, under {asked.seconds} s)"
+            f"{name}: {len(mine)} runs, {reached}; {took} "
+            f"(asked of every run: {asked.share:.3f}, under {asked.seconds} s)"
         )
     print(
         "\n".join(what for row in rows for what in failures(row)) or "everything asked was reached"
@@ -295,7 +303,8 @@ def test_held_out_tasks_are_learned_in_context(name):
     )
     controls = f"amnesiac {row['amnesiac']:.3f}, ED {row['ed']:.3f}"
     say(
-        f"{name}: {stages}; 0.8 of the optimum after {row['to_0.8']:.0f} episodes, {controls}, {row['peak_mb']:.0f} MB"
+        f"{name}: {stages}; 0.8 of the optimum after {row['to_0.8']:.0f} episodes, "
+        f"{controls}, {row['peak_mb']:.0f} MB"
     )
     assert not failures(row), "; ".join(failures(row))
 

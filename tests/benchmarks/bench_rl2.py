@@ -1,4 +1,6 @@
-"""What RL2 makes of two minutes on one core: goals it trained on, goals it never saw, and the same without memory."""
+"""What RL2 makes of two minutes on one core: goals it trained on, goals it never saw, and the same
+without memory.
+"""
 
 from __future__ import annotations
 

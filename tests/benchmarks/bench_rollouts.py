@@ -1,4 +1,6 @@
-"""Rollouts per second: a cached step against running the model on the whole window again at every step."""
+"""Rollouts per second: a cached step against running the model on the whole window again at every
+step.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SPEC, PER = ENV.spec, slots(ENV.spec)
 
 
 def opinionated(context: int = 200, seed: int = 0) -> ad.CausalTransformer:
-    """A model whose layers all matter: a fresh one starts with zero output weights, and any cache would agree with it."""
+    """A model whose layers all matter: a fresh one starts with zero output weights, and any cache
+    would agree with it.
+    """
     model, generator = (
         ad.CausalTransformer(SPEC, context=context, seed=seed),
         torch.Generator().manual_seed(seed),
@@ -34,7 +38,9 @@ def opinionated(context: int = 200, seed: int = 0) -> ad.CausalTransformer:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """InContext without a cache: at every step the model runs on all tokens of its window. For episodes that all end together."""
+    """InContext without a cache: at every step the model runs on all tokens of its window. For
+    episodes that all end together.
+    """
 
     model: ad.CausalTransformer
     episodes: int
@@ -84,7 +90,7 @@ class RecomputedLearner:
 
 
 class Life:
-    """`lifetimes` of one agent that can be lived an episode at a time: `collect`, without keeping anything."""
+    """Lifetimes of one agent, an episode at a time: `collect`, without keeping anything."""
 
     def __init__(self, agent, lifetimes: int, seed: int = 0):
         self.tasks = ENV.tasks()[np.arange(lifetimes) % 81]
@@ -92,7 +98,7 @@ class Life:
         self.learner = agent.start(SPEC, Rng.of(seed, "agent", np.arange(lifetimes)), episodes=10)
 
     def episode(self, steps: int = SPEC.horizon) -> int:
-        """Live the next episode, or its first `steps`: how many steps all lifetimes took together."""
+        """Run the next episode, or its first `steps`; return the steps of all lifetimes."""
         n = len(self.tasks)
         state, obs = ENV.reset(self.tasks, self.rng.at(self.t))
         first = np.ones(n, bool)
@@ -121,9 +127,10 @@ def test_both_choose_the_same_actions():
 def test_cached_against_recomputed():
     """Steps per second of 128 lifetimes at a context of 200, three ways to be fair:
 
-    - in the episode that fills the window, step for step: both see 190 to 210 tokens, nobody refills;
-    - a cached agent over whole turns of its window, refilling included, against recomputing a full window each step;
-    - the same turns lived by both, where the recomputed window is on average only three quarters full.
+    - in the episode that fills the window, step for step: both see 190 to 210 tokens, none refills;
+    - a cached agent over whole turns of its window, refilling included, against recomputing a full
+      window each step;
+    - the same turns by both, where the recomputed window is on average three quarters full.
     """
     model = opinionated()
     lifetimes, window, keep = 128, model.window, kept(model.window)
@@ -136,7 +143,9 @@ def test_cached_against_recomputed():
         return timed(life)
 
     def recomputed_fills(steps: int = 6) -> float:
-        """Its early episodes are skipped by writing tokens without running the model; the last steps are timed."""
+        """Its early episodes are skipped by writing tokens without running the model; the last
+        steps are timed.
+        """
         life = Life(Recomputed(model, window), lifetimes)
         past(life.learner, window - 1)
         return timed(life, steps)
@@ -187,5 +196,7 @@ def timed(life: Life, steps: int = SPEC.horizon) -> float:
 
 
 def past(learner: RecomputedLearner, episodes: int) -> None:
-    """Give a recomputing learner some episodes of tokens that it never acted in; only their number costs time."""
+    """Give a recomputing learner some episodes of tokens that it never acted in; only their number
+    costs time.
+    """
     learner.slot, learner.episode = episodes * PER, episodes - 1

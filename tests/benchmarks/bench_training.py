@@ -1,4 +1,6 @@
-"""Transitions trained on per second: `distill` against the transformer that most re-implementations start from."""
+"""Transitions trained on per second: `distill` against the transformer that most re-implementations
+start from.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,19 @@ HISTORIES = ad.collect(
 
 
 def distilled(steps: int, **settings) -> float:
-    """Transitions per second of `ad.distill` from its own clock: drawing windows, forward, backward, both optimizers, log."""
+    """Transitions per second of `ad.distill` from its own clock: drawing windows, forward,
+    backward, both optimizers, log.
+    """
     model = ad.CausalTransformer(ENV.spec, context=CONTEXT, layers=LAYERS, heads=HEADS, width=WIDTH)
     log = ad.distill(model, HISTORIES, steps=steps, batch=BATCH, **settings)
     return steps * BATCH * CONTEXT / log["seconds"].iloc[-1]
 
 
 class Peer(nn.Module):
-    """`nn.TransformerEncoder` as it comes: post-norm, dropout, float causal mask; one or three tokens per transition."""
+    """`nn.TransformerEncoder` as it comes: post-norm, dropout, float causal mask.
+
+    One or three tokens per transition.
+    """
 
     def __init__(self, tokens: int):
         super().__init__()
@@ -68,7 +75,9 @@ class Peer(nn.Module):
 
 
 class PeerTraining:
-    """A peer's training loop: AdamW, cross-entropy on every action, the same windows of the same histories."""
+    """A peer's training loop: AdamW, cross-entropy on every action, the same windows of the same
+    histories.
+    """
 
     def __init__(self, tokens: int, batch: int):
         torch.manual_seed(0)
@@ -102,8 +111,9 @@ class PeerTraining:
 
 
 def flops(recipe: str) -> dict[str, float]:
-    """What a transition takes: six per weight of the blocks, and causal attention over the window, which the default recipe's
-    short windows have less of."""
+    """What a transition takes: six per weight of the blocks, and causal attention over the window,
+    which the default recipe's short windows have less of.
+    """
     model = ad.CausalTransformer(ENV.spec, context=CONTEXT, layers=LAYERS, heads=HEADS, width=WIDTH)
     weights = sum(
         parameter.numel()
@@ -120,10 +130,11 @@ def flops(recipe: str) -> dict[str, float]:
 
 
 def test_training():
-    """Full windows are compared like for like; then the default recipe, half of whose steps use short windows.
+    """Full windows are compared like for like; then the default recipe, half of whose steps use
+    short windows.
 
-    The three-token peer trains on 16 windows a step, 9,600 tokens: at 64 its attention alone would hold gigabytes. Only
-    transitions per second are compared.
+    The three-token peer trains on 16 windows a step, 9,600 tokens: at 64 its attention alone would
+    hold gigabytes. Only transitions per second are compared.
     """
     say(f"training on {trains_on()}")
     three, one = PeerTraining(tokens=3, batch=16), PeerTraining(tokens=1, batch=BATCH)

@@ -1,4 +1,6 @@
-"""Fair comparisons in one line: both sides in one process, by turns, the median of the ratios and their spread."""
+"""Fair comparisons in one line: both sides in one process, by turns, the median of the ratios and
+their spread.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = Path(__file__).with_name("kept.json")
 
-# For a child: the most memory it ever held resident, in MB. Its own high-water mark where there is /proc, because a child's
+# For a child: the most memory it ever held resident, in MB. Its own high-water mark where there is
+# /proc, because a child's
 # `ru_maxrss` starts at what its parent held when it spawned it.
 PEAK_MB = """
 def peak_mb():
@@ -49,8 +52,9 @@ FELL = 0.8  # a figure that is below so much of what was kept is marked
 
 @cache
 def machine() -> dict[str, float]:
-    """What this machine can do, measured now: bytes copied a second; and, on the device that models are trained on, float32 and
-    bfloat16 multiply-adds a second, as flops."""
+    """What this machine can do, measured now: bytes copied a second; and, on the device that models
+    are trained on, float32 and bfloat16 multiply-adds a second, as flops.
+    """
     import numpy as np
     import torch
 
@@ -93,7 +97,9 @@ def kept() -> dict[str, float]:
 
 
 def table(results: Sequence[Result], before: Mapping[str, float]) -> list[str]:
-    """Lines: figure, this run, what is kept of it in the repository, share of the machine's limit; those that fell are marked."""
+    """Lines: figure, this run, what is kept of it in the repository, share of the machine's limit;
+    those that fell are marked.
+    """
     lines = [f"{'figure':62} {'this run':>34} {'kept':>8} {'of the limit':>22}"]
     for result in results:
         was = before.get(result.figure)
@@ -119,11 +125,14 @@ def compare(
     repetitions: int = 5,
     **each: float,
 ) -> float:
-    """Print and return the median ratio of two rates (per second); AssertionError if it is below what was `asked`.
+    """Print and return the median ratio of two rates (per second); AssertionError if it is below
+    what was `asked`.
 
-    `each` says what one of ours takes of the machine, such as bfloat16=flops or bytes=moved: then so does the table.
+    `each` says what one of ours takes of the machine, such as bfloat16=flops or bytes=moved: then
+    so does the table.
 
-    The two take turns, and turns at going first, so that a machine that slows down slows both. One run of each before.
+    The two take turns, and turns at going first, so that a machine that slows down slows both. One
+    run of each before.
     """
     ours(), baseline()
     pairs = []
@@ -137,7 +146,8 @@ def compare(
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(ratios)
     wanted = "no bound" if asked is None else f"asked {asked:g}x"
-    figures = f"ours {mine:.2g}/s, baseline {theirs:.2g}/s, ratio {ratio:.3g}x [{ratios[0]:.3g}-{ratios[-1]:.3g}]"
+    figures = f"ours {mine:.2g}/s, baseline {theirs:.2g}/s, ratio {ratio:.3g}x"
+    figures += f" [{ratios[0]:.3g}-{ratios[-1]:.3g}]"
     say(f"{name}: {figures} ({wanted})")
     shares = ", ".join(
         f"{mine * amount / machine()[what]:.0%} of {what}" for what, amount in each.items()
@@ -151,7 +161,8 @@ def bound(name: str, values: Sequence[float], unit: str, most: float) -> float:
     """Print and return the median of `values`; AssertionError if it is not below `most`."""
     middle = statistics.median(values)
     say(
-        f"{name}: {middle:.3g} {unit} [{min(values):.3g}-{max(values):.3g}] (asked < {most:g} {unit})"
+        f"{name}: {middle:.3g} {unit} [{min(values):.3g}-{max(values):.3g}] "
+        f"(asked < {most:g} {unit})"
     )
     RESULTS.append(
         Result(
@@ -173,7 +184,9 @@ def note(
     asked: float | None = None,
     less: bool = False,
 ) -> float:
-    """Print and return the median of `values`, and put it in the table; whoever asked judges it. `less` is better."""
+    """Print and return the median of `values`, and put it in the table; whoever asked judges it.
+    `less` is better.
+    """
     middle = statistics.median(values)
     spread = f" [{short(min(values))}-{short(max(values))}]" if len(values) > 1 else ""
     wanted = "no bound" if asked is None else f"asked {'under ' * less}{short(asked)}{unit}"

@@ -1,7 +1,10 @@
-"""python soak.py --minutes 30: the notebooks of `make demo` in one process, again and again; what it holds, what it leaves behind.
+"""python soak.py --minutes 30: the notebooks of `make demo` in one process, again and again.
 
-Exits with 1 if the last rounds hold 5% more memory than the first after warming up, or if anything temporary is left: whatever is
-in the temporary folder, and what adkit keeps beside an artefact while it writes one.
+It measures what the process holds and what it leaves behind.
+
+Exits with 1 if the last rounds hold 5% more memory than the first after warming up, or if anything
+temporary is left: whatever is in the temporary folder, and what adkit keeps beside an artefact
+while it writes one.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ def lived(notebook: Path) -> None:
 
 
 def left(temporary: Path) -> set[Path]:
-    """Everything in the temporary folder, and adkit's own temporary folders wherever notebooks write."""
+    """Everything in the temporary folder, and adkit's own temporary folders wherever notebooks
+    write.
+    """
     written = (
         place for name in ("runs", "data", "notebooks") for place in (ROOT / name).rglob(".*")
     )

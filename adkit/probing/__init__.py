@@ -1,4 +1,4 @@
-"""Probing: read something out of activations, take it out, move it; always beside the fit that must fail."""
+"""Probing: read a label in activations, erase it, steer and patch it, beside controls that must fail."""
 
 from adkit.probing.attention import (
     AttentionMasses,
@@ -6,33 +6,42 @@ from adkit.probing.attention import (
     after_first_reward,
     attention_masses,
     attention_rollout,
-    erase_episode,
 )
-from adkit.probing.erasure import ErasureEffect, action_loss, erase, erasure_effect
+from adkit.probing.erasure import ErasureEffect, erase, erasure_effect
 from adkit.probing.leace import Eraser
+from adkit.probing.outcomes import action_loss, action_probability
 from adkit.probing.patching import Patched, patch
-from adkit.probing.probes import Probe, fit, pool
-from adkit.probing.steering import Steering, difference_of_means, off_unembedding, steer
+from adkit.probing.probes import Probe, fit
+from adkit.probing.record import Recording, gather
+from adkit.probing.steering import (
+    DoseResponse,
+    Steering,
+    difference_of_means,
+    off_unembedding,
+    steer,
+)
 
 __all__ = [
     "AttentionMasses",
+    "DoseResponse",
     "Eraser",
     "ErasureEffect",
     "Patched",
     "Probe",
+    "Recording",
     "Steering",
     "ablate_head",
     "action_loss",
+    "action_probability",
     "after_first_reward",
     "attention_masses",
     "attention_rollout",
     "difference_of_means",
     "erase",
-    "erase_episode",
     "erasure_effect",
     "fit",
+    "gather",
     "off_unembedding",
     "patch",
-    "pool",
     "steer",
 ]

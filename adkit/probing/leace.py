@@ -1,47 +1,18 @@
-"""Linear read-outs and their removal: ridge fits that share one factorisation, and LEACE with erasures to compare it to."""
+"""LEACE: the smallest change of activations that removes all that is linearly readable of a label."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 
-class Ridges:
-    """Ridge fits of many labels to one set of activations: X'X is factored once, a label then costs one product.
-
-    w = (X'X + l2 n I)^-1 X'(y - mean y), with n training tokens: `l2` is in units of a standardised activation's variance.
-    """
-
-    def __init__(self, x: np.ndarray, part: np.ndarray):
-        """`x` (n, D); `part` (n,) is 0 for training, 1 for validation, 2 for test, anything else for none."""
-        x = x - x[part == 0].mean(0)
-        self.part, self.x = part, [x[part == p] for p in range(3)]
-        self.gram = [x.T @ x for x in self.x]
-        variance, self.basis = np.linalg.eigh(self.gram[0])
-        self.variance = variance.clip(min=0)
-
-    def errors(self, y: np.ndarray, l2: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Summed squared errors of Q labels `y` (n, Q) by part: (l2, 3, Q) under every penalty, (3, Q) of the training mean."""
-        y = y - y[self.part == 0].mean(0)
-        y = [y[self.part == p] for p in range(3)]
-        cross = [x.T @ values for x, values in zip(self.x, y, strict=True)]  # (D, Q)
-        squares = np.array([np.einsum("nq,nq->q", values, values) for values in y])
-        errors = np.empty((len(l2), *squares.shape))
-        for i, penalty in enumerate(l2):
-            shrunk = (self.variance + penalty * len(self.x[0]))[:, None]
-            w = self.basis @ (self.basis.T @ cross[0] / shrunk)
-            for p in range(3):
-                errors[i, p] = (
-                    squares[p] - 2 * (w * cross[p]).sum(0) + (w * (self.gram[p] @ w)).sum(0)
-                )
-        return errors, squares
-
-
 @dataclass(frozen=True, eq=False)
 class Eraser:
-    """Takes a subspace out of activations: erase(x) = x - directions readers (x - mean). Call it on (..., D)."""
+    """A function that removes a subspace: erase(x) = x - directions readers (x - mean).
+
+    It takes activations (..., D), torch or NumPy: `ad.edit(model, {tap: eraser})`.
+    """
 
     directions: np.ndarray
     """(D, rank) what is subtracted."""
@@ -50,74 +21,53 @@ class Eraser:
     mean: np.ndarray
     """(D,) of the activations it was fitted on."""
     variance: np.ndarray
-    """(D',) of those activations along their principal axes, without the dead ones."""
+    """(D',) of those activations along their principal axes, where there is any."""
     axes: np.ndarray
     """(D, D') the principal axes."""
 
     def __call__(self, activation):
-        """The activation (..., D), torch or NumPy, with the subspace removed."""
-        shape = getattr(activation, "shape", None)
-        if shape is None or tuple(shape[-1:]) != self.mean.shape:
-            given = (
-                type(activation).__name__
-                if shape is None
-                else f"activation of shape {tuple(shape)}"
-            )
-            raise ValueError(
-                f"{given} given; this eraser takes (..., {len(self.mean)}), torch or NumPy, such as recording[tap]."
-            )
-        cast = lambda a: (
-            a.astype(activation.dtype)
-            if isinstance(activation, np.ndarray)
-            else activation.new_tensor(a)
-        )
-        directions, readers, mean = cast(self.directions), cast(self.readers), cast(self.mean)
+        cast = getattr(activation, "new_tensor", lambda a: a.astype(activation.dtype))
+        directions, readers, mean = map(cast, (self.directions, self.readers, self.mean))
         return activation - ((activation - mean) @ readers.T) @ directions.T
 
     @property
     def removed(self) -> float:
-        """The variance it removes, E |x - erase(x)|^2, in the activations' own units."""
+        """The variance that is removed, E |x - erase(x)|^2."""
         return float((self.directions**2).sum())
 
     def random(self, n: int, seed: int = 0) -> list[Eraser]:
-        """`n` erasers of random subspaces, of this one's rank and removed variance, that know nothing of the label.
+        """Draw `n` erasers of random subspaces with this one's rank and removed variance.
 
-        A random subspace of the whitened activations, tilted towards the large or the small axes until as much goes.
+        A random subspace of the whitened activations is tilted towards their large or small axes
+        until it holds as much variance.
         """
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"{n} random erasers; give a whole number of at least 1, such as 100.")
         rng, rank = np.random.default_rng(seed), self.directions.shape[1]
         tilt = np.log(self.variance) / 2
         tilt = tilt - tilt.mean()
-        steepest = 30 / max(np.abs(tilt).max(), 1e-9)
-        return [
-            self._of(self._tilted(rng.normal(size=(len(tilt), rank)), tilt, steepest))
-            for _ in range(n)
-        ]
+        return [self._of(self._tilted(rng.normal(size=(len(tilt), rank)), tilt)) for _ in range(n)]
 
-    def _tilted(self, drawn: np.ndarray, tilt: np.ndarray, steepest: float) -> np.ndarray:
-        low, high = -steepest, steepest
-        for _ in range(60):  # the removed variance grows with the tilt: bisect
+    def _tilted(self, drawn: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+        """Return an orthonormal basis (D', rank) that removes as much, by bisection of the tilt."""
+        high = 30 / max(np.abs(tilt).max(), 1e-9)
+        low = -high
+        for _ in range(60):
             middle = (low + high) / 2
             u, _ = np.linalg.qr(np.exp(middle * tilt)[:, None] * drawn)
-            low, high = (
-                (middle, high)
-                if (u**2 * self.variance[:, None]).sum() < self.removed
-                else (low, middle)
-            )
+            less = (u**2 * self.variance[:, None]).sum() < self.removed
+            low, high = (middle, high) if less else (low, middle)
         return u
 
     def _of(self, u: np.ndarray) -> Eraser:
-        """The eraser of the span of `u` (D', rank), orthonormal in whitened activations."""
+        """Return the eraser of the span of `u` (D', rank), orthonormal in whitened activations."""
         root = np.sqrt(self.variance)
         return replace(self, directions=(self.axes * root) @ u, readers=u.T @ (self.axes / root).T)
 
 
 def leace(x: np.ndarray, y: np.ndarray) -> Eraser:
-    """The smallest change of x (n, D) after which no linear read-out of y (n, k) beats the mean (Belrose et al. 2023).
+    """Fit the eraser of labels y (n, k) from activations x (n, D) (Belrose et al. 2023).
 
-    directions readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on the range of W Cov(x, y): for one label it
-    is x - s (g . (x - mean)) / (s . g), s = Cov(x, y), g = Cov(x)^-1 s. Of what x does not vary in, nothing is removed.
+    directions readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on W Cov(x, y). No linear
+    read-out of y beats the mean afterwards, and nothing is removed where x does not vary.
     """
     mean = x.mean(0)
     x, y = x - mean, y - y.mean(0)

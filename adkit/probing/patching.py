@@ -1,30 +1,33 @@
-"""Activation patching: give one history's activations to another, and see how much of the other's behaviour comes along.
+"""Activation patching: the effect of one history's activations on the behaviour in another.
 
-Patch with in-distribution histories (see `counterfactual`), not with noise: the corruption decides the conclusion
-(Zhang & Nanda 2024). A subspace patch can work through a pathway that is dormant otherwise, so that the patch of the
-whole component is made beside it (Makelov et al. 2023).
+Patch with histories that could have happened, not with noise: the corruption decides the conclusion
+(Zhang & Nanda 2024). A subspace patch can work through a pathway that is otherwise dormant, so that
+the whole component is patched beside it (Makelov et al. 2023).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from adkit.histories import Histories
 from adkit.models.taps import matching
+from adkit.probing.leace import Eraser
+from adkit.probing.outcomes import Outcome
 from adkit.probing.record import record
 
-if TYPE_CHECKING:
-    import pandas as pd
+PAIRS = 8  # lifetimes that run at once, and as many donors
 
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """An outcome of N lifetimes: their own, the donors', and with the donors' activations at L taps and P positions."""
+    """An outcome of N lifetimes, of their donors, and with the donors' activations.
+
+    L taps and P sets of tokens are patched.
+    """
 
     taps: tuple[str, ...]
     positions: tuple[str, ...]
@@ -35,41 +38,18 @@ class Patched:
     patched: np.ndarray
     """(L, P, N) with the donor's activation, or its part in the subspace."""
     full: np.ndarray
-    """(L, P, N) with the donor's whole activation: `patched` itself unless a subspace was given."""
-
-    @property
-    def moved(self) -> np.ndarray:
-        """(L, P, N) how far the outcome moved; average it over histories, or give it to `stats.bootstrap`."""
-        return self.patched - self.base
+    """(L, P, N) with the donor's whole activation: `patched` itself without a subspace."""
 
     @property
     def share(self) -> np.ndarray:
-        """(L, P) the share of the way from base to donor, both averaged over lifetimes: 0 nothing, 1 all of it."""
-        return self._share(self.patched)
+        """(L, P) the share of the way from base to donor, of means over lifetimes: 1 is all of it."""
+        return (self.patched - self.base).mean(-1) / (self.donor - self.base).mean()
 
     @property
     def illusion(self) -> np.ndarray:
-        """(L, P) bool: the subspace moves more than twice what the whole component moves, so do not believe it."""
-        return np.abs(self._share(self.patched)) > 2 * np.abs(self._share(self.full))
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per tap, position and lifetime."""
-        import pandas as pd
-
-        tap, position, history = np.indices(self.patched.shape).reshape(3, -1)
-        names = {
-            "tap": np.array(self.taps)[tap],
-            "position": np.array(self.positions)[position],
-            "history": history,
-        }
-        values = {"base": self.base[history], "donor": self.donor[history]}
-        return pd.DataFrame(
-            names | values | {"patched": self.patched.ravel(), "full": self.full.ravel()}
-        )
-
-    def _share(self, patched: np.ndarray) -> np.ndarray:
-        gap = (self.donor - self.base).mean()
-        return (patched - self.base).mean(-1) / gap if gap else np.zeros(patched.shape[:2])
+        """(L, P) bool: the subspace moves over twice what the whole moves, so do not believe it."""
+        part, whole = (np.abs((x - self.base).mean(-1)) for x in (self.patched, self.full))
+        return part > 2 * whole
 
 
 def patch(
@@ -77,92 +57,84 @@ def patch(
     base: Histories,
     donor: Histories,
     tap: str,
-    outcome: Callable[[np.ndarray], np.ndarray],
+    outcome: Outcome,
     *,
     positions: Mapping[str, np.ndarray] | None = None,
-    subspace: np.ndarray | None = None,
-    keep: int | None = None,
-    batch: int = 16,
+    subspace: np.ndarray | Eraser | None = None,
 ) -> Patched:
-    """Run N base lifetimes with activations of their donors, lifetime by lifetime, at each tap and each set of positions.
+    """Run N base lifetimes with their donors' activations, at each tap and each set of tokens.
 
-    `tap` may have wildcards; every match is patched on its own. `outcome` makes (N,) numbers of logits (N, E, H + 1, A).
-    `positions` name (N, E, H + 1) bool sets of tokens, which must exist in both; every such token by default. `subspace`
-    (D, k) patches only the donor's coordinates in its span. A history patched with itself is unchanged.
+    `tap` may have wildcards; every match is patched on its own. `positions` names sets of decisions
+    or tokens that both histories have, all by default. `subspace` (D, k) patches only the donor's
+    part in its span; an eraser, only the coordinate that it would remove.
     """
-    size = len(base), base.n_episodes, base.spec.horizon + 1
-    if donor.spec != base.spec or (len(donor), donor.n_episodes) != size[:2]:
+    shape = len(base), base.n_episodes, base.spec.horizon + 1
+    if donor.spec != base.spec or (len(donor), donor.n_episodes) != shape[:2]:
         raise ValueError(
-            f"base is {size[:2]} lifetimes x episodes, donor {(len(donor), donor.n_episodes)}; patch like with like: a donor for "
-            f"each lifetime, of as many episodes in the same environment, {base.spec.name}."
+            f"`donor` must have one history per history of `base`, {shape[:2]} lifetimes and episodes "
+            f"in {base.spec.name}, got {(len(donor), donor.n_episodes)} in {donor.spec.name}"
         )
-    exists = np.arange(size[2]) <= np.minimum(base.length, donor.length)[..., None]
-    positions = {"every token": exists} if positions is None else dict(positions)
-    for name, mask in positions.items():
-        if np.shape(mask) != size or np.asarray(mask).dtype != bool or (mask & ~exists).any():
-            raise ValueError(
-                f"positions {name!r} of shape {np.shape(mask)}; give bool {size}, of tokens that both histories have."
-            )
-    taps = matching(model, tap)
-    slot = np.broadcast_to(np.arange(size[1] * size[2]).reshape(size[1:]), size)
-    basis = (
-        None
-        if subspace is None
-        else torch.as_tensor(np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))[0]).float()
-    )
+    if positions is None:
+        length = np.minimum(base.length, donor.length)
+        positions = {"every token": np.arange(shape[2]) <= length[..., None]}
+    taps, both, matrix = matching(model, tap), _stacked(base, donor), _projection(subspace)
 
-    def run(name: str | None, mask: np.ndarray, basis: torch.Tensor | None) -> np.ndarray:
-        """Base and donor run side by side in one batch, so that the donor's activation is that of the very same window."""
+    def run(name: str | None = None, at: np.ndarray | None = None, project=None) -> np.ndarray:
+        """Return (2, N) the outcomes of base and donor, which run side by side in each batch."""
         logits = []
-        for rows in np.array_split(np.arange(size[0]), -(-2 * size[0] // max(batch, 2))):
-            both = _stacked(base[rows], donor[rows])
-            here, both_slots = (
-                np.concatenate([mask[rows], np.zeros_like(mask[rows])]),
-                np.concatenate([slot[rows], slot[rows]]),
-            )
-            change = lambda x, cut, here=here, slots=both_slots: _swapped(
-                x, cut(here), cut(slots), basis
-            )
-            swap = {} if name is None else {name: change}
-            logits.append(
-                record(model, both, "logits", keep=keep, batch=2 * len(rows), changes=swap).array
-            )
-        halves = [np.array_split(part, 2) for part in logits]
-        return outcome(np.concatenate([half[0] for half in halves])), outcome(
-            np.concatenate([half[1] for half in halves])
-        )
+        for rows in np.array_split(np.arange(shape[0]), -(-shape[0] // PAIRS)):
+            pairs = both[np.concatenate([rows, rows + shape[0]])]
+            here, slot = None if at is None else at[np.tile(rows, 2)], _slots(pairs)
+            change = lambda x, cut, here=here, slot=slot: _swapped(x, cut(here), cut(slot), project)
+            found = record(model, pairs, batch=len(pairs), changes={name: change} if name else {})
+            logits.append(np.split(found.array, 2))
+        return np.stack([outcome(np.concatenate(side)) for side in zip(*logits, strict=True)])
 
-    mine, theirs = run(None, exists, None)
-    whole = np.array([[run(name, mask, None)[0] for mask in positions.values()] for name in taps])
-    part = (
-        whole
-        if basis is None
-        else np.array([[run(name, mask, basis)[0] for mask in positions.values()] for name in taps])
-    )
-    return Patched(tuple(taps), tuple(positions), mine, theirs, part, whole)
+    mine, theirs = run()
+    every = [[(name, at) for at in positions.values()] for name in taps]
+    full = np.array([[run(*one)[0] for one in row] for row in every])
+    part = full
+    if matrix is not None:
+        part = np.array([[run(*one, matrix)[0] for one in row] for row in every])
+    return Patched(tuple(taps), tuple(positions), mine, theirs, part, full)
+
+
+def _projection(subspace: np.ndarray | Eraser | None) -> np.ndarray | None:
+    """Return (D, D) what takes a difference of activations to its part in the subspace."""
+    if subspace is None:
+        return None
+    if isinstance(subspace, Eraser):
+        return subspace.readers.T @ subspace.directions.T
+    basis, _ = np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))
+    return basis @ basis.T
 
 
 def _stacked(base: Histories, donor: Histories) -> Histories:
-    """Both, base first; what the model reads and no more."""
+    """Return both, base first, with the arrays that both have."""
     names = base.arrays.keys() & donor.arrays.keys()
     arrays = {name: np.concatenate([base.arrays[name], donor.arrays[name]]) for name in names}
     return replace(base, arrays=arrays, task=np.concatenate([base.task, base.task]))
 
 
-def _swapped(
-    x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, basis: torch.Tensor | None
-) -> torch.Tensor:
-    """The second half's activations (2b, ..., S, D) put in the first half's, at tokens `here` (2b, S).
+def _slots(histories: Histories) -> np.ndarray:
+    """Return (N, E, H + 1) the number of each token in its lifetime, if no episode ended early."""
+    shape = len(histories), histories.n_episodes, histories.spec.horizon + 1
+    return np.broadcast_to(np.arange(shape[1] * shape[2]).reshape(shape[1:]), shape)
 
-    Where days ended early tokens are packed, so that one's column is another's in the donor: they meet at the same `slot` (2b, S).
+
+def _swapped(
+    x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, project: np.ndarray | None
+) -> torch.Tensor:
+    """Return x (2b, ..., S, D) with the donors' activations in the first half, at tokens `here`.
+
+    Where episodes end early tokens are packed, so that a token's column differs between base and
+    donor: they are matched by `slot` (2b, S).
     """
-    own, other = x.chunk(2)
-    mine, theirs = slot.chunk(2)
+    (own, other), (mine, theirs) = x.chunk(2), slot.chunk(2)
     column = torch.zeros(len(mine), int(slot.max()) + 1, dtype=torch.long, device=x.device)
     column.scatter_(1, theirs, torch.arange(theirs.shape[1], device=x.device).expand_as(theirs))
-    wide = lambda values: (
-        values[:, None, :, None] if x.ndim == 4 else values[..., None]
-    )  # per-head ones are (b, heads, S, d)
-    other = other.gather(x.ndim - 2, wide(column.gather(1, mine)).expand_as(own))
-    new = other if basis is None else own + (other - own) @ basis.to(x) @ basis.to(x).T
-    return torch.cat([torch.where(wide(here[: len(own)]), new, own), x.chunk(2)[1]])
+    wide = lambda values: values[:, None, :, None] if x.ndim == 4 else values[..., None]
+    matched = other.gather(x.ndim - 2, wide(column.gather(1, mine)).expand_as(own))
+    if project is not None:
+        matched = own + (matched - own) @ x.new_tensor(project)
+    return torch.cat([torch.where(wide(here[: len(own)]), matched, own), other])

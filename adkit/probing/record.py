@@ -100,31 +100,23 @@ def gather(
     parts = []
     for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
         seen = record(model, histories[rows], *taps, batch=batch).values
-        parts.append({tap: values[:, :, : at.shape[2]][at[rows]] for tap, values in seen.items()})
+        parts.append({tap: pick(values, at[rows]) for tap, values in seen.items()})
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
 
-def only_at(at: np.ndarray | None, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
-    """Return a change for `record` that applies a function of the activation (b, S, D) at tokens `at` only.
+def pick(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return (n, ...) of values (N, E, H + 1, ...), at decisions (N, E, H) or tokens (N, E, H + 1)."""
+    return values[:, :, : at.shape[2]][at]
 
-    `at` is bool (N, E, H + 1); None means every token.
+
+def only_at(at: np.ndarray | None, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    """Return a change for `record` that applies a function of activations (b, S, D) at some tokens.
+
+    `at` is bool, decisions (N, E, H) or tokens (N, E, H + 1); None means every token.
     """
     if at is None:
         return lambda x, cut: change(x)
     return lambda x, cut: torch.where(cut(at)[..., None], change(x), x)
-
-
-def tokens_of(at: np.ndarray | None, histories: Histories) -> np.ndarray | None:
-    """Return chosen tokens as bool (N, E, H + 1), from that shape or from decisions (N, E, H)."""
-    decisions = histories.arrays["action"].shape
-    if at is not None and np.shape(at) == decisions:
-        at = np.pad(at, [(0, 0), (0, 0), (0, 1)])
-    if at is not None and (np.shape(at) != (*decisions[:2], decisions[2] + 1) or at.dtype != bool):
-        raise ValueError(
-            f"tokens must be chosen by a bool array {decisions} or one more per episode, "
-            f"got {np.asarray(at).dtype} {np.shape(at)}"
-        )
-    return at
 
 
 class _Window:
@@ -148,10 +140,16 @@ class _Window:
                 yield rows, new
 
     def cut(self, values: np.ndarray) -> torch.Tensor:
-        """Return the part (b, S, ...) of an array (N, E, H + 1, ...) that stands at the tokens."""
-        if values.shape[:3] != self.shape:
+        """Return the part (b, S, ...) of an array (N, E, H + 1, ...) that stands at the tokens.
+
+        Arrays of decisions (N, E, H, ...) are 0 at the token that closes an episode.
+        """
+        n, e, per = self.shape
+        if values.shape[:3] not in ((n, e, per), (n, e, per - 1)):
             raise ValueError(f"`cut` needs an array {self.shape} and more, got {values.shape}")
         found = values[np.ix_(self.lifetimes, self.episodes)]
+        if values.shape[2] < per:
+            found = np.pad(found, [(0, int(axis == 2)) for axis in range(found.ndim)])
         found = torch.as_tensor(found, device=self.model.device).flatten(1, 2)
         slot = self.tokens.slot
         return found if slot is None else found[torch.arange(len(found))[:, None], slot]

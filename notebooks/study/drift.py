@@ -37,9 +37,8 @@ YOKED_AUC = {
     "yoked_auc_of_gifts": "wins: gifts",
 }
 PLANTED = 0.2  # length of the planted estimate, in standard deviations of the activations
-SPREAD = ["missed", "spread", "level missed", "level spread"]
+LEVEL = ["level missed", "level spread"]
 WITHIN = ["within product", "within read", "within label"]
-SUMS = [*SPREAD, *WITHIN]  # columns of `Probe.sums`
 
 
 def untrained(model: CausalTransformer) -> CausalTransformer:
@@ -99,8 +98,8 @@ def per_lifetime(
         permutations=permutations,
         stratum=of["type"],
         kinds=of["kind"],
-        baselines={name: of[name] for name in BASELINES},
-        twins={name: recording(values) for name, values in others.items()},
+        compare={name: of[name] for name in BASELINES}
+        | {name: recording(values) for name, values in others.items()},
     )
     columns = _errors(probe, _planted(plain, activations[probe.tap][mine], of, seed))
     if label is balance:  # the filter's estimate as it is, not as it is best fitted
@@ -120,9 +119,8 @@ def per_lifetime(
 
 def _plain_fit(of: Mapping[str, np.ndarray], seed: int) -> Callable:
     """Return `fit` on the days' decisions, with no controls but those that a call asks for."""
-    alone = {"kinds": np.arange(len(of["part"])), "permutations": 0}
     split = {"where": of["used"], "groups": of["orbit"], "holdout": of["part"]}
-    return partial(fit, **split, **alone, seed=seed)
+    return partial(fit, **split, permutations=0, seed=seed)
 
 
 def _planted(
@@ -146,13 +144,13 @@ def _planted(
 def _errors(probe: Probe, planted: Mapping[str, Probe]) -> dict[str, np.ndarray]:
     """Return the columns of the table that are sums over a lifetime's decisions."""
     sums = probe.sums | {name: other.sums["probe"] for name, other in planted.items()}
-    sums = {name: dict(zip(SUMS, values.T, strict=True)) for name, values in sums.items()}
-    columns = {f"missed: {name}": of["missed"] for name, of in sums.items()}
-    columns["spread"] = sums["probe"]["spread"]
+    columns = {f"missed: {name}": of.missed for name, of in sums.items()}
+    columns["spread"] = sums["probe"].spread
     for name in ("belief", "unrelated"):
-        columns[f"spread: {name}"] = sums[name]["spread"]
+        columns[f"spread: {name}"] = sums[name].spread
     for name in ("probe", "B4"):
-        columns |= {f"{column}: {name}": sums[name][column] for column in SUMS[2:]}
+        for column in (*LEVEL, *WITHIN):
+            columns[f"{column}: {name}"] = getattr(sums[name], column.replace(" ", "_"))
     return columns
 
 
@@ -164,7 +162,7 @@ def _yoked(
     The probe never met D1 or D5 and cannot have learned to tell them apart otherwise. D5 is given
     cookies so as to have eaten as many; what the count of gifts alone tells stands beside it.
     """
-    read = probe.read(stream.reshape(-1, stream.shape[-1])).reshape(test["used"].shape)
+    read = probe.read(stream)[..., 0]
     pairs, wins = _matched(read, test)
     columns = {"pairs": pairs, "wins": wins, "wins: filter": _matched(test["B4"], test)[1]}
     columns["wins: gifts"] = _matched(-test["gifts"], test)[1]
@@ -256,7 +254,7 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "planted_phi": phi("planted"),
         "unrelated_r2": r2("unrelated", "spread: unrelated"),
         "belief_r2": r2("belief", "spread: belief"),
-        "level_r2": interval(drifts, [f"{x}: probe" for x in SPREAD[2:]], _explained),
+        "level_r2": interval(drifts, [f"{x}: probe" for x in LEVEL], _explained),
         "within_r2": interval(drifts, within[:3], _within),
         "within_share_of_filter": interval(
             drifts, within, lambda m: _within(m[..., :3]) / _within(m[..., 3:])

@@ -12,8 +12,8 @@ from adkit.cookieworld.world import JAR, VISIBLE
 from adkit.histories import Histories
 from adkit.models.taps import matching
 from adkit.models.transformer import CausalTransformer
-from adkit.probing.leace import Eraser, Ridges, leace
-from adkit.probing.probes import PENALTIES
+from adkit.probing.leace import Eraser, leace
+from adkit.probing.probes import PENALTIES, ridge_errors
 from adkit.probing.record import gather
 from study.corpora import LATE, balance, sites
 from study.readouts import Lifetimes
@@ -98,9 +98,9 @@ def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> n
     """Return the validation R2 (Q,) of the best ridge for each label (n, Q)."""
     mean, scale = x.mean(0), np.maximum(x.std(0), 1e-9)
     joined, part = (np.concatenate([x, x_val]) - mean) / scale, np.arange(len(x) + len(x_val))
-    ridges = Ridges(joined, (part >= len(x)).astype(int))
-    errors, of_mean = ridges.errors(np.concatenate([y, y_val]), PENALTIES)
-    return (1 - errors[:, 1] / of_mean[1]).max(0)
+    part = (part >= len(x)).astype(int)
+    errors = ridge_errors(joined, np.concatenate([y, y_val]), part, PENALTIES)
+    return 1 - errors[:, 0].min(0) / ((y_val - y.mean(0)) ** 2).sum(0)
 
 
 # ---- changes of activations ----

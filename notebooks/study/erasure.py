@@ -39,7 +39,6 @@ from study.erasers import Change, Choice, erased, held, near_jar, tokens
 from study.statistics import draws_of, exchange_p
 
 DRIFTING, STABLE = ("D2",), ("D0", "D5")
-KERNEL = 300  # features of the non-linear probe of what erasing leaves
 CONTROL_DRAWS = 10  # random erasures beside the control concept
 PARTNERS = 4, 5, 6  # seeds of other agents in the same worlds
 
@@ -172,11 +171,11 @@ def _left(choice: Choice, x: np.ndarray, bench: Bench, seed: int) -> dict[str, n
     probes = {
         "clean": fit(x, w, **how),
         "erased": fit(gone, w, **how),
-        "erased, curved": fit(gone, w, kernel=KERNEL, **how),
+        "erased, curved": fit(gone, w, read="curved", **how),
     }
     sums = {name: probe.sums["probe"] for name, probe in probes.items()}
-    columns = {f"missed: {name}": bench.sum(values[:, 0]) for name, values in sums.items()}
-    return columns | {"spread": bench.sum(sums["clean"][:, 1])}
+    columns = {f"missed: {name}": bench.sum(values.missed) for name, values in sums.items()}
+    return columns | {"spread": bench.sum(sums["clean"].spread)}
 
 
 def _exchanged(model: CausalTransformer, histories: Histories, choice: Choice) -> dict:

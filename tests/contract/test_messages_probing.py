@@ -1,0 +1,56 @@
+"""What probing says to a person who made a mistake."""
+
+import numpy as np
+import pytest
+
+import adkit as ad
+from adkit.probing import ablate_head, difference_of_means, fit, patch
+from adkit.probing.record import only_at
+
+ROOM = ad.envs.DarkRoom(size=5, horizon=8)
+WALKS = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=4)
+MODEL = ad.CausalTransformer(ROOM.spec, context=32, layers=2, heads=2, width=16)
+STREAM, HIGH = np.random.default_rng(0).normal(size=(60, 12, 3)), np.arange(8) > 3
+
+
+def ablated(tap, head):
+    with ad.edit(MODEL, {tap: ablate_head(head)}):
+        ad.record(MODEL, WALKS)
+
+
+MISTAKES = {
+    r"`array` needs a recording of one tap, got embed, blocks.0.resid.*recording\['embed'\]": (
+        lambda: ad.record(MODEL, WALKS, "embed", "*resid").array
+    ),
+    r"`cut` needs an array \(6, 4, 9\) and more, got \(6, 4\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(np.ones((6, 4), bool), abs)})
+    ),
+    r"labels must have one row per task, 60, or per token, \(60, 12\); got \(7,\)": (
+        lambda: fit(STREAM, np.zeros(7))
+    ),
+    "labels must be finite at every token that is read; choose tokens with `where`": (
+        lambda: fit(STREAM, np.full((60, 12), np.nan))
+    ),
+    "`holdout` must leave tokens for train, val and test, got none for val": (
+        lambda: fit(STREAM, np.zeros((60, 12)), holdout=["train", "test"] * 30)
+    ),
+    "`read` must be one of linear, classes, curved, got 'deep'": (
+        lambda: fit(STREAM, np.zeros((60, 12)), read="deep")
+    ),
+    "no stratum of `match` contains both high and low; use fewer matching variables": (
+        lambda: difference_of_means(STREAM[:8, 0], HIGH, np.arange(8))
+    ),
+    r"`donor` must have one history per history of `base`, .* got \(5, 4\) in DarkRoom": (
+        lambda: patch(MODEL, WALKS, WALKS[:5], "embed", np.sum)
+    ),
+    r"needs an activation blocks.\*.attn.z \(B, heads, S, d\) with a head 2, got \(6, 2, 36, 8\)": (
+        lambda: ablated("blocks.1.attn.z", 2)
+    ),
+    r"with a head 0, got \(6, 36, 16\)": lambda: ablated("blocks.1.resid", 0),
+}
+
+
+@pytest.mark.parametrize("says", MISTAKES)
+def test_a_mistake_is_told(says):
+    with pytest.raises(ValueError, match=says):
+        MISTAKES[says]()

@@ -1,0 +1,300 @@
+"""Recording, patching, erasing and steering: an effect where it must be, none elsewhere."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import scrambled
+
+import adkit as ad
+from adkit.probing import (
+    Patched,
+    Steering,
+    action_loss,
+    action_probability,
+    difference_of_means,
+    erase,
+    erasure_effect,
+    gather,
+    off_unembedding,
+    patch,
+    steer,
+)
+from adkit.probing.record import only_at, pick
+
+ROOM = ad.envs.DarkRoom(size=5, horizon=8)
+LAKE = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8, is_slippery=False)  # episodes end early
+LAST = "blocks.1.resid"
+
+
+@pytest.fixture(scope="module", params=[ROOM, LAKE], ids=["room", "lake"])
+def world(request):
+    """A random model, and six lifetimes of nine episodes: the window of four is cut twice."""
+    env = request.param
+    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
+    how = {"episodes": 9, "lifetimes": 6, "seed": 1}
+    source = ad.sources.PosteriorSampling()
+    return scrambled(model), ad.collect(env, env.tasks()[:1], source, **how)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Lifetimes on six tasks, and other lifetimes as their donors."""
+    walk = lambda seed: ad.collect(
+        ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=4, seed=seed
+    )
+    return walk(3), walk(4)
+
+
+def prefers(action, where=(slice(None), -1, 7)):
+    """The outcome (N,): the logit of an action minus the mean, at one token of each lifetime."""
+    return lambda logits: (logits - logits.mean(-1, keepdims=True))[(*where, action)]
+
+
+# ---- recording ----
+
+
+def test_a_change_everywhere_is_an_edit_and_one_somewhere_leaves_the_past_alone(world):
+    model, lives = world
+    clean = ad.record(model, lives).array
+    double = lambda x: 2 * x
+    with ad.edit(model, {"blocks.0.resid": double}):
+        edited = ad.record(model, lives, "logits", batch=4).array
+    changes = {"blocks.0.resid": lambda x, cut: double(x)}
+    np.testing.assert_array_equal(edited, ad.record(model, lives, batch=4, changes=changes).array)
+
+    late = np.zeros(clean.shape[:3], bool)
+    late[::2, 5, 1] = True  # episode 5 is in the second and third windows
+    for at in (late, late[:, :, :-1]):  # tokens, or decisions
+        changes = {"blocks.0.resid": only_at(at, double)}
+        moved = np.abs(ad.record(model, lives, changes=changes).array - clean)
+        assert not moved[1::2].any() and not moved[:, :5].any() and not moved[:, 5, 0].any()
+        assert moved[::2, 5, 1].min() > 0
+
+
+def test_resuming_saves_time_and_changes_nothing(world):
+    """From every stream between blocks, with and without a change there."""
+    model, lives = world
+    short = lives.episodes[:4]
+    at = np.zeros((6, 4, 9), bool)
+    at[::2, 1, 1] = True
+    change = only_at(at, lambda x: x.flip(-1))
+    for tap in ("embed", "blocks.0.resid", LAST):
+        resume = ad.record(model, short, tap, batch=4)
+        for changes in ({}, {tap: change}):
+            again = ad.record(model, short, LAST, "logits", changes=changes, resume=resume)
+            whole = ad.record(model, short, LAST, "logits", changes=changes)
+            for name in (LAST, "logits"):
+                np.testing.assert_allclose(again[name], whole[name], atol=1e-6)
+    early = ad.record(model, short, "embed", resume=resume)  # comes before: nothing to resume from
+    np.testing.assert_array_equal(early.array, ad.record(model, short, "embed").array)
+    sliding = ad.record(model, lives, LAST)  # more episodes than the window has
+    np.testing.assert_array_equal(
+        ad.record(model, lives, resume=sliding).array, ad.record(model, lives).array
+    )
+
+
+def test_gathering_is_recording_at_chosen_tokens(world):
+    model, lives = world
+    whole, rng = ad.record(model, lives, "*resid"), np.random.default_rng(0)
+    for shape in ((6, 9, 8), (6, 9, 9)):
+        at = rng.random(shape) < 0.3
+        found = gather(model, lives, at, "*resid", batch=4)
+        for tap in whole.values:
+            np.testing.assert_allclose(found[tap], pick(whole[tap], at), atol=1e-6)
+
+
+# ---- patching ----
+
+
+def test_patching_a_history_with_itself_changes_nothing(world):
+    model, lives = world
+    total = lambda logits: np.abs(logits).sum((1, 2, 3))
+    for tap in ("embed", "blocks.*.resid", "blocks.*.attn.z"):
+        patched = patch(model, lives, lives, tap, total)
+        np.testing.assert_allclose(
+            patched.patched, np.broadcast_to(patched.base, patched.patched.shape), rtol=1e-6
+        )
+
+
+def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
+    base, donor = pair
+    early, read = np.zeros((2, 6, 4, 9), bool)
+    early[:, 1, :], read[:, 3, 7] = True, True
+    at = {"early": early, "read": read}
+    patched = patch(model, base, donor, "*resid", prefers(0), positions=at)
+    assert patched.taps == ("blocks.0.resid", LAST) and patched.positions == ("early", "read")
+    assert np.abs(patched.donor - patched.base).max() > 1e-3 and not patched.illusion.any()
+    # the last stream where it is read is the answer, and nobody reads it elsewhere
+    np.testing.assert_allclose(patched.patched[1, 1], patched.donor, atol=1e-5)
+    np.testing.assert_allclose(patched.share[1], [0, 1], atol=1e-4)
+    assert np.abs(patched.patched[0, 0] - patched.base).max() > 1e-3
+    earlier = prefers(0, (slice(None), 1, 0))
+    later = patch(model, base, donor, "*resid", earlier, positions={"later": read})
+    assert (later.patched == later.base).all(), "the future moved the past"
+
+
+def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activations(world):
+    """In FrozenLake episodes end at different steps: a step is elsewhere in the packed window."""
+    model, lives = world
+    base, donor = lives[:3].episodes[:4], lives[3:].episodes[:4]
+    read = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
+    read &= np.random.default_rng(0).random(read.shape) < 0.5
+    total = lambda logits: np.where(read, logits[..., 0] - logits.mean(-1), 0).sum((1, 2))
+    patched = patch(model, base, donor, "*resid", total, positions={"here": read})
+    np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
+    assert np.abs(patched.donor - patched.base).min() > 1e-3
+    heads = patch(model, base, donor, "blocks.1.attn.z", total, positions={"here": read})
+    assert np.abs(heads.patched - heads.base).min() > 1e-4
+
+
+def test_a_subspace_or_an_erasers_coordinate_is_patched_beside_the_whole(model, pair):
+    base, donor = pair
+    read, rng = np.zeros((6, 4, 9), bool), np.random.default_rng(0)
+    read[:, 3, 7] = True
+    run = lambda of: patch(model, base, donor, LAST, prefers(0), positions={"": read}, subspace=of)
+    whole, one = run(rng.normal(size=(16, 16))), run(rng.normal(size=16))
+    np.testing.assert_allclose(whole.patched, whole.full, atol=1e-5)
+    assert np.abs(one.patched - one.full).max() > 1e-3
+    streams = [ad.record(model, histories, LAST).array for histories in pair]
+    eraser = erase(np.concatenate(streams), rng.normal(size=(12, 4, 9)))
+    moved = (streams[1] - streams[0]) @ eraser.readers.T @ eraser.directions.T
+    changes = {LAST: lambda x, cut: x + (cut(read)[..., None] * cut(moved)).to(x)}
+    by_hand = prefers(0)(ad.record(model, base, changes=changes).array)
+    np.testing.assert_allclose(run(eraser).patched[0, 0], by_hand, atol=1e-5)
+
+
+def test_a_subspace_that_moves_more_than_the_whole_is_an_illusion():
+    grid = lambda value: np.full((1, 1, 3), value)
+    moves = lambda part, full: Patched(
+        ("",), ("",), np.zeros(3), np.ones(3), grid(part), grid(full)
+    )
+    assert moves(0.8, 0.1).illusion.all() and not moves(0.8, 0.9).illusion.any()
+
+
+# ---- erasing ----
+
+
+@pytest.fixture(scope="module")
+def own(model, histories):
+    """Lifetimes, the stream, and the loss against the model's own choices."""
+    lives = histories[:40]
+    logits = ad.record(model, lives).array
+    policy = torch.as_tensor(logits[:, :, :-1]).softmax(-1).numpy()
+    return lives, ad.record(model, lives, LAST), logits, action_loss(lives, policy=policy)
+
+
+def test_erasing_what_is_used_costs_more_than_erasing_at_random(model, own):
+    """The logit margin of action 0 is used, noise is not."""
+    lives, stream, logits, loss = own
+    used = erase(stream, logits[..., 0] - logits.mean(-1))
+    effect = erasure_effect(model, lives, {LAST: used}, loss, random=19)
+    assert effect.p == 0.05 and effect.excess.mean() > 0.02
+    noise = erase(stream, np.random.default_rng(0).normal(size=logits.shape[:3]))
+    unused = erasure_effect(model, lives, {LAST: noise}, loss, random=19)
+    assert unused.p > 0.05 and unused.excess.mean() < 0.02
+    with ad.edit(model, {LAST: used}):
+        np.testing.assert_allclose(loss(ad.record(model, lives).array), effect.erased, atol=1e-6)
+    nowhere = np.zeros(logits.shape[:3], bool)
+    effect = erasure_effect(model, lives, {LAST: used}, loss, random=1, at=nowhere)
+    np.testing.assert_array_equal(effect.erased, effect.clean)
+
+
+def test_a_frozen_coordinate_stays_at_its_lifetimes_mean(model, own):
+    lives, stream, logits, _ = own
+    eraser = erase(stream, logits[..., 0] - logits.mean(-1))
+    at = np.zeros(logits.shape[:3], bool)
+    at[:, 2:5, 1:4] = True
+    size = lambda found: np.abs(found - logits).sum((1, 2, 3))
+    effect = erasure_effect(model, lives, {LAST: eraser}, size, at=at, random=5, freeze=True)
+    read = (stream.array @ eraser.readers.T)[..., 0]
+    mean = np.array([values[here].mean() for values, here in zip(read, at, strict=True)])
+    moved = np.where(at, mean[:, None, None] - read, 0)[..., None] @ eraser.directions.T
+    changes = {LAST: lambda x, cut: x + cut(moved).to(x)}
+    by_hand = size(ad.record(model, lives, changes=changes).array)
+    np.testing.assert_allclose(effect.erased, by_hand, rtol=1e-3)
+    assert not effect.clean.any() and 0.2 < effect.random.mean() / effect.erased.mean() < 5
+
+
+def test_outcomes_are_means_over_the_decisions_that_were_taken(world):
+    model, lives = world
+    logits = ad.record(model, lives).array
+    log_p = torch.as_tensor(logits).log_softmax(-1).numpy()
+    n, e = 3, 2
+    taken, action = range(lives.length[n, e]), lives.arrays["action"]
+    where = np.zeros(action.shape, bool)
+    where[n, e] = True
+    loss = action_loss(lives, where)(logits)
+    by_hand = -np.mean([log_p[n, e, t, action[n, e, t]] for t in taken])
+    assert loss[n] == pytest.approx(by_hand, rel=1e-5) and np.isnan(np.delete(loss, n)).all()
+    wanted = np.zeros((*action.shape, logits.shape[-1]), bool)
+    wanted[..., :2] = True
+    p = action_probability(wanted, where)(logits)
+    assert p[n] == pytest.approx(np.exp(log_p[n, e, :8, :2]).sum(-1).mean(), rel=1e-5)
+
+
+# ---- steering ----
+
+
+@pytest.fixture(scope="module")
+def steered(model, histories):
+    """Steering of the last stream towards action 0: along the head's own direction for it."""
+    lives, unrelated = histories[:40], np.zeros((40, 8, 9), bool)
+    unrelated[:, :4, :8] = True
+    head = model.head.weight.detach().numpy().astype(float)
+    late = (slice(None), slice(4, None), slice(8))
+    outcome = lambda logits: prefers(0, late)(logits).mean((1, 2))
+    run = lambda v, random=1, **how: steer(model, lives, LAST, v, outcome, random=random, **how)
+    return run, head[0] - head[1:].mean(0), unrelated
+
+
+def test_a_planted_direction_has_a_dose_response_and_random_ones_have_none(steered):
+    run, vector, unrelated = steered
+    found = run(vector, random=19, unrelated=unrelated)
+    assert found.slope.low > 0 and (np.diff(found.response.mean(1)) > 0).all()
+    assert found.p("norm") == 1 / 20 and found.p("kl") <= 2 / 20
+    assert found.doses.tolist() == [-4, -2, -1, 0, 1, 2, 4]
+    # vectors that do less harm must grow to do as much
+    assert np.abs(found.random_kl).mean() > np.abs(found.random_norm).mean()
+    rng = np.random.default_rng(3)
+    p = [run(rng.normal(size=16), random=9, doses=(-4, 4)).p() for _ in range(3)]
+    assert np.mean(p) > 0.2
+
+
+def test_a_factor_brings_a_vector_to_equal_kl(model, histories):
+    at = np.zeros((40, 8, 8), bool)
+    at[:, :, 3] = True
+    steering, rng = Steering(model, histories[:40], LAST, at), np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 16))
+    factor = steering.factor(other, steering.kl(one))
+    assert steering.kl(other, factor) == pytest.approx(steering.kl(one), rel=0.1)
+    assert steering.kl(one, 0.0) == pytest.approx(0, abs=1e-9)
+    typical = np.linalg.norm(pick(steering.recording.array, at), axis=-1).mean()
+    assert np.linalg.norm(steering.unit(one)) == pytest.approx(0.1 * typical)
+
+
+def test_nothing_is_left_at_the_last_layer_without_the_unembedding(steered, model):
+    run, vector, _ = steered
+    left, share = off_unembedding(vector + 0.1, model)
+    assert share > 0.9 and off_unembedding(left, model)[1] < 1e-9
+    off, on = (run(v, doses=(-1, 0, 1)).slope.estimate for v in (left, vector))
+    assert abs(off) < 0.2 * on
+
+
+def test_steering_acts_where_it_is_told_to(steered):
+    run, vector, _ = steered
+    early, late = np.zeros((2, 40, 8, 9), bool)
+    early[:, :4], late[:, 4:] = True, True
+    assert not run(vector, doses=(-1, 1), at=early).swing.any()
+    slopes = [run(vector, doses=(-1, 1), at=at).slope.estimate for at in (late, None)]
+    assert slopes[0] == pytest.approx(slopes[1], rel=0.1)
+
+
+def test_means_are_compared_within_strata():
+    """Label and stratum are confounded: unmatched, the difference is mostly the confound."""
+    rng = np.random.default_rng(0)
+    stratum = rng.integers(5, size=400)
+    high = rng.random(400) < stratum / 5 + 0.1
+    x = 10 * stratum[:, None] * np.eye(3)[0] + high[:, None] * np.eye(3)[1]
+    x += 0.1 * rng.normal(size=(400, 3))
+    np.testing.assert_allclose(difference_of_means(x, high, stratum), [0, 1, 0], atol=0.05)
+    assert difference_of_means(x, high)[0] > 5

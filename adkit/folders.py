@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def new_beside(path: Path) -> Iterator[Path]:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         pass
@@ -44,6 +45,12 @@ def _is_alive(pid: int) -> bool:
 def locked(folder: Path) -> FileLock:
     """Return the lock on a folder's artefacts, for a `with` block."""
     return FileLock(folder / LOCK)
+
+
+def is_plain(name: str) -> bool:
+    """Return whether this names a file in its folder on any machine, and no other place."""
+    odd = re.search(r"^\.|[/\\:]|^$", name)
+    return name.isprintable() and not odd and len(name.encode()) <= 200
 
 
 def vacant(path: Path) -> bool:

@@ -294,7 +294,7 @@ class Histories:
                 raise ValueError(f"array {name!r} is {found}; {needed}")
         for name in self.labels:
             shape = self.arrays[name].shape
-            if shape[:3] != (n, e, h)[: len(shape)]:
+            if not shape or shape[:3] != (n, e, h)[: len(shape)]:
                 allowed = f"{(n,)} per lifetime, {(n, e)} per episode or {(n, e, h)} per step"
                 raise ValueError(f"label {name!r} is {shape}; give {allowed}")
 

@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import platform
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
@@ -55,13 +54,10 @@ def save(
     artefact of the same kind. A link is followed. After an error the old content is untouched.
     """
 
-    def fill(folder: Path) -> None:
+    def fill(folder: Path) -> list[str]:
         for name, value in files.items():
-            with open(folder / _checked_name(name), "wb") as file:
-                if isinstance(value, np.ndarray):
-                    np.save(file, _little_endian(name, value), allow_pickle=False)
-                else:
-                    file.write(value)
+            _write(folder, name, value)
+        return list(files)
 
     return _replace(Path(path), kind, fill, about, overwrite)
 
@@ -75,7 +71,7 @@ def assemble(
     that come in one piece. Names are without .npy.
     """
 
-    def fill(folder: Path) -> None:
+    def fill(folder: Path) -> list[str]:
         joined: dict[str, tuple] = {}  # of each name: dtype, shape of a row, rows so far
         for part in parts:
             for name, values in part.items():
@@ -90,9 +86,20 @@ def assemble(
                     file.seek(0, os.SEEK_END)
                     file.write(np.ascontiguousarray(_little_endian(name, values)))
         for name, values in whole.items():
-            np.save(folder / f"{_checked_name(name)}.npy", _little_endian(name, values))
+            _write(folder, f"{name}.npy", values)
+        return [f"{name}.npy" for name in (*joined, *whole)]
 
     return _replace(Path(path), kind, fill, about, overwrite=False)
+
+
+def _write(folder: Path, name: str, value: np.ndarray | bytes) -> None:
+    """Write bytes, or what `np.save` writes: that does not say why when the disk is full."""
+    with open(folder / _checked_name(name), "wb") as file:
+        if isinstance(value, np.ndarray):
+            value = _little_endian(name, value)
+            _write_header(file, value.dtype, value.shape)
+            value = np.ascontiguousarray(value)
+        file.write(value)
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
@@ -109,21 +116,15 @@ def _little_endian(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _checked_name(name: str) -> str:
-    if not _is_plain(name):
+    if name == MANIFEST or not folders.is_plain(name):
         raise ValueError(f"{name!r} cannot be a file's name here; use letters, digits, . and _")
     return name
 
 
-def _is_plain(name: str) -> bool:
-    """Return whether this names a file in its folder on any machine, and no other place."""
-    odd = re.search(r"^\.|[/\\:]|^$", name)
-    return name.isprintable() and not odd and len(name.encode()) <= 200 and name != MANIFEST
-
-
 def _replace(
-    path: Path, kind: str, fill: Callable[[Path], None], about: dict, overwrite: bool
+    path: Path, kind: str, fill: Callable[[Path], list[str]], about: dict, overwrite: bool
 ) -> Path:
-    """Let `fill` write files into a new folder, and put that in the place of `path`."""
+    """Let `fill` write files into a new folder and name them; put that in the place of `path`."""
     asked, path = path, path.resolve() if path.is_symlink() else path
     try:
         folders.recover(path)
@@ -131,9 +132,10 @@ def _replace(
         _check_place(path, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         with folders.new_beside(path) as folder:
-            fill(folder)
-            manifest = _describe(folder, kind, about)
-            (folder / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+            manifest = _describe(folder, fill(folder), kind, about)
+            if len(text := json.dumps(manifest, indent=1).encode()) > MANIFEST_AT_MOST:
+                raise ValueError(f"`about` takes {len(text):,} bytes, over {MANIFEST_AT_MOST:,}")
+            (folder / MANIFEST).write_bytes(text)
             for file in folder.iterdir():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
@@ -173,17 +175,16 @@ def _refuse(why: str, remedy: str) -> NoReturn:
     raise FileExistsError(f"{why}; save under another name, or {remedy}")
 
 
-def _describe(folder: Path, kind: str, about: dict) -> dict:
-    """Return the sealed manifest of the files in a folder."""
+def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:
+    """Return the sealed manifest of the files in a folder, which `load` gives in this order."""
     files = {}
-    for file in sorted(folder.iterdir()):
-        with open(file, "rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        files[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
-    made_with = {name: metadata.version(name) for name in ("adkit", "numpy")}
-    made_with = {"python": platform.python_version(), **made_with}
-    about = as_json(about)
-    parts = {"format": FORMAT, "kind": kind, "about": about, "files": files}
+    for name in names:
+        with open(folder / name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest}
+    versions = {name: metadata.version(name) for name in ("adkit", "numpy")}
+    made_with = {"python": platform.python_version(), **versions}
+    parts = {"format": FORMAT, "kind": kind, "about": as_json(about), "files": files}
     return seal(parts | {"made_with": made_with})
 
 
@@ -249,8 +250,7 @@ def _read_manifest(path: Path, kind: str) -> dict:
         raise ArtefactError(f"{path} has no {MANIFEST}; it is not an adkit artefact")
     with _opened(path, MANIFEST) as file:
         if (size := os.fstat(file.fileno()).st_size) > MANIFEST_AT_MOST:
-            most = f"at most {MANIFEST_AT_MOST:,} bytes"
-            raise ArtefactError(f"{path}: a manifest has {most}, not {size:,}")
+            raise ArtefactError(f"{path}/{MANIFEST} is over {MANIFEST_AT_MOST:,} bytes: {size:,}")
         text = file.read()
     try:
         manifest = json.loads(text.decode())
@@ -280,7 +280,7 @@ def _same(path: Path, manifest: dict) -> bool:
 
 def _opened(path: Path, name: str) -> BinaryIO:
     """Open a regular file of the folder; a link is not followed, a pipe not waited for."""
-    if name != MANIFEST and not _is_plain(name):
+    if not folders.is_plain(name):
         raise ArtefactError(f"{path}: {name!r} in the manifest is not a plain file of this folder")
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -318,15 +318,15 @@ def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     rows, offset = np.prod(shape, dtype=object), file.tell()
     fits = offset + rows * dtype.itemsize == size and min(shape, default=0) >= 0
-    if dtype.kind not in KINDS or not fits:
+    if dtype.kind not in KINDS or not (fits and dtype.itemsize):
         raise ValueError(f"{dtype} {shape} does not fit {size} bytes")
     if mapped and rows:
-        order = "F" if fortran else "C"
-        values = np.memmap(file, dtype, "r", offset, shape, order).view(np.ndarray)
+        values = np.memmap(file, dtype, "r", offset, shape, "CF"[fortran]).view(np.ndarray)
     else:
         file.seek(0)
         values = np.load(file, allow_pickle=False)
-    if dtype.kind == "b" and any(part.view(np.uint8).max(initial=0) > 1 for part in pieces(values)):
+    bytes_of = (part.view(np.uint8) for part in pieces(np.atleast_1d(values)))
+    if dtype.kind == "b" and any(part.max(initial=0) > 1 for part in bytes_of):
         raise ValueError("a bool is neither 0 nor 1")
     if dtype.kind == "U":
         "".join(values.ravel().tolist()).encode()
@@ -335,8 +335,8 @@ def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
 
 def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     """Return an array's rows, some at a time; a mapped array need not fit in memory."""
-    rows = max(1, PIECE * len(array) // max(1, array.nbytes)) if array.ndim else 1
-    for i in range(0, len(array) if array.ndim else 0, rows):
+    rows = max(1, PIECE * len(array) // max(1, array.nbytes))
+    for i in range(0, len(array), rows):
         yield array[i : i + rows]
         let_go(array)
 

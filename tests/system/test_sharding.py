@@ -14,7 +14,6 @@ import torch
 from helpers import listed, same
 
 import adkit as ad
-from adkit import store
 from adkit.models.recurrent import RecurrentPolicy
 from adkit.sharding import number_of_shards
 
@@ -320,23 +319,3 @@ def test_mapped_histories_are_sampled_and_trained_on_as_others(tmp_path):
     assert trained[0] == trained[1]
     with pytest.raises(ValueError, match="read-only"):
         mapped.arrays["reward"][0] = 1
-
-
-def test_parts_that_do_not_fit_leave_nothing_behind(tmp_path):
-    parts = [{"x": np.zeros((2, 3))}, {"x": np.zeros((2, 4))}]
-    with pytest.raises(ValueError, match=r"x: rows of .*4.* after rows of .*3"):
-        store.assemble(tmp_path / "parts", "parts", parts, {})
-    assert not listed(tmp_path)
-    rows = np.arange(30, dtype=np.int16).reshape(10, 3)
-    store.assemble(
-        tmp_path / "rows",
-        "parts",
-        ({"x": part} for part in np.split(rows, [4, 7])),
-        {"a": 1},
-        y=rows[0],
-    )
-    files, about = store.load(tmp_path / "rows", "parts")
-    assert (
-        (files["x.npy"] == rows).all() and (files["y.npy"] == rows[0]).all() and about == {"a": 1}
-    )
-    assert (tmp_path / "rows" / "x.npy").read_bytes() == store.stored("x", rows)

@@ -27,7 +27,8 @@ from pathlib import Path
 import pandas as pd
 
 from study import jobs
-from study.jobs import PROFILES, Bench
+from study.jobs import Bench
+from study.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"

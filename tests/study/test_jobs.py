@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from study import jobs, run
+from study.profiles import PROFILES
 
 
-@pytest.mark.parametrize("profile", jobs.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_job_comes_after_what_it_needs(profile):
     seen = set()
-    for name, job in jobs.every_job(jobs.PROFILES[profile]).items():
+    for name, job in jobs.every_job(PROFILES[profile]).items():
         assert set(job.needs) <= seen, f"{name} needs a job that comes later"
         seen.add(name)
 

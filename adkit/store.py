@@ -110,9 +110,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> No
 
 def _little_endian(name: str, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in KINDS:
-        raise ValueError(
-            f"{name}: dtype {values.dtype} cannot be stored; give bools, numbers, text"
-        )
+        raise ValueError(f"{name}: dtype {values.dtype} cannot be stored; give numbers or text")
     return values.astype(values.dtype.newbyteorder("<"), copy=False)
 
 

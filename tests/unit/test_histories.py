@@ -1,0 +1,165 @@
+"""Histories: slicing, joining, showing and keeping."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from harm import resealed
+from helpers import listed, same
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import adkit as ad
+from adkit.store import ArtefactError
+from adkit.testing import check_histories
+
+
+def test_axes_are_lifetime_and_transition(histories):
+    assert histories.obs.shape == (100, 64, 2) and histories.action.shape == (100, 64)
+    assert histories.returns.shape == (25, 4, 8) and histories.first.sum() == 800
+    assert histories.final_obs.shape == (100, 8, 2) and len(histories) == 100
+    by_hand = histories.reward[7 * 4 + 2].reshape(8, 8).sum(1)
+    np.testing.assert_array_equal(histories.returns[7, 2], by_hand)
+    check_histories(histories)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    k=st.integers(1, 8),
+    rows=st.lists(st.integers(0, 99), min_size=1, max_size=7),
+    cut=st.integers(1, 7),
+)
+def test_subsampling_slicing_and_indexing_commute(histories, k, rows, cut):
+    assert same(histories.subsample(k)[rows], histories[rows].subsample(k))
+    assert same(histories.episodes[:cut][rows], histories[rows].episodes[:cut])
+    np.testing.assert_array_equal(histories.subsample(k).episode, np.arange(8)[::k])
+
+
+def test_lifetimes_bring_their_tasks_along(histories):
+    picked = histories[[5, 90, 91]]
+    assert picked.tasks.index.tolist() == [1, 22] and picked.task.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match=r"use \.episode_returns"):
+        _ = picked.returns
+    assert len(histories[3]) == 1 and len(histories[-2:]) == 2
+    assert len(histories[histories.task == 4]) == 4
+
+
+def test_concatenating_the_parts_gives_the_whole(histories):
+    assert same(ad.Histories.concatenate([histories[:38], histories[38:]]), histories)
+    shuffled = ad.Histories.concatenate([histories[50:], histories[:50]])
+    assert shuffled.returns.shape == (25, 4, 8)
+    with pytest.raises(ValueError, match="must share spec and episode numbers, got 8 episodes"):
+        ad.Histories.concatenate([histories, histories.subsample(2)])
+
+
+def test_a_frame_has_one_row_per_episode(histories):
+    some = histories.subsample(2)
+    frame = some.to_frame()
+    assert len(frame) == 100 * 4 and frame["return"].sum() == pytest.approx(some.reward.sum())
+    assert frame.loc[frame.lifetime == 9, "episode"].tolist() == [0, 2, 4, 6]
+    assert frame["goal"].iloc[4 * 9] == (0, 2) and isinstance(histories.tasks, pd.DataFrame)
+
+
+def test_a_person_sees_what_they_hold(histories):
+    words = "25 tasks, 100 lifetimes", "8 of 8 steps", "PosteriorSampling", "DarkRoom(size=5"
+    for text in (repr(histories), histories._repr_html_()):
+        assert all(word in text for word in words)
+
+
+def test_early_endings_leave_the_rest_of_an_episode_empty():
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=30)
+    found = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=20, lifetimes=3)
+    assert found.length.min() < 30 and found.arrays["terminated"].any()
+    check_histories(found)
+    assert found.length.ravel().tolist() == found.to_frame()["length"].tolist()
+
+
+# ---- keeping ----
+
+
+def labelled(histories):
+    """Return histories with labels and several task columns, none of them in alphabetical order."""
+    goal, n = histories.task_values["goal"], len(histories.task_values)
+    tasks = ad.Tasks({"goal": goal, "a": np.arange(n)[::-1], "text": np.array(["é"] * n)})
+    labels = {"mood": np.arange(len(histories)), "felt": np.zeros((len(histories), 8, 8, 2))}
+    return replace(histories, task_values=tasks, arrays=histories.arrays | labels)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_loaded_is_what_was_saved(tmp_path, histories, mapped):
+    saved = labelled(histories)
+    loaded = ad.Histories.load(saved.save(tmp_path / "h"), mapped)
+    assert same(loaded, saved) and loaded.spec == saved.spec and loaded.about == saved.about
+    assert list(loaded.arrays) == list(saved.arrays) and loaded.labels == ["mood", "felt"]
+    assert loaded.tasks.equals(saved.tasks)
+    parts = [saved[50:], loaded[:50]]
+    assert same(ad.Histories.concatenate(parts), ad.Histories.concatenate([saved[50:], saved[:50]]))
+
+
+def test_other_content_is_saved_over_it_only_when_asked(tmp_path, histories):
+    path = histories.save(tmp_path / "h")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        histories[:4].save(path)
+    assert same(ad.Histories.load(path), histories)
+    histories[:4].save(path, overwrite=True)
+    assert len(ad.Histories.load(path)) == 4 and listed(tmp_path) == ["h"]
+
+
+def test_one_flipped_byte_of_a_map_is_caught(tmp_path, histories):
+    path = histories.save(tmp_path / "h")
+    blob = bytearray((path / "reward.npy").read_bytes())
+    blob[-7] ^= 1
+    (path / "reward.npy").write_bytes(blob)
+    for mapped in (False, True):
+        with pytest.raises(ArtefactError, match=r"reward\.npy does not match its sha256"):
+            ad.Histories.load(path, mapped=mapped)
+
+
+def test_a_map_cannot_be_written_to(tmp_path, histories):
+    mapped = ad.Histories.load(histories.save(tmp_path / "h"), mapped=True)
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.arrays["reward"][0] = 1
+
+
+def without(name):
+    return lambda manifest: manifest["files"].pop(name)
+
+
+def spec_of(**changed):
+    return lambda manifest: manifest["about"]["spec"].update(changed)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without("action.npy"), "array 'action' is missing"), (without("task.npy"), "'task'"),
+        (without("tasks.goal.npy"), "tasks need one column or more"),
+        (lambda manifest: manifest["about"].pop("spec"), "'spec'"),
+        (spec_of(cardinality=[5, 2]), r"obs\[..., 1\] are 0 to 4: out of range, 0 to 1"),
+        (spec_of(n_actions=2), "actions are 0 to 4: out of range"),
+        (spec_of(horizon=9), "need uint8"), (spec_of(size=3), "unexpected keyword argument 'size'"),
+    ],
+)  # fmt: skip
+def test_what_a_stranger_says_of_arrays_must_fit_them(tmp_path, histories, change, says, mapped):
+    path = histories.save(tmp_path / "h")
+    resealed(path, change)
+    with pytest.raises(ArtefactError, match=f"h does not hold complete histories: .*{says}"):
+        ad.Histories.load(path, mapped)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("reward", np.full((100, 8, 8), np.nan, np.float32), "rewards hold NaN"),
+        ("truncated", np.zeros((100, 8, 8), bool), "some episodes never end"),
+        ("mood", np.array(1), r"label 'mood' is \(\)"),
+        ("mood", np.zeros((100, 7)), r"label 'mood' is \(100, 7\)"),
+    ],
+)
+def test_histories_that_are_none_are_not_saved(tmp_path, histories, name, values, says):
+    wrong = replace(histories, arrays=histories.arrays | {name: values})
+    with pytest.raises(ValueError, match=says):
+        wrong.save(tmp_path / "h")
+    assert not listed(tmp_path)

@@ -1,4 +1,4 @@
-"""Probing: read a label in activations, erase it, steer and patch it, beside controls that must fail."""
+"""Probing: read a label in activations, erase, steer and patch it, beside controls."""
 
 from adkit.probing.attention import (
     AttentionMasses,

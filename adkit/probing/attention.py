@@ -26,9 +26,9 @@ LIFETIMES = 8  # are held in memory at once: patterns are large, masses are not
 class AttentionMasses:
     """The share of each decision's attention that falls on each kind of token, in N lifetimes.
 
-    "rewarded" tokens carry a positive previous reward, "rewarded earlier" tokens of earlier episodes
-    do; "restart" tokens open an episode; "same cell" tokens of earlier episodes show the deciding
-    token's observation. "this episode", with the deciding token, and "earlier episodes" add up to 1.
+    "rewarded" tokens carry a positive previous reward, "rewarded earlier" ones in earlier episodes;
+    "restart" tokens open an episode; "same cell" tokens of earlier episodes show the deciding
+    token's observation. "this episode" and "earlier episodes" add up to 1.
     """
 
     mass: dict[str, np.ndarray]
@@ -41,8 +41,8 @@ class AttentionMasses:
     def ratio(self, kind: str, where: np.ndarray | None = None) -> np.ndarray:
         """Return (N, L, heads) attention to a kind over uniform attention to it.
 
-        Each is summed over the decisions `where` (N, E, H) bool, all by default. NaN where a lifetime
-        has no token of the kind to look at.
+        Each is summed over the decisions `where` (N, E, H) bool, all by default. NaN where a
+        lifetime has no token of the kind to look at.
         """
         where = self.decided if where is None else where
         mass = np.einsum("nehlk,neh->nlk", self.mass[kind], where, dtype=float)
@@ -77,7 +77,7 @@ def attention_masses(
 def _window_masses(
     histories: Histories, recording: Recording, start: int, new: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return masses (n, e, H, L, heads, K) and uniform ones (n, e, H, K) of the window's new episodes."""
+    """Return the window's new masses (n, e, H, L, heads, K) and uniform ones (n, e, H, K)."""
     kinds, equal = _kinds(histories, start, new)  # (n, query, key, K), (n, query, key)
     n, query, key = equal.shape
 
@@ -94,7 +94,7 @@ def _window_masses(
 def _kinds(histories: Histories, start: int, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the kinds (n, query, key, K) of a window's tokens, and equal weights (n, query, key).
 
-    Queries are the tokens of the `new` episodes. Both are float32, and 0 where a query may not look.
+    Queries are the tokens of the `new` episodes. Both are 0 where a query may not look.
     """
     per, rows = slots(histories.spec), np.arange(len(histories))
     windows = histories.windows(rows, np.full(len(rows), start), new[-1] + 1 - start)
@@ -146,7 +146,7 @@ def after_first_reward(histories: Histories) -> np.ndarray:
 
 
 def ablate_head(head: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return an edit that silences a head: `with ad.edit(model, {"blocks.1.attn.z": ablate_head(0)})`.
+    """Return an edit that silences a head: `ad.edit(model, {"blocks.1.attn.z": ablate_head(0)})`.
 
     The head's output becomes 0, as if its columns of `out.weight` were.
     """

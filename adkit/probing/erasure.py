@@ -1,4 +1,4 @@
-"""Erasure of a label from activations, and its effect on behaviour beside that of random erasures."""
+"""Erasure of a label from activations, and its effect beside that of random erasures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.probing.labels import Sessions
+from adkit.probing.labels import Sessions, taps_of
 from adkit.probing.leace import Eraser, leace
 from adkit.probing.outcomes import Outcome
 from adkit.probing.record import Change, Recording, only_at, pick, record
@@ -23,15 +23,12 @@ def erase(
     groups: np.ndarray | None = None,
     classes: bool = False,
 ) -> Eraser:
-    """Fit what removes all that is linearly readable of `labels`: `ad.edit(model, {tap: erase(...)})`.
+    """Fit an eraser of what is linearly readable of `labels`: `ad.edit(model, {tap: eraser})`.
 
     Arguments are as in `fit`, for one tap. Fit it on lifetimes that are not judged later.
     """
-    recorded = isinstance(stream, Recording)
-    values = stream.array if recorded else np.asarray(stream)
-    task = stream.task if recorded else np.arange(len(values)) if groups is None else groups
-    sessions = Sessions.of(values.shape[:-1], task, labels, where)
-    sessions = sessions.classes() if classes else sessions.numbered()
+    (values,) = taps_of(stream).values()
+    sessions = Sessions.of(stream, labels, where, groups, classes)
     y = sessions.own()
     return leace(sessions.tokens(values), np.eye(y.max() + 1)[y[:, 0]] if classes else y)
 
@@ -72,9 +69,9 @@ def erasure_effect(
 ) -> ErasureEffect:
     """Run the model over histories with erasers at their taps, and with `random` random ones.
 
-    `outcome`, such as `action_loss`, returns (N,) or (N, k) numbers of logits (N, E, H + 1, A). `at`
-    chooses decisions (N, E, H) or tokens (N, E, H + 1), all by default. `freeze` holds what would be
-    erased at its mean over the lifetime's tokens `at`, instead of at its mean over all lifetimes.
+    `outcome`, such as `action_loss`, returns (N,) or (N, k) of logits (N, E, H + 1, A). `at` names
+    decisions (N, E, H) or tokens (N, E, H + 1), all by default. `freeze` holds what would be erased
+    at its mean over the lifetime's tokens `at`, instead of at its mean over all lifetimes.
     """
     stream = record(model, histories, *erasers)
     if at is None:
@@ -88,10 +85,8 @@ def erasure_effect(
         return outcome(record(model, histories, changes=changes, resume=stream).array)
 
     drawn = [eraser.random(random, seed + i) for i, eraser in enumerate(erasers.values())]
-    at_random = [
-        run(dict(zip(erasers, others, strict=True))) for others in zip(*drawn, strict=True)
-    ]
-    return ErasureEffect(run({}), run(erasers), np.stack(at_random))
+    draws = [dict(zip(erasers, others, strict=True)) for others in zip(*drawn, strict=True)]
+    return ErasureEffect(run({}), run(erasers), np.stack([run(draw) for draw in draws]))
 
 
 def _frozen(eraser: Eraser, at: np.ndarray, stream: np.ndarray, like: Eraser) -> Change:
@@ -101,9 +96,7 @@ def _frozen(eraser: Eraser, at: np.ndarray, stream: np.ndarray, like: Eraser) ->
     """
     moved = _moved(eraser, at, stream)
     if eraser is not like:
-        size = lambda one, by: ((pick(by, at) @ one.directions.T.astype(np.float32)) ** 2).sum(
-            dtype=float
-        )
+        size = lambda one, by: ((pick(by, at) @ one.directions.T) ** 2).sum()
         moved *= np.sqrt(size(like, _moved(like, at, stream)) / size(eraser, moved))
     return lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)
 

@@ -1,6 +1,6 @@
 """Labels of the tokens that a probe reads, their split, and their exchange between sessions.
 
-A session is the unit that a label belongs to: a task if labels are given by task, otherwise a lifetime.
+A session is the unit that a label belongs to: a task if labels are given by task, else a lifetime.
 """
 
 from __future__ import annotations
@@ -10,8 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adkit.probing.record import Recording
+
 PARTS = ("train", "val", "test")
 SHARE = 0.3  # of the groups are held out, and of the others chosen on
+
+
+def taps_of(stream: Recording | np.ndarray) -> dict[str, np.ndarray]:
+    """Return the activations of a stream by tap; those of an array are called "activations"."""
+    recorded = isinstance(stream, Recording)
+    return stream.values if recorded else {"activations": np.asarray(stream)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +39,22 @@ class Sessions:
     its nearest token."""
     session: np.ndarray
     """(N,) the session of each lifetime."""
+    groups: np.ndarray
+    """(N,) the group of each lifetime: groups are split, and bootstrapped."""
 
     @staticmethod
-    def of(shape: tuple[int, ...], task: np.ndarray, labels, where: np.ndarray | None) -> Sessions:
-        """Return the sessions of activations (*shape, D) of N lifetimes with tasks (N,), all for training."""
-        labels = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+    def of(
+        stream: Recording | np.ndarray, labels, where=None, groups=None, classes: bool = False
+    ) -> Sessions:
+        """Return the sessions of a stream, all for training; arguments are as in `probes.fit`."""
+        shape = next(iter(taps_of(stream).values())).shape[:-1]
+        recorded = isinstance(stream, Recording)
+        groups = np.arange(shape[0]) if groups is None and not recorded else groups
+        task = stream.task if recorded else np.asarray(groups)
+        groups = task if groups is None else np.asarray(groups)
+        labels = np.asarray(labels)
+        if classes:
+            labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
         decisions = (*shape[:-1], shape[-1] - 1) if len(shape) == 3 else shape
         per_token = len(shape) > 1 and labels.shape[: len(shape)] in (shape, decisions)
         for given in (where, labels if per_token else None):
@@ -48,16 +67,27 @@ class Sessions:
             curve = np.take_along_axis(curve, _nearest(used)[..., None], axis=1)
             session = np.arange(shape[0])
         else:
-            curve, session = labels.reshape(len(labels), 1, -1), np.asarray(task)
-            if session.max() >= len(curve):
-                raise ValueError(
-                    f"labels must have one row per task, {session.max() + 1}, or per token, {shape}; "
-                    f"got {labels.shape}"
-                )
-        return Sessions(shape, history, time, np.zeros(len(history), int), curve, session)
+            curve, session = labels.reshape(len(labels), 1, -1), task
+        if len(curve) <= session.max():
+            raise ValueError(
+                f"labels must have one row per task, {session.max() + 1}, or per token, {shape}; "
+                f"got {labels.shape}"
+            )
+        curve = curve if classes else curve.astype(float)
+        found = Sessions(shape, history, time, np.zeros(len(history), int), curve, session, groups)
+        if not np.isfinite(found.own()).all():
+            raise ValueError(
+                "labels must be finite at every token that is read; choose tokens with `where`"
+            )
+        return found
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """(histories,) the lifetimes with test tokens."""
+        return np.unique(self.history[self.part == 2])
 
     def labels(self, session: np.ndarray) -> np.ndarray:
-        """Return (..., n, labels) at the chosen tokens, if the lifetimes had the sessions (..., N)."""
+        """Return (..., n, labels) at the chosen tokens, if lifetimes had the sessions (..., N)."""
         return self.curve[session[..., self.history], self.time % self.curve.shape[1]]
 
     def own(self) -> np.ndarray:
@@ -65,30 +95,16 @@ class Sessions:
         return self.labels(self.session)
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
-        """Return (n, D) float64 of activations (*shape, D), with or without closing tokens."""
+        """Return (n, D) float64 of values (*shape, D) or (*shape); closing tokens may be there."""
         values = values[tuple(map(slice, self.shape))]
+        values = values[..., None] if values.ndim == len(self.shape) else values
         values = values.reshape(self.shape[0], -1, values.shape[-1])
         return values[self.history, self.time].astype(float)
 
-    def numbered(self) -> Sessions:
-        """Return the sessions with finite numbers for labels, or raise ValueError."""
-        curve = self.curve.astype(float)
-        sessions = replace(self, curve=curve)
-        if not np.isfinite(sessions.own()).all():
-            raise ValueError(
-                "labels must be finite at every token that is read; choose tokens with `where`"
-            )
-        return sessions
-
-    def classes(self) -> Sessions:
-        """Return the sessions with class numbers 0, 1, ... for labels."""
-        numbers = np.unique(self.curve, return_inverse=True)[1].reshape(self.curve.shape)
-        return replace(self, curve=numbers)
-
-    def split(self, holdout: str | Sequence[str], groups: np.ndarray, seed: int) -> Sessions:
+    def split(self, holdout: str | Sequence[str], seed: int) -> Sessions:
         """Return the sessions with a training, validation and test part; see `fit`."""
         if isinstance(holdout, str):
-            units_of = {"task": groups, "lifetime": np.arange(self.shape[0])}
+            units_of = {"task": self.groups, "lifetime": np.arange(self.shape[0])}
             unit = units_of[holdout][self.history]
             units = np.random.default_rng(seed).permutation(np.unique(unit))
             cut = round(len(units) * SHARE)
@@ -116,7 +132,7 @@ class Sessions:
         return drawn[self.session]
 
     def of_kinds(self, kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw (N,) a session per kind of lifetime, of another kind: a random label just as smooth."""
+        """Draw (N,) a session of another kind, one per kind of lifetime: as smooth a label."""
         _, kind = np.unique(kinds, return_inverse=True)
         order, drawn = rng.permutation(kind.max() + 1), rng.permutation(np.unique(self.history))
         donor = self.session[rng.choice(drawn, len(order))]  # of any kind, if none of it is read
@@ -126,7 +142,7 @@ class Sessions:
         return donor[other[kind]]
 
     def halves(self, kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw (n,) 0 or 2 for half of each kind's lifetimes each; -1 for the only one of its kind."""
+        """Draw (n,) 0 or 2, each for half of a kind's lifetimes; -1 for one alone of its kind."""
         _, kind, size = np.unique(kinds, return_inverse=True, return_counts=True)
         order = np.lexsort((rng.random(len(kind)), kind))
         place = np.empty(len(kind), int)
@@ -135,7 +151,7 @@ class Sessions:
 
 
 def _nearest(used: np.ndarray) -> np.ndarray:
-    """Return (N, M) for each token of `used` (N, ..., steps) the nearest used one, first in its own episode."""
+    """Return (N, M) the nearest token of `used` (N, ..., steps), in its episode if it can be."""
     steps = used.shape[-1]
     episode, step = np.divmod(np.arange(used[0].size), steps)
     place = 3 * steps * episode + step  # another episode is farther than any token of this one

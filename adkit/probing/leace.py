@@ -1,4 +1,4 @@
-"""LEACE: the smallest change of activations that removes all that is linearly readable of a label."""
+"""LEACE: the smallest change of activations that removes what is linearly readable of a label."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Eraser:
 def leace(x: np.ndarray, y: np.ndarray) -> Eraser:
     """Fit the eraser of labels y (n, k) from activations x (n, D) (Belrose et al. 2023).
 
-    directions readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on W Cov(x, y). No linear
-    read-out of y beats the mean afterwards, and nothing is removed where x does not vary.
+    directions readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on W Cov(x, y). After
+    it no linear read-out of y beats the mean. Nothing is removed where x does not vary.
     """
     mean = x.mean(0)
     x, y = x - mean, y - y.mean(0)

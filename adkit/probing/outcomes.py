@@ -1,4 +1,4 @@
-"""Outcomes of interventions: functions of logits (N, E, H + 1, A) that return one number per lifetime."""
+"""Outcomes of interventions: functions from logits (N, E, H + 1, A) to a number per lifetime."""
 
 from __future__ import annotations
 

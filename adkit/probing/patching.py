@@ -42,7 +42,7 @@ class Patched:
 
     @property
     def share(self) -> np.ndarray:
-        """(L, P) the share of the way from base to donor, of means over lifetimes: 1 is all of it."""
+        """(L, P) the share of the way from base to donor, of means over lifetimes: 1 is all."""
         return (self.patched - self.base).mean(-1) / (self.donor - self.base).mean()
 
     @property
@@ -71,8 +71,9 @@ def patch(
     shape = len(base), base.n_episodes, base.spec.horizon + 1
     if donor.spec != base.spec or (len(donor), donor.n_episodes) != shape[:2]:
         raise ValueError(
-            f"`donor` must have one history per history of `base`, {shape[:2]} lifetimes and episodes "
-            f"in {base.spec.name}, got {(len(donor), donor.n_episodes)} in {donor.spec.name}"
+            f"`donor` must have one history per history of `base`, {shape[:2]} lifetimes and "
+            f"episodes in {base.spec.name}, "
+            f"got {(len(donor), donor.n_episodes)} in {donor.spec.name}"
         )
     if positions is None:
         length = np.minimum(base.length, donor.length)

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adkit.probing.labels import Sessions
-from adkit.probing.leace import Eraser, leace
+from adkit.probing.labels import Sessions, taps_of
 from adkit.probing.record import Recording
 from adkit.stats import Interval, bootstrap
 
@@ -28,30 +27,32 @@ CURVES = 300  # random Fourier features of a probe that is not linear
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the tokens of each held-out lifetime, all (histories,), of which scores are made.
+    """Sums over the tokens of each held-out lifetime, (histories,) each, of which scores are made.
 
-    For classes `missed` counts wrong tokens, `spread` all tokens, and the others are 0.
+    `missed` and `spread` are squared errors of the read-out and of the training mean;
+    `level_missed` and `level_spread` those of the lifetime's mean label, times its tokens.
+    `within_product`, `within_read` and `within_label` are products and squares of read-out and
+    label, minus their means over the lifetime. For classes, `missed` counts wrong tokens, `spread`
+    all, and the others are 0.
     """
 
     missed: np.ndarray
-    """Squared errors."""
     spread: np.ndarray
-    """Squared errors of the training mean."""
     level_missed: np.ndarray
-    """Tokens times the squared error of the lifetime's mean label."""
     level_spread: np.ndarray
-    """Tokens times that of the training mean."""
     within_product: np.ndarray
-    """Products of label and read-out, both minus their means over the lifetime."""
     within_read: np.ndarray
-    """Squares of that read-out."""
     within_label: np.ndarray
-    """Squares of that label."""
 
     @property
     def score(self) -> float:
         """R2, or the share of tokens that is right for classes."""
         return float(1 - self.missed.mean() / self.spread.mean())
+
+    def interval(self, groups: np.ndarray) -> Interval:
+        """Return the score's bootstrap interval over groups (histories,) and their lifetimes."""
+        both = np.stack([self.missed, self.spread], axis=1)
+        return bootstrap(both, [groups], lambda mean: 1 - mean[..., 0] / mean[..., 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +70,16 @@ class Probe:
     l2: float
     """The penalty with the best score on the validation groups."""
     controls: dict[str, float]
-    """"shuffled", the 95th percentile of `null`; "control task" and "selectivity"; every comparison.
-    NaN marks a control that cannot be fitted."""
+    """"shuffled", the 95th percentile of `null`; "control task" and "selectivity", NaN if they
+    cannot be fitted; and every comparison."""
     null: np.ndarray
     """(permutations,) scores with exchanged labels, each the highest over taps."""
-    erase: Eraser
-    """Removes all that is linearly readable of the label, fitted on what is not held out."""
     read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
-    """Returns the labels (..., labels), or classes (...,), that are read in activations (..., D)."""
+    """Returns the labels (..., labels), or classes (...,), read in activations (..., D)."""
     sums: dict[str, Sums] = field(repr=False)
     """Of the "probe" and every comparison."""
     history: np.ndarray = field(repr=False)
     """(histories,) the held-out lifetimes."""
-    group: np.ndarray = field(repr=False)
-    """(histories,) their groups."""
 
     @property
     def p(self) -> float:
@@ -105,43 +102,49 @@ def fit(
     kinds: np.ndarray | None = None,
     seed: int = 0,
 ) -> Probe:
-    """Fit a probe of `labels`, and return it with its score and controls on held-out groups.
+    """Fit a probe of `labels`, and return its score and its controls on held-out groups.
 
-    `stream` is a recording, (N, E, H + 1, D) per tap, or an array (N, ..., D). `labels` has a row per
-    task, or one per token: (N, E, H) or (N, E, H + 1). `where`, of that shape, chooses tokens. `read`
-    is "linear" (ridge), "classes" (logistic) or "curved" (ridge on random Fourier features, too).
-    `holdout` is "task" to hold out `groups` (N,), tasks by default; "lifetime"; or (N,) names of
-    "train", "val", "test". Penalties `l2` are per token, for standardised activations. `compare`
-    names other recordings or arrays to read; `stratum` and `kinds` (N,) serve the controls of the
-    module's docstring, which `permutations=0` leaves out.
+    `stream` is a recording or an array (N, ..., D). `labels` has a row per task, or per token:
+    (N, E, H) or (N, E, H + 1); `where`, bool of that shape, chooses tokens. `read` is "linear"
+    (ridge), "classes" (logistic) or "curved" (ridge on random Fourier features, too). `holdout` is
+    "task" to hold out `groups` (N,), tasks by default; "lifetime"; or (N,) names of "train",
+    "val", "test". Penalties `l2` are per token. `compare` names other streams to read; `stratum`
+    and `kinds` (N,) are for the controls above, which `permutations=0` leaves out.
     """
-    taps = _taps(stream)
-    shape = next(iter(taps.values())).shape[:-1]
-    task = stream.task if isinstance(stream, Recording) else groups
-    task = np.arange(shape[0]) if task is None else np.asarray(task)
-    groups = task if groups is None else np.asarray(groups)
-    sessions = Sessions.of(shape, task, labels, where)
-    sessions = sessions.classes() if read == "classes" else sessions.numbered()
-    reader = _Reader(sessions.split(holdout, groups, seed), read, np.atleast_1d(l2), seed)
-    fits = {tap: reader.fit(values) for tap, values in taps.items()}
-    others = {
-        name: reader.best(_taps(other, len(shape))) for name, other in (compare or {}).items()
-    }
-    null, controls = np.zeros(0), {}
+    sessions = Sessions.of(stream, labels, where, groups, read == "classes")
+    sessions = sessions.split(holdout, seed)
+    reader = _Reader(sessions, read, np.atleast_1d(l2), seed)
+    fits = {tap: reader.fit(values) for tap, values in taps_of(stream).items()}
+    tap = max(fits, key=lambda name: fits[name].validation)
+    null, controls, sums = np.zeros(0), {}, {"probe": fits[tap].sums}
     if permutations:
-        kinds = groups if kinds is None else np.asarray(kinds)
-        null, controls = reader.controls(fits, permutations, stratum, kinds)
-    controls |= {name: other.sums.score for name, other in others.items()}
-    return _probe(reader, fits, others, controls, null, taps, groups)
+        kinds = sessions.groups if kinds is None else np.asarray(kinds)
+        null, controls = reader.controls(fits, tap, permutations, stratum, kinds)
+    for name, other in (compare or {}).items():
+        theirs = map(reader.fit, taps_of(other).values())
+        sums[name] = max(theirs, key=lambda fit: fit.validation).sums
+        controls[name] = sums[name].score
+    return Probe(
+        score=sums["probe"].score,
+        interval=sums["probe"].interval(sessions.groups[sessions.held_out]),
+        tap=tap,
+        taps={name: fit.sums.score for name, fit in fits.items()},
+        l2=fits[tap].l2,
+        controls=controls,
+        null=null,
+        read=fits[tap].read,
+        sums=sums,
+        history=sessions.held_out,
+    )
 
 
 def ridge_errors(
     x: np.ndarray, y: np.ndarray, part: np.ndarray, penalties: Sequence[float]
 ) -> np.ndarray:
-    """Return (penalties, 2, Q) squared errors of ridge fits, summed over validation and test tokens.
+    """Return (penalties, 2, Q) squared errors of ridge fits, summed over two sets of tokens.
 
-    One fit to x (n, D) for each column of `y` (n, Q), on tokens whose `part` (n,) is 0; part 1 is
-    validation, 2 is test. A penalty is per training token.
+    One fit to x (n, D) for each column of `y` (n, Q), on tokens whose `part` (n,) is 0; the sets
+    are validation, part 1, and test, part 2. A penalty is per training token.
     """
     from sklearn.linear_model import Ridge
 
@@ -203,12 +206,8 @@ class _Reader:
         l2 = float(self.penalties[best])
         return _Fit(x, l2, validation[best], sums(models[best], test), read)
 
-    def best(self, taps: Mapping[str, np.ndarray]) -> _Fit:
-        """Fit several taps, and return the one that validates best."""
-        return max(map(self.fit, taps.values()), key=lambda fit: fit.validation)
-
     def controls(
-        self, fits: Mapping[str, _Fit], permutations: int, stratum, kinds: np.ndarray
+        self, fits: Mapping[str, _Fit], tap: str, permutations: int, stratum, kinds: np.ndarray
     ) -> tuple[np.ndarray, dict[str, float]]:
         """Return the scores of permutations (permutations,), and of the control task."""
         sessions, rng = self.sessions, np.random.default_rng(self.seed + 1)
@@ -216,7 +215,7 @@ class _Reader:
         null = [self._scores(fit, sessions.part, dealt) for fit in fits.values()]
         null = np.max(null, axis=0)
         controls = {"shuffled": float(np.quantile(null, 0.95))}
-        halves, best = sessions.halves(kinds, rng), max(fits.values(), key=lambda f: f.validation)
+        halves, best = sessions.halves(kinds, rng), fits[tap]
         if not (halves >= 0).any() or len(np.unique(kinds)) < 2:
             return null, controls | {"control task": np.nan, "selectivity": np.nan}
         drawn = [sessions.of_kinds(kinds, rng) for _ in range(CONTROL_LABELS)]
@@ -246,7 +245,7 @@ class _Reader:
         return np.concatenate(scores)
 
     def _features(self, width: int):
-        """Return scikit-learn's transformer of activations (n, width) to the features of the fit."""
+        """Return scikit-learn's transformer of activations (n, width) to the fit's features."""
         from sklearn.kernel_approximation import RBFSampler
         from sklearn.pipeline import FeatureUnion, make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -266,41 +265,8 @@ class _Reader:
         return Ridge(alpha=l2 * n)
 
 
-def _probe(reader: _Reader, fits, others, controls, null, taps, groups) -> Probe:
-    """Return the probe that the fits make."""
-    sessions, tap = reader.sessions, max(fits, key=lambda name: fits[name].validation)
-    history = np.unique(sessions.history[sessions.part == 2])
-    best, kept, y = fits[tap], sessions.part < 2, sessions.own()
-    both = np.stack([best.sums.missed, best.sums.spread], axis=1)
-    return Probe(
-        score=best.sums.score,
-        interval=bootstrap(both, [groups[history]], lambda m: 1 - m[..., 0] / m[..., 1]),
-        tap=tap,
-        taps={name: fit.sums.score for name, fit in fits.items()},
-        l2=best.l2,
-        controls=controls,
-        null=null,
-        erase=leace(
-            sessions.tokens(taps[tap])[kept],
-            (np.eye(y.max() + 1)[y[:, 0]] if reader.kind == "classes" else y)[kept],
-        ),
-        read=best.read,
-        sums={"probe": best.sums} | {name: other.sums for name, other in others.items()},
-        history=history,
-        group=groups[history],
-    )
-
-
-def _taps(stream: Recording | np.ndarray, tokens: int = 0) -> dict[str, np.ndarray]:
-    """Return activations by tap; features without an axis of their own, (N, ...) of `tokens` axes, get one."""
-    if isinstance(stream, Recording):
-        return stream.values
-    values = np.asarray(stream)
-    return {"activations": values[..., None] if values.ndim == tokens else values}
-
-
 def _sums(y: np.ndarray, guess: np.ndarray, mean: np.ndarray | None, history: np.ndarray) -> Sums:
-    """Return the sums of labels and guesses (n, k) by lifetime; `mean` (k,) of training labels, None for classes."""
+    """Return the sums of labels and guesses (n, k); `mean` (k,) of training labels, or None."""
     _, row, count = np.unique(history, return_inverse=True, return_counts=True)
     by = lambda values: np.stack([np.bincount(row, one) for one in values.T], 1)  # (histories, k)
     total = lambda values: by(values).sum(1)

@@ -24,8 +24,8 @@ class Recording:
     """Activations of N lifetimes at named taps."""
 
     values: dict[str, np.ndarray]
-    """Per tap (N, E, H + 1, ...), one entry per token; attention patterns are (N, E, H + 1, heads, S)
-    over the S slots of the window. Slots without a token are 0."""
+    """Per tap (N, E, H + 1, ...), one entry per token, 0 where there is none. Patterns are
+    (N, E, H + 1, heads, S) over the S slots of the window."""
     task: np.ndarray
     """(N,) the task of each lifetime."""
     window_start: np.ndarray
@@ -61,8 +61,8 @@ def record(
     window is full, as in `InContext`; `batch` lifetimes run at once.
 
     `changes` edit as `edit` does, at chosen tokens: a function gets the activation (b, S, ...) and
-    `cut`, which takes an array (N, E, H + 1, ...) of any kind to the tokens of that activation, as a
-    tensor (b, S, ...). See `only_at`.
+    `cut`, which takes any array (N, E, H + 1, ...) to the tokens of that activation, as a tensor
+    (b, S, ...). See `only_at`.
 
     `resume` saves time and changes nothing else: a recording of the unchanged model on the same
     histories, from whose last stream before every named and changed tap the model goes on.
@@ -94,7 +94,7 @@ def gather(
 ) -> dict[str, np.ndarray]:
     """Return per tap the activations (n, D) at chosen tokens, in the order of `np.nonzero(at)`.
 
-    `at` is bool (N, E, H) or (N, E, H + 1). Equal to `record(...)[tap][at]`, but the other tokens are
+    `at` is bool (N, E, H) or (N, E, H + 1). Equal to `record(...)[tap][at]`, but other tokens are
     never kept: 400 lifetimes of 60 days are 200 MB per tap.
     """
     parts = []
@@ -105,7 +105,7 @@ def gather(
 
 
 def pick(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return (n, ...) of values (N, E, H + 1, ...), at decisions (N, E, H) or tokens (N, E, H + 1)."""
+    """Return (n, ...) of values (N, E, H + 1, ...) at decisions (N, E, H), or at tokens."""
     return values[:, :, : at.shape[2]][at]
 
 
@@ -186,7 +186,7 @@ def _is_pattern(tap: str) -> bool:
 
 
 def _by_token(activation: torch.Tensor, tap: str, width: int) -> np.ndarray:
-    """Return activations (b, S, ...); a head axis moves behind the token's, patterns get `width` columns."""
+    """Return activations (b, S, heads, ...), heads if any; patterns get `width` columns."""
     activation = activation.float()
     if activation.ndim == 4:
         activation = activation.transpose(1, 2)  # (b, S, heads, ...)

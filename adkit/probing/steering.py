@@ -1,4 +1,4 @@
-"""Steering: doses of a vector added to activations, and the dose response beside random vectors'."""
+"""Steering: doses of a vector added to activations, and the response beside random ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Steering:
         return log_probabilities(clean, self.tokens)
 
     def kl(self, vector: np.ndarray, factor: float = 1.0, ends: Sequence[float] = ENDS) -> float:
-        """Return KL(unsteered || steered) in nats at the steered tokens, its mean over both ends."""
+        """Return KL(unsteered || steered) in nats at the steered tokens, the mean of both ends."""
         p, found = self._unsteered, []
         for dose in ends:
             q = log_probabilities(self.logits(vector, factor * dose), self.tokens)
@@ -132,13 +132,13 @@ class DoseResponse:
     random_kl: np.ndarray
     """(R, N) swings of the same vectors at equal KL on unrelated tokens; NaN without those."""
     unit: np.ndarray
-    """(D,) what dose 1 adds; in rollouts: `ad.edit(model, {tap: lambda x: x + x.new_tensor(unit)})`."""
+    """(D,) what dose 1 adds; to steer rollouts, `ad.edit(model, {tap: lambda x: x + unit})`."""
     groups: np.ndarray
     """(N,) lifetimes of one group are not independent."""
 
     @property
     def slopes(self) -> np.ndarray:
-        """(N,) least-squares slope of each lifetime's outcome on the dose; means hide their signs."""
+        """(N,) least-squares slope of each lifetime's outcome on the dose: means hide signs."""
         doses = self.doses - self.doses.mean()
         return doses @ self.response / (doses @ doses)
 

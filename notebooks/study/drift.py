@@ -21,7 +21,7 @@ from torch import Generator, nn
 from adkit.cookieworld.world import TOLERANCE
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
-from adkit.probing import Probe, fit
+from adkit.probing import Probe, erase, fit
 from adkit.stats import Interval
 from study.corpora import balance, interval, pick, table
 from study.readouts import PARTS, Label, Lifetimes, features, recording, streams
@@ -131,13 +131,14 @@ def _planted(
     direction = rng.normal(size=x.shape[-1])
     length = PLANTED * np.sqrt(x[of["used"]].var(0).sum()) / belief[of["used"]].std()
     planted = x + length * belief[..., None] * direction / np.linalg.norm(direction)
-    found = plain(planted, belief)
+    fitted = of["used"] & (of["part"] != "test")[:, None]
+    eraser = erase(planted, belief, where=fitted)
     return {
         "belief": plain(x, belief),
         "unrelated": plain(x, rng.normal(size=belief.shape).cumsum(1)),
         "planted": plain(planted, of["label"]),
-        "planted belief": found,
-        "planted erased": plain(found.erase(planted), belief),
+        "planted belief": plain(planted, belief),
+        "planted erased": plain(eraser(planted), belief),
     }
 
 

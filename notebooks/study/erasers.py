@@ -1,12 +1,10 @@
-"""Which coordinates of the stream H2b erases, and the changes of activations that do it."""
+"""Which coordinates of the stream H2b erases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from adkit.cookieworld.world import JAR, VISIBLE
 from adkit.histories import Histories
@@ -20,8 +18,6 @@ from study.readouts import Lifetimes
 
 CONCEPTS = ("w", "rho", "decoys", "garden from jar", "jar from home")  # w, and possible controls
 TOKENS = 15_000  # on which probes of what erasing leaves are fitted
-
-Change = Callable[[torch.Tensor, Callable], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,37 +97,3 @@ def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> n
     part = (part >= len(x)).astype(int)
     errors = ridge_errors(joined, np.concatenate([y, y_val]), part, PENALTIES)
     return 1 - errors[:, 0].min(0) / ((y_val - y.mean(0)) ** 2).sum(0)
-
-
-# ---- changes of activations ----
-
-
-def tokens(at: np.ndarray) -> np.ndarray:
-    """Return decisions (N, E, H) as tokens (N, E, H + 1)."""
-    return np.pad(at, [(0, 0), (0, 0), (0, 1)])
-
-
-def erased(eraser: Eraser, at: np.ndarray) -> Change:
-    """Erase at the tokens `at`."""
-    return lambda x, cut: torch.where(cut(at)[..., None], eraser(x), x)
-
-
-def held(eraser: Eraser, at: np.ndarray, stream: np.ndarray, like: Eraser | None = None) -> Change:
-    """Hold the eraser's coordinate, at tokens `at`, at its mean over those tokens of the lifetime.
-
-    With `like`, move another coordinate only as far as that of `like` would move activations: w is
-    slow and varies little within a lifetime, most random coordinates vary more.
-    """
-    moved = _to_mean(eraser, at, stream)
-    if like is not None:
-        size = lambda moved, one: np.square(moved @ one.directions.T, dtype=float).sum()
-        moved *= np.sqrt(size(_to_mean(like, at, stream)[at], like) / size(moved[at], eraser))
-    return lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)
-
-
-def _to_mean(eraser: Eraser, at: np.ndarray, stream: np.ndarray) -> np.ndarray:
-    """Return how far each coordinate (N, E, H + 1, rank) is from its mean over the lifetime."""
-    read = stream @ eraser.readers.T.astype(np.float32)
-    count = np.maximum(at.sum((1, 2))[:, None, None, None], 1)
-    mean = np.where(at[..., None], read, 0).sum((1, 2), keepdims=True) / count
-    return np.where(at[..., None], mean - read, 0).astype(np.float32)

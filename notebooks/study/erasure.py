@@ -13,15 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 
 from adkit.cookieworld.observer import ParticleFilter
 from adkit.cookieworld.world import POSITION
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
-from adkit.probing import fit, off_unembedding, patch
-from adkit.probing.leace import Eraser
-from adkit.probing.record import Recording, record
+from adkit.probing import Eraser, erasure_effect, fit, gather, off_unembedding, patch
+from adkit.probing.outcomes import log_probabilities
+from adkit.probing.record import only_at, record
 from adkit.rollout import collect
 from adkit.stats import Interval
 from study.corpora import (
@@ -35,7 +34,7 @@ from study.corpora import (
     table,
     world,
 )
-from study.erasers import Change, Choice, erased, held, near_jar, tokens
+from study.erasers import Choice, near_jar
 from study.statistics import draws_of, exchange_p
 
 DRIFTING, STABLE = ("D2",), ("D0", "D5")
@@ -59,11 +58,10 @@ def half_and_half(histories: Histories, n: int) -> Histories:
 class Bench:
     """One model on some lifetimes, and the effect of changing its activations there."""
 
-    def __init__(self, model: CausalTransformer, histories: Histories, tap: str):
+    def __init__(self, model: CausalTransformer, histories: Histories):
         self.model, self.histories = model, histories
         self.here = sites(histories)["cookie visible"]
         self.lifetime, self.w = np.nonzero(self.here)[0], balance(histories)[self.here]
-        self.stream = record(model, histories, tap)
         self.jar = directed(histories)[self.here]
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -80,18 +78,18 @@ class Bench:
         return log_odds((self.softmax(logits) * self.jar).sum(-1))
 
     def softmax(self, logits: np.ndarray) -> np.ndarray:
-        return torch.as_tensor(logits[:, :, :-1][self.here]).double().softmax(-1).numpy()
+        return np.exp(log_probabilities(logits, self.here))
 
-    def run(self, changes: Mapping[str, Change], resume: bool = True) -> np.ndarray:
-        """Return (N, 3): nats, log odds, and log odds times w, each summed over decisions.
-
-        Unless `resume` is False the model goes on from the recorded stream.
-        """
-        start = self.stream if resume else None
-        logits = record(self.model, self.histories, "logits", changes=changes, resume=start).array
+    def outcome(self, logits: np.ndarray) -> np.ndarray:
+        """Return (N, 3): nats, log odds, and log odds times w, each summed over decisions."""
         odds = self.odds(logits)
         sums = self.nats(self.softmax(logits)), self.sum(odds), self.sum(self.w * odds)
         return np.stack(sums, -1)
+
+    def erased(self, erasers: Mapping[str, Eraser], at: np.ndarray) -> np.ndarray:
+        """Return the outcome with erasers at their taps, at the decisions `at`."""
+        changes = {tap: only_at(at, eraser) for tap, eraser in erasers.items()}
+        return self.outcome(record(self.model, self.histories, changes=changes).array)
 
 
 def per_lifetime(
@@ -113,28 +111,25 @@ def per_lifetime(
     "missed: x" are squared errors of probes of w. "pair x" belongs to `_exchanged`.
     """
     histories = half_and_half(test, n)
-    bench, tap, erasers = Bench(model, histories, choice.tap), choice.tap, choice.erasers
-    at, stream = tokens(bench.here), bench.stream.array
-    everywhere = {name: erased(eraser, at) for name, eraser in choice.everywhere.items()}
+    bench, tap, erasers = Bench(model, histories), choice.tap, choice.erasers
     found = {
-        "clean": bench.run({}),
-        "cue": bench.run({tap: erased(erasers["cue"], tokens(near_jar(histories)))}),
-        "all layers": bench.run(everywhere, resume=False),
+        "cue": bench.erased({tap: erasers["cue"]}, near_jar(histories)),
+        "all layers": bench.erased(choice.everywhere, bench.here),
     }
-    hold = lambda eraser, at: held(eraser, at, stream, erasers["w"])
     cases = {
-        "erased": (erasers["w"], erased, random),
-        "frozen": (erasers["w"], hold, random),
-        "control": (erasers["control"], erased, CONTROL_DRAWS),
+        "erased": (erasers["w"], {"random": random}),
+        "frozen": (erasers["w"], {"random": random, "freeze": True}),
+        "control": (erasers["control"], {"random": CONTROL_DRAWS}),
     }
-    draws = {}
-    for name, (eraser, change, count) in cases.items():
-        found[name] = bench.run({tap: change(eraser, at)})
-        others = eraser.random(count, seed)
-        draws[name] = np.stack([bench.run({tap: change(other, at)}) for other in others])
-        found[f"{name} at random"] = draws[name].mean(0)
+    draws, how = {}, {"at": bench.here, "seed": seed}
+    for name, (eraser, more) in cases.items():
+        effect = erasure_effect(model, histories, {tap: eraser}, bench.outcome, **how, **more)
+        draws[name] = effect.random
+        found |= {"clean": effect.clean, name: effect.erased}
+        found[f"{name} at random"] = effect.random.mean(0)
     columns = _columns(bench, found)
-    columns |= _left(choice, stream[:, :, :-1][bench.here], bench, seed)
+    stream = gather(model, histories, bench.here, tap)[tap]
+    columns |= _left(choice, stream, bench, seed)
     columns |= _exchanged(model, histories, choice)
     frame = table(histories, **columns)
     nulls = {}
@@ -186,44 +181,39 @@ def _exchanged(model: CausalTransformer, histories: Histories, choice: Choice) -
     how much stronger. 0 for lifetimes that do not drift.
     """
     drifting = np.flatnonzero(histories.arrays["regime"] == 2)
-    base, eraser, tap = histories[drifting], choice.erasers["w"], choice.tap
-    stream = record(model, base, tap)
+    base = histories[drifting]
     totals = dict.fromkeys(("n", "w", "base", "donor", "full", "coordinate"), 0.0)
     tasks = base.task_values[base.task]
     source = replace(population(labelled=True), regimes={"D2": 1})
     for seed in PARTNERS:
         donor = collect(world(), tasks, source, episodes=base.n_episodes, seed=seed)
-        for name, values in _exchange(model, base, donor, stream, eraser, tap).items():
+        for name, values in _exchange(model, base, donor, choice).items():
             totals[name] = totals[name] + values
     placed = np.zeros((len(totals), len(histories)))
     placed[:, drifting] = list(totals.values())
     return {f"pair {name}": values for name, values in zip(totals, placed, strict=True)}
 
 
-def _exchange(model, base, donor, stream: Recording, eraser: Eraser, tap: str) -> dict:
+def _exchange(model, base: Histories, donor: Histories, choice: Choice) -> dict:
     """Return the sums of `_exchanged` (N,) for one partner of each lifetime."""
     here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
     here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
-    gap, lifetime, at = (balance(donor) - balance(base))[here], np.nonzero(here)[0], tokens(here)
+    gap, lifetime = (balance(donor) - balance(base))[here], np.nonzero(here)[0]
     jar, n = directed(base)[here], len(base)
 
     def odds(logits: np.ndarray) -> np.ndarray:
-        p = torch.as_tensor(logits[:, :, :-1][here]).double().softmax(-1).numpy()
+        p = np.exp(log_probabilities(logits, here))
         return np.bincount(lifetime, np.sign(gap) * log_odds((p * jar).sum(-1)), n)
 
-    patched = patch(model, base, donor, tap, odds, positions={"here": at})
-    readers = eraser.readers.T.astype(np.float32)
-    moved = (record(model, donor, tap).array - stream.array) @ readers
-    moved = np.where(at[..., None], moved, 0).astype(np.float32)
-    change = {tap: lambda x, cut: x + cut(moved) @ x.new_tensor(eraser.directions.T)}
-    alone = record(model, base, "logits", changes=change, resume=stream).array
+    where = {"positions": {"here": here}, "subspace": choice.erasers["w"]}
+    patched = patch(model, base, donor, choice.tap, odds, **where)
     return {
         "n": np.bincount(lifetime, minlength=n),
         "w": np.bincount(lifetime, np.abs(gap), n),
         "base": patched.base,
         "donor": patched.donor,
         "full": patched.full[0, 0],
-        "coordinate": odds(alone),
+        "coordinate": patched.patched[0, 0],
     }
 
 

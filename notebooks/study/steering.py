@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 
 from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import EAT, GARDEN, HIDE, JAR
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
-from adkit.probing import difference_of_means, off_unembedding
-from adkit.probing.record import Recording, gather, record
+from adkit.probing import Steering, action_probability, difference_of_means, gather, off_unembedding
+from adkit.probing.record import Recording, record
+from adkit.probing.steering import DOSES, ENDS
 from adkit.stats import Interval
 from study.corpora import (
     LATE,
@@ -36,11 +36,9 @@ from study.interventions import edit
 from study.readouts import Lifetimes
 from study.statistics import draws_of, exchange_p
 
-FRACTION = 0.1  # of the stream's mean norm, that dose 1 adds
-DOSES, ENDS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0), (-4.0, 4.0)
 UP = DOSES[3:]
 PAIRS, PAIR_DAY = 100, 20  # lifetimes whose cookie is hidden, and when, for the vector of the cue
-KL_LIFETIMES, TRIES, NEAR_ENOUGH = 12, 5, 0.1  # to scale random vectors to equal KL
+KL_LIFETIMES = 12  # on which random vectors are scaled to equal KL
 PLANNERS, HIDERS = ("S", "L"), ("S", "L", "P")  # agents whose mornings are steered
 
 Steer = Callable[[np.ndarray, float], np.ndarray]
@@ -92,37 +90,10 @@ def _cue(model: CausalTransformer, histories: Histories, tap: str) -> np.ndarray
 # ---- steering ----
 
 
-def predicted(
-    model: CausalTransformer, histories: Histories, stream: Recording, at: np.ndarray
-) -> Steer:
-    """Return a function giving the predicted probabilities (n, 8) at decisions `at` (N, E, H),
-    where the vector is added.
-    """
-    (tap,), tokens = stream.values, np.pad(at, [(0, 0), (0, 0), (0, 1)])
-    typical = FRACTION * np.linalg.norm(stream.array[:, :, :-1][at], axis=-1).mean()
-
-    def predict(vector: np.ndarray, dose: float) -> np.ndarray:
-        added = dose * typical * vector / np.linalg.norm(vector)
-        change = {tap: lambda x, cut: x + cut(tokens)[..., None] * x.new_tensor(added)}
-        logits = record(model, histories, "logits", changes=change, resume=stream).array
-        return torch.as_tensor(logits[:, :, :-1][at]).double().softmax(-1).numpy()
-
-    return predict
-
-
-def mean_probability(
-    model: CausalTransformer, histories: Histories, stream: Recording, at: np.ndarray, actions
-) -> Steer:
-    """Return a function giving the mean probability (N,) of `actions` (N, E, H, 8) at `at`."""
-    predict, lifetime = predicted(model, histories, stream, at), np.nonzero(at)[0]
-    count = np.bincount(lifetime, minlength=len(histories)).astype(float)
-    count[count == 0] = np.nan
-
-    def mean(vector: np.ndarray, dose: float) -> np.ndarray:
-        p = (predict(vector, dose) * actions[at]).sum(-1)
-        return np.bincount(lifetime, p, len(histories)) / count
-
-    return mean
+def mean_probability(steering: Steering, actions: np.ndarray) -> Steer:
+    """Return a function giving the mean probability (N,) of `actions` (N, E, H, 8) there."""
+    outcome = action_probability(actions, steering.at)
+    return lambda vector, dose: outcome(steering.logits(vector, dose))
 
 
 def _mornings(model: CausalTransformer, test: Histories, stream: Recording) -> Steer:
@@ -130,9 +101,10 @@ def _mornings(model: CausalTransformer, test: Histories, stream: Recording) -> S
     rows = np.flatnonzero(np.isin(np.array(TYPES)[test.arrays["type"]], HIDERS))
     some = test[rows]
     hide = np.broadcast_to(np.arange(8) == HIDE, some.arrays["pi"].shape)
-    values = {tap: recorded[rows] for tap, recorded in stream.values.items()}
-    of_some = Recording(values, some.task, stream.window_start)
-    steer = mean_probability(model, some, of_some, sites(some)["home late"], hide)
+    (tap,), values = stream.values, stream.array[rows]
+    of_some = Recording({tap: values}, some.task, stream.window_start)
+    steering = Steering(model, some, tap, sites(some)["home late"], stream=of_some)
+    steer = mean_probability(steering, hide)
 
     def among_all(vector: np.ndarray, dose: float) -> np.ndarray:
         p = np.full(len(test), np.nan)
@@ -148,32 +120,6 @@ def _garden(histories: Histories) -> np.ndarray:
     at = sites(histories)["all"] & (obs[..., GARDEN] > 0) & (obs[..., JAR] == 0)
     at[:, :LATE], at[:, :, 0] = False, False
     return at
-
-
-def _divergence(model: CausalTransformer, histories: Histories, tap: str) -> Steer:
-    """Return a function giving KL(unsteered || steered) in nats at tokens with nothing in view,
-    the mean over a vector's lowest and highest dose, both scaled by a factor.
-    """
-    stream, at = record(model, histories, tap), sites(histories)["unrelated"]
-    predict = predicted(model, histories, stream, at)
-    p = predict(np.ones(model.config["width"]), 0.0)
-
-    def divergence(vector: np.ndarray, factor: float) -> float:
-        steered = (predict(vector, factor * dose) for dose in ENDS)
-        return float(np.mean([(p * np.log(p / q)).sum(-1).mean() for q in steered]))
-
-    return divergence
-
-
-def equal_factor(divergence: Steer, vector: np.ndarray, target: float, factor: float) -> float:
-    """Return the factor at which a vector's doses reach the target KL, starting from `factor`."""
-    for _ in range(TRIES):
-        reached = divergence(vector, factor)
-        if abs(reached - target) < NEAR_ENOUGH * target:
-            break
-        # KL grows about as the square of the norm
-        factor *= float(np.clip(np.sqrt(target / max(reached, 1e-12)), 0.1, 10))
-    return factor
 
 
 # ---- the table ----
@@ -201,9 +147,9 @@ def per_lifetime(
     of = vectors(model, lifetimes["probe train"], tap, -(-random // 2), seed)
     test, val = (_evenly(lifetimes[part], n) for part in ("test", "probe val"))
     stream = record(model, test, tap)
-    visible = sites(test)["cookie visible"]
-    jar = mean_probability(model, test, stream, visible, directed(test))
-    garden = mean_probability(model, test, stream, _garden(test), directed(test, "garden"))
+    at = lambda site: Steering(model, test, tap, site, stream=stream)
+    jar = mean_probability(at(sites(test)["cookie visible"]), directed(test))
+    garden = mean_probability(at(_garden(test)), directed(test, "garden"))
     mornings = _mornings(model, test, stream)
     columns = {}
     for name, steer, doses in (
@@ -216,12 +162,12 @@ def per_lifetime(
         columns |= {f"jar, {name}: {dose:g}": jar(of[name], dose) for dose in ENDS}
     for name in ("off", "action"):
         columns |= {f"hide, {name}: {dose:g}": mornings(of[name], dose) for dose in ENDS}
-    divergence = _divergence(model, test[:: -(-len(test) // KL_LIFETIMES)], tap)
-    swings, draws = _random_swings(of, test, jar, mornings, divergence, random, seed)
+    few = test[:: -(-len(test) // KL_LIFETIMES)]
+    unrelated = Steering(model, few, tap, sites(few)["unrelated"])
+    swings, draws = _random_swings(of, test, jar, mornings, unrelated, random, seed)
     columns |= swings
-    at_val = mean_probability(
-        model, val, record(model, val, tap), sites(val)["cookie visible"], directed(val)
-    )
+    steering = Steering(model, val, tap, sites(val)["cookie visible"])
+    at_val = mean_probability(steering, directed(val))
     in_training = {f"jar: {dose:g}": at_val(of["w"], dose) for dose in ENDS}
     frames = [table(test, **columns).assign(part="test")]
     frames.append(table(val, **in_training).assign(part="probe val"))
@@ -238,7 +184,7 @@ def _random_swings(
     test: Histories,
     jar: Steer,
     mornings: Steer,
-    divergence: Steer,
+    unrelated: Steering,
     random: int,
     seed: int,
 ) -> tuple[dict, dict]:
@@ -247,9 +193,9 @@ def _random_swings(
         steer(vector, factor * ENDS[1]) - steer(vector, factor * ENDS[0])
     )
     drawn = np.random.default_rng(seed).normal(size=(random, len(of["w"])))
-    target, factors = divergence(of["w"], 1.0), [1.0]
+    target, factors = unrelated.kl(of["w"]), [1.0]
     for vector in drawn:  # start where the last one ended: they are much alike
-        factors.append(equal_factor(divergence, vector, target, factors[-1]))
+        factors.append(unrelated.factor(vector, target, factors[-1]))
     pairs = list(zip(drawn, factors[1:], strict=True))
     swings = {
         "random norm": [swing(jar, vector, 1.0) for vector in drawn],

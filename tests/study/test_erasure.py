@@ -91,24 +91,6 @@ def test_erasing_what_is_read_costs_and_what_is_not_read_costs_nothing(planted, 
     assert deltas[0] == pytest.approx(-deltas[1]) and deltas[0] != 0
 
 
-def test_a_held_coordinate_is_the_lifetimes_mean_and_all_else_is_left(planted):
-    model, parts = planted
-    some, direction = parts["test"][:4], np.eye(WIDTH)[3]
-    eraser = chosen(model, parts, direction, direction).erasers["w"]
-    at = erasers.tokens(corpora.sites(some)["cookie visible"])
-    before = ad.record(model, some, TAP).array
-    run = lambda change: ad.record(model, some, TAP, changes={TAP: change}).array
-    held = run(erasers.held(eraser, at, before))
-    np.testing.assert_allclose(np.delete(held, 3, -1), np.delete(before, 3, -1), atol=1e-5)
-    np.testing.assert_array_equal(held[~at], before[~at])
-    for n in np.flatnonzero(at.any((1, 2))):
-        mean = before[n, ..., 3][at[n]].mean()
-        np.testing.assert_allclose(held[n, ..., 3][at[n]], mean, atol=1e-4)
-    other = run(erasers.held(eraser.random(1)[0], at, before, like=eraser))
-    moved = lambda after: np.square(after - before).sum()
-    assert moved(other) == pytest.approx(moved(held), rel=1e-3)
-
-
 def test_the_control_is_the_concept_read_most_alike(planted):
     choice = erasers.choose(*planted)
     r2 = {name: choice.r2[f"r2: {name}"] for name in erasers.CONCEPTS}
@@ -244,28 +226,6 @@ def test_steering_moves_what_the_head_reads_and_nothing_else(planted, monkeypatc
     else:
         assert abs(found["slope"].estimate) < 0.003 > abs(found["home_hide_slope"].estimate)
         assert found["p"] > 0.2 and found["over_random_norm"].estimate < 0.01
-
-
-def test_steering_is_done_where_it_is_told(parts):
-    """With layers that look back, a vector added elsewhere would show."""
-    model, some, vector = transformer(parts["test"].spec), parts["test"][:4], np.eye(WIDTH)[2]
-    here = corpora.sites(some)["home late"] & (np.arange(DAYS)[:, None] == 20)
-    stream = ad.record(model, some, TAP)
-    size = 2 * 0.1 * np.linalg.norm(stream.array[:, :, :-1][here], axis=-1).mean()
-    moved = stream.array.copy()
-    moved[:, :, :-1][here] += (size * vector).astype(np.float32)
-    by_hand = ad.record(model, some, "logits", changes={TAP: lambda x, cut: cut(moved)}).array
-    p = steering.predicted(model, some, stream, here)(7 * vector, 2.0)
-    expected = torch.as_tensor(by_hand[:, :, :-1][here]).softmax(-1).numpy()
-    np.testing.assert_allclose(p, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1, 0.1])
-def test_random_vectors_are_scaled_to_equal_kl(scale):
-    divergence = lambda vector, factor: 0.02 * (np.linalg.norm(vector) * factor) ** 1.8
-    vector = scale * np.ones(4)
-    factor = steering.equal_factor(divergence, vector, 0.5, 1.0)
-    assert divergence(vector, factor) == pytest.approx(0.5, rel=0.1)
 
 
 def responses():

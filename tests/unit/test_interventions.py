@@ -19,6 +19,7 @@ from adkit.probing import (
     patch,
     steer,
 )
+from adkit.probing.erasure import _frozen
 from adkit.probing.record import only_at, pick
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
@@ -199,20 +200,26 @@ def test_erasing_what_is_used_costs_more_than_erasing_at_random(model, own):
     np.testing.assert_array_equal(effect.erased, effect.clean)
 
 
-def test_a_frozen_coordinate_stays_at_its_lifetimes_mean(model, own):
+def test_a_frozen_coordinate_stays_at_its_lifetimes_mean_and_a_random_one_moves_as_far(model, own):
     lives, stream, logits, _ = own
     eraser = erase(stream, logits[..., 0] - logits.mean(-1))
-    at = np.zeros(logits.shape[:3], bool)
+    at, before = np.zeros(logits.shape[:3], bool), stream.array
     at[:, 2:5, 1:4] = True
+    where = {"at": at, "stream": before, "like": eraser}
+    run = lambda change: ad.record(model, lives, LAST, changes={LAST: change}).array
+    after = run(_frozen(eraser, **where))
+    np.testing.assert_array_equal(after[~at], before[~at])
+    for n in range(len(lives)):
+        read = after[n][at[n]] @ eraser.readers.T
+        np.testing.assert_allclose(read, (before[n][at[n]] @ eraser.readers.T).mean(), atol=1e-4)
+    other = run(_frozen(eraser.random(1)[0], **where))
+    moved = lambda after: np.square(after - before).sum()
+    assert moved(other) == pytest.approx(moved(after), rel=1e-3)
     size = lambda found: np.abs(found - logits).sum((1, 2, 3))
-    effect = erasure_effect(model, lives, {LAST: eraser}, size, at=at, random=5, freeze=True)
-    read = (stream.array @ eraser.readers.T)[..., 0]
-    mean = np.array([values[here].mean() for values, here in zip(read, at, strict=True)])
-    moved = np.where(at, mean[:, None, None] - read, 0)[..., None] @ eraser.directions.T
-    changes = {LAST: lambda x, cut: x + cut(moved).to(x)}
-    by_hand = size(ad.record(model, lives, changes=changes).array)
-    np.testing.assert_allclose(effect.erased, by_hand, rtol=1e-3)
-    assert not effect.clean.any() and 0.2 < effect.random.mean() / effect.erased.mean() < 5
+    effect = erasure_effect(model, lives, {LAST: eraser}, size, at=at, random=1, freeze=True)
+    frozen = size(ad.record(model, lives, changes={LAST: _frozen(eraser, **where)}).array)
+    np.testing.assert_allclose(effect.erased, frozen, rtol=1e-5)
+    assert not effect.clean.any() and effect.random.all()
 
 
 def test_outcomes_are_means_over_the_decisions_that_were_taken(world):
@@ -268,8 +275,11 @@ def test_a_factor_brings_a_vector_to_equal_kl(model, histories):
     factor = steering.factor(other, steering.kl(one))
     assert steering.kl(other, factor) == pytest.approx(steering.kl(one), rel=0.1)
     assert steering.kl(one, 0.0) == pytest.approx(0, abs=1e-9)
-    typical = np.linalg.norm(pick(steering.recording.array, at), axis=-1).mean()
-    assert np.linalg.norm(steering.unit(one)) == pytest.approx(0.1 * typical)
+    stream = steering.recording.array
+    add = 0.2 * np.linalg.norm(pick(stream, at), axis=-1).mean() * one / np.linalg.norm(one)
+    moved = stream + (np.pad(at, [(0, 0), (0, 0), (0, 1)])[..., None] * add).astype(np.float32)
+    by_hand = ad.record(model, histories[:40], changes={LAST: lambda x, cut: cut(moved)}).array
+    np.testing.assert_allclose(steering.logits(7 * one, 2.0), by_hand, atol=1e-5)
 
 
 def test_nothing_is_left_at_the_last_layer_without_the_unembedding(steered, model):

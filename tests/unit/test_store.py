@@ -84,15 +84,17 @@ def test_the_same_is_not_saved_again_and_other_content_is_refused(tmp_path):
     assert holds(save(path, NEW, overwrite=True), NEW) and listed(tmp_path) == ["it"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("function", ["fsync", "chmod", "rename"])
-def test_an_interrupted_save_changes_nothing(tmp_path, monkeypatch, function, existing):
+def test_a_save_that_fails_changes_nothing(tmp_path, monkeypatch, function, existing, error):
     path, real = tmp_path / "it", getattr(os, function)
     if existing:
         save(path)
     for call in range({"fsync": 4, "chmod": 1, "rename": 1 + existing}[function]):
-        calls = Mock(side_effect=[*[DEFAULT] * call, KeyboardInterrupt, DEFAULT], wraps=real)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        calls = Mock(side_effect=[*[DEFAULT] * call, error, DEFAULT], wraps=real)
+        says = r"it was not saved \(No space left on device\)|^$"
+        with monkeypatch.context() as patch, pytest.raises(type(error), match=says):
             patch.setattr(os, function, calls)
             save(path, NEW, overwrite=True)
         assert listed(tmp_path) == ["it"] * existing and (not existing or holds(path, OLD))

@@ -1,4 +1,7 @@
-"""Long operations are killed by SIGKILL at random moments and go on to the same result. `ADKIT_KILLS` sets how often; 20."""
+"""Long operations go on to the same result after SIGKILL at random moments.
+
+`ADKIT_KILLS` sets how often each is killed; 20.
+"""
 
 import os
 import subprocess
@@ -10,7 +13,7 @@ import pytest
 KILLS = os.environ.get("ADKIT_KILLS", "20")
 
 
-@pytest.mark.parametrize("operation", ["collect", "distill", "figures", "shards"])
+@pytest.mark.parametrize("operation", ["collect", "distill", "figures", "study"])
 def test_killed_at_random_moments_it_goes_on_to_the_same_result(operation, tmp_path):
     command = [sys.executable, Path(__file__).with_name("kills.py"), operation, tmp_path, KILLS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

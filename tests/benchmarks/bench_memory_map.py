@@ -1,6 +1,6 @@
-"""Histories larger than memory: windows drawn from a map on disk, against the same windows drawn from memory.
+"""Histories larger than memory: windows drawn from a map on disk, and the same from memory.
 
-Both as training draws them, ahead and in two threads, since the reads of a map are waited for outside Python's lock.
+Both as training draws them, ahead and in two threads: reads of a map wait outside Python's lock.
 
 `python tests/benchmarks/bench_memory_map.py 20` does it once with a sparse artefact of 20 GB.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -46,36 +47,26 @@ print(json.dumps([1000 / (time.perf_counter() - began), loaded, peak_mb()]))
 
 
 def sparse(folder: Path, gigabytes: float) -> Path:
-    """A saved artefact of so much, nearly all of it holes: episodes of full length in which nothing happens."""
-    n, h, spec = round(gigabytes * 1e9 / LIFETIME), ENV.spec.horizon, ENV.spec
-    shapes = {
-        name: (values.dtype, (n, *values.shape[1:]))
-        for name, values in spec.empty(1, EPISODES).items()
-    }
-    tasks = ENV.tasks()
-    whose = {
-        "task": np.arange(n) * len(tasks) // n,
-        "episode": np.arange(EPISODES),
-        "task_ids": tasks.ids,
-    }
+    """Save an artefact of so much, nearly all holes: full episodes in which nothing happens."""
+    n, spec, tasks = round(gigabytes * 1e9 / LIFETIME), ENV.spec, ENV.tasks()
+    whose = {"task": np.arange(n) * len(tasks) // n, "episode": np.arange(EPISODES)}
+    whose |= {"task_ids": tasks.ids}
     whose |= {f"tasks.{name}": values for name, values in tasks.columns.items()}
 
-    def fill(place: Path) -> dict:
-        for name, (dtype, shape) in shapes.items():
+    def fill(place: Path) -> list[str]:
+        layout = spec.layout(n, EPISODES)
+        for name, (shape, dtype) in layout.items():
             with open(place / f"{name}.npy", "wb") as file:
-                file.write(store.head(dtype, shape))
-                file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-        ends = np.memmap(place / "truncated.npy", np.uint8, "r+")[-n * EPISODES * h :].reshape(
-            -1, h
-        )
-        ends[:, -1] = 1
+                store._write_header(file, np.dtype(dtype), shape)
+                file.truncate(file.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+        ends = np.lib.format.open_memmap(place / "truncated.npy", "r+")
+        ends[..., -1] = True
         ends.flush()
         for name, values in whose.items():
-            (place / f"{name}.npy").write_bytes(store.stored(name, values))
-        entries = {file.name: store._weighed(file) for file in sorted(place.iterdir())}
-        return store._made("histories", {"spec": asdict(spec)}, entries)
+            store._write(place, f"{name}.npy", values)
+        return [f"{name}.npy" for name in (*layout, *whose)]
 
-    return store._place(folder / "sparse", "histories", fill, overwrite=False)
+    return store._replace(folder / "sparse", "histories", fill, {"spec": asdict(spec)}, False)
 
 
 def drawn(path: Path, how: str) -> tuple[float, float, float]:
@@ -84,15 +75,9 @@ def drawn(path: Path, how: str) -> tuple[float, float, float]:
 
 
 def test_windows_from_a_map(tmp_path):
-    lives = ad.collect(
-        ENV,
-        ENV.tasks(),
-        ad.sources.QLearning(),
-        episodes=EPISODES,
-        lifetimes=20,
-        out=tmp_path / "lives",
-    )
-    whole = ad.Histories.load(tmp_path / "lives")
+    how = {"episodes": EPISODES, "lifetimes": 20, "out": tmp_path / "histories"}
+    mapped = ad.collect(ENV, ENV.tasks(), ad.sources.QLearning(), **how)
+    whole = ad.Histories.load(tmp_path / "histories")
 
     def draw(histories) -> float:
         def work(steps: int = 50) -> int:
@@ -103,7 +88,8 @@ def test_windows_from_a_map(tmp_path):
 
         return rate(work)
 
-    compare("windows drawn from a map, memory", lambda: draw(lives), lambda: draw(whole), asked=0.8)
+    ways = (lambda: draw(mapped)), (lambda: draw(whole))
+    compare("windows drawn from a map, memory", *ways, asked=0.8)
 
 
 def main() -> None:

@@ -1,47 +1,24 @@
 """Probing: read a label in activations, erase, steer and patch it, beside controls."""
 
-from adkit.probing.attention import (
-    AttentionMasses,
-    ablate_head,
-    after_first_reward,
-    attention_masses,
-    attention_rollout,
-)
-from adkit.probing.erasure import ErasureEffect, erase, erasure_effect
-from adkit.probing.leace import Eraser
-from adkit.probing.outcomes import action_loss, action_probability
-from adkit.probing.patching import Patched, patch
-from adkit.probing.probes import Probe, fit
-from adkit.probing.record import Recording, gather
-from adkit.probing.steering import (
-    DoseResponse,
-    Steering,
-    difference_of_means,
-    off_unembedding,
-    steer,
-)
+from adkit._lazy import lazily
 
-__all__ = [
-    "AttentionMasses",
-    "DoseResponse",
-    "Eraser",
-    "ErasureEffect",
-    "Patched",
-    "Probe",
-    "Recording",
-    "Steering",
-    "ablate_head",
-    "action_loss",
-    "action_probability",
-    "after_first_reward",
-    "attention_masses",
-    "attention_rollout",
-    "difference_of_means",
-    "erase",
-    "erasure_effect",
-    "fit",
-    "gather",
-    "off_unembedding",
-    "patch",
-    "steer",
-]
+_WHERE = {
+    "gather": "record",
+    "fit": "probes",
+    "Probe": "probes",
+    "erase": "erasure",
+    "erasure_effect": "erasure",
+    "Eraser": "leace",
+    "action_loss": "outcomes",
+    "action_probability": "outcomes",
+    "Steering": "steering",
+    "steer": "steering",
+    "difference_of_means": "steering",
+    "off_unembedding": "steering",
+    "patch": "patching",
+    "attention_masses": "attention",
+    "attention_rollout": "attention",
+    "after_first_reward": "attention",
+    "ablate_head": "attention",
+}
+__getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

@@ -49,9 +49,9 @@ class Sessions:
         """Return the sessions of a stream, all for training; arguments are as in `probes.fit`."""
         shape = next(iter(taps_of(stream).values())).shape[:-1]
         recorded = isinstance(stream, Recording)
-        groups = np.arange(shape[0]) if groups is None and not recorded else groups
-        task = stream.task if recorded else np.asarray(groups)
-        groups = task if groups is None else np.asarray(groups)
+        own = stream.task if recorded else np.arange(shape[0])
+        groups = own if groups is None else np.asarray(groups)
+        task = own if recorded else groups
         labels = np.asarray(labels)
         if classes:
             labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)

@@ -144,6 +144,7 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
     assert within(content(whole), content(loaded.save(home / "again"))) and repr(loaded)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 @pytest.mark.parametrize(
     ("kind", "changed", "says"),
     [
@@ -153,6 +154,7 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
         ("transformer", {"cardinality": [10**12]}, "1,024 sizes of 1 to 2.31"),
         ("transformer", {"cardinality": [2**31]}, "tensor 'embed_tokens.table'"),
         ("recurrent", {"width": 10**6}, "tensor 'logits.weight'"),
+        ("recurrent", {"width": 0}, "complete network"),
         ("recurrent", {"cardinality": None, "shape": [2**31, 2**31]}, "complete network"),
         ("histories", {"horizon": 10**12}, "`horizon` must be 1 to 2"),
         ("histories", {"cardinality": [5] * 100_000}, "1,024 sizes"),

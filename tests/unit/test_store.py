@@ -266,7 +266,7 @@ def test_an_artefact_made_before_manifests_were_sealed_is_loaded(tmp_path):
 HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
 HEADERS = [
     HEADER % ("|O", "(1,)"), HEADER % ("<f8", "(1000000000000,)"), HEADER % ("<f8", "(-1,)"),
-    HEADER % ("<f8", "(2,)"), HEADER % ("<U0", "(100000000,)"), HEADER % ("<M8[ns]", "(1,)"),
+    HEADER % ("<f8", "(2,)"), HEADER % ("<U0", "(1000000,)"), HEADER % ("<M8[ns]", "(1,)"),
     HEADER % ("<i3", "(3,)"), HEADER % ("<U9999", "()"), HEADER % ("<i8", f"({'1, ' * 99})"),
     HEADER % ("|b1", "(8,)"), HEADER % ("<U2", "()"), "(" * 3000, "", "__import__('os').abort()",
     "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }",

@@ -22,8 +22,7 @@ NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws 
 
 @dataclass(frozen=True)
 class PosteriorSampling:
-    """Sample a task consistent with the lifetime so far; follow its optimal policy until the task is
-    refuted.
+    """Sample a task consistent with the lifetime so far; follow its optimal policy until refuted.
 
     Where a task comes in stages, first the key and then the door, each stage has its own posterior.
     """

@@ -27,7 +27,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]  # no calls home
 RUNNING = """(() => {
   const panel = window.jupyterapp?.shell.currentWidget;
-  return panel?.context?.isReady && panel.context.sessionContext?.session?.kernel?.status === "idle";
+  return panel?.context?.isReady
+    && panel.context.sessionContext?.session?.kernel?.status === "idle";
 })()"""
 
 

@@ -101,7 +101,7 @@ def dry_run(folder):
 
 
 def post_build(folder):
-    """Check that postBuild installs adkit and disables JupyterLab's news, there and nowhere else."""
+    """Check that postBuild installs adkit and disables JupyterLab's news, there alone."""
     prefix = fresh_environment(folder.with_name("environment"))
     ours = Path(sys.prefix, "etc/jupyter/labconfig/page_config.json")
     before = ours.read_bytes() if ours.exists() else None

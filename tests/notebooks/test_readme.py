@@ -4,7 +4,6 @@ import re
 import subprocess
 from pathlib import Path
 
-
 import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]

@@ -205,7 +205,7 @@ def test_the_kernel_answers_what_would_be_without_a_head_or_an_episode(lab, view
 
 def test_the_first_episode_has_nothing_earlier_to_remove(lab, view):
     in_kernel(lab, "view.episode, view.step = 0, 5")
-    now = wait_until(lab, "v.episode === 0 && v.without")
+    now = wait_until(lab, "v.episode === 0 && v.without && v.without.head")
     assert now["without"]["episode"] is None and now["without"]["head"]
     agrees(lab, view)
 

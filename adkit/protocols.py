@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,22 +44,10 @@ class EnvSpec:
     the others are for sources alone. Histories hold them all. None: all."""
 
     def __post_init__(self):
-        whole = {"horizon": self.horizon, "n_actions": self.n_actions, "seen": self.seen}
-        several = {"cardinality": self.cardinality, "shape": self.shape}
-        if not isinstance(self.view, str):
-            several["view"] = self.view
-        for name, given in (whole | several).items():
-            try:
-                if given is not None and name in whole:
-                    object.__setattr__(self, name, operator.index(given))
-                elif given is not None:
-                    object.__setattr__(self, name, tuple(map(operator.index, given)))
-            except TypeError:
-                raise ValueError(f"`{name}` must be whole numbers, got {given!r}") from None
+        self._as_integers()
         sizes = self.cardinality or self.shape or ()
         view, coordinates = self.view, len(self.cardinality or ())
         requirements = {
-            f"`name` must be text, got {self.name!r}": isinstance(self.name, str),
             f"`horizon` must be 1 to 2^31 - 1 steps, got {self.horizon}; try horizon=20": (
                 1 <= self.horizon < 2**31
             ),
@@ -86,6 +74,18 @@ class EnvSpec:
         for sentence, met in requirements.items():
             if not met:
                 raise ValueError(sentence)
+
+    def _as_integers(self) -> None:
+        for name in ("n_actions", "horizon", "seen", "cardinality", "shape", "view"):
+            given = getattr(self, name)
+            if given is None or isinstance(given, str):
+                continue
+            single = name in ("n_actions", "horizon", "seen")
+            try:
+                whole = operator.index(given) if single else tuple(map(operator.index, given))
+            except TypeError:
+                raise ValueError(f"`{name}` must be whole numbers, got {given!r}") from None
+            object.__setattr__(self, name, whole)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -169,7 +169,6 @@ class Transition(NamedTuple):
     next_obs: np.ndarray
 
 
-@runtime_checkable
 class Env(Protocol):
     """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
 
@@ -195,7 +194,6 @@ class Env(Protocol):
         """Take N actions."""
 
 
-@runtime_checkable
 class Learner(Protocol):
     """N lifetimes of an agent, learning. Row n may depend on nothing but row n's own past."""
 
@@ -209,9 +207,18 @@ class Learner(Protocol):
         """Learn from the result of the last actions."""
 
 
-@runtime_checkable
 class Agent(Protocol):
-    """A frozen dataclass of hyperparameters: its own config."""
+    """A frozen dataclass of hyperparameters: its own config.
+
+    Four methods are optional, and `hasattr` finds them. `prepare(lifetimes)` returns the agent for
+    these lifetimes and their tasks, whose columns may have changed: `Optimal` learns the tasks,
+    `Shards` stocks the jars. `simulate(lifetimes, arrays)` fills `arrays`, zeros as
+    `EnvSpec.empty` makes them, with whole lifetimes, or returns False if it cannot here; an agent
+    with `start` must give the same bytes as its learners. `labels(spec)` returns each label's
+    ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape); its learners then have a
+    method `labels()`, read after every `act`: {name: (N,) or (N, *shape)}. `part(rows)` returns the
+    agent of some lifetimes, to send to a worker, where it holds something for each.
+    """
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> Learner:
         """Return N learners without experience, one per row of `rng`.
@@ -235,50 +242,6 @@ class Lifetimes:
     """Episodes of each lifetime."""
     every: int
     """One in this many episodes is kept; see `stored_at`."""
-
-
-# An agent may also have one or more of these methods. `collect` finds each with `isinstance`.
-
-
-@runtime_checkable
-class Prepares(Protocol):
-    """An agent that needs to know the lifetimes before they begin, or sets up their worlds.
-
-    `Optimal` learns the tasks, `PosteriorSampling` the family of tasks; `Shards` stocks the jars.
-    """
-
-    def prepare(self, lifetimes: Lifetimes) -> tuple[Agent, Tasks]:
-        """Return the agent for these lifetimes and their tasks, whose columns may have changed."""
-
-
-@runtime_checkable
-class Simulates(Protocol):
-    """An agent that simulates whole lifetimes itself: compiled, or because its loop is its own."""
-
-    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Fill `arrays`, zeros as `EnvSpec.empty` makes them; return False if impossible here.
-
-        An agent with `start` must give the same bytes as its learners.
-        """
-
-
-@runtime_checkable
-class Labels(Protocol):
-    """An agent whose learners label their histories: arrays in `Histories` that no model reads."""
-
-    def labels(self, spec: EnvSpec) -> Mapping[str, tuple]:
-        """Return each label's ("lifetime", dtype), ("episode", dtype) or ("step", dtype, *shape).
-
-        Its learners have a method `labels()`, after every `act`: {name: (N,) or (N, *shape)}.
-        """
-
-
-@runtime_checkable
-class Parts(Protocol):
-    """An agent that holds something for each lifetime, such as the prompts of `InContext`."""
-
-    def part(self, rows: np.ndarray) -> Agent:
-        """Return the agent of some lifetimes, to send to a worker."""
 
 
 def stored_at(episode, every):

@@ -17,20 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from adkit.histories import PER_STEP, Histories
-from adkit.protocols import (
-    Agent,
-    Env,
-    EnvSpec,
-    Labels,
-    Learner,
-    Lifetimes,
-    Parts,
-    Prepares,
-    Simulates,
-    Tasks,
-    Transition,
-    stored_at,
-)
+from adkit.protocols import Agent, Env, EnvSpec, Learner, Lifetimes, Tasks, Transition, stored_at
 from adkit.seeds import Rng
 from adkit.sharding import check_unedited, digest, finite, joined, number_of_shards, saved, spread
 
@@ -75,7 +62,7 @@ def collect(
         return finite(replace(whole, arrays=work(agent, task, number)))
     if isinstance(executor, ProcessPoolExecutor):
         check_unedited(agent)
-    part = agent.part if isinstance(agent, Parts) else lambda rows: agent
+    part = agent.part if hasattr(agent, "part") else lambda rows: agent
     workers = workers or os.cpu_count()
 
     def made(shards: Sequence[np.ndarray]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -94,7 +81,7 @@ def _check(counts: dict[str, int], agent: Agent, driver: str) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}")
-    if isinstance(agent, type) or not (hasattr(agent, "start") or isinstance(agent, Simulates)):
+    if isinstance(agent, type) or not (hasattr(agent, "start") or hasattr(agent, "simulate")):
         raise ValueError(
             "`agent` must be an agent with its settings, such as ad.sources.QLearning(), got "
             f"{agent!r}"
@@ -110,11 +97,11 @@ def _simulated(
     mine = tasks[task]
     rng, env_rng = (Rng.of(seed, purpose, mine.ids, number) for purpose in ("agent", "env"))
     lifetimes = Lifetimes(env, mine, rng, env_rng, episodes, every)
-    if isinstance(agent, Prepares):
+    if hasattr(agent, "prepare"):
         agent, mine = agent.prepare(lifetimes)
         lifetimes = replace(lifetimes, tasks=mine)
     arrays = _empty(env.spec, agent, len(mine), len(range(0, episodes, every)))
-    if driver != "batched" and isinstance(agent, Simulates) and agent.simulate(lifetimes, arrays):
+    if driver != "batched" and hasattr(agent, "simulate") and agent.simulate(lifetimes, arrays):
         return arrays
     name = f"{type(agent).__name__} on {env.spec.name}"
     if driver == "compiled":
@@ -130,7 +117,7 @@ def _simulated(
 
 def _empty(spec: EnvSpec, agent: Agent, n: int, episodes: int) -> dict[str, np.ndarray]:
     """Return arrays of zeros for n lifetimes, with the agent's labels if it has any."""
-    return spec.empty(n, episodes, agent.labels(spec) if isinstance(agent, Labels) else None)
+    return spec.empty(n, episodes, agent.labels(spec) if hasattr(agent, "labels") else None)
 
 
 def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
@@ -172,26 +159,23 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
                     f"{env.spec.name} let an episode run past its horizon of {horizon}; "
                     "`step` must truncate it"
                 )
-            obs, first = next_obs, done
-            if not done.any():
-                continue
-            # tables are found by the identity of `tasks`, so with tables reset all rows
-            asked = np.ones(n, bool) if hasattr(env, "tables") else done
-            theirs, draws = tasks if asked.all() else tasks[asked], env_rng.at(t)[asked]
-            if hasattr(env, "next_episode"):
-                fresh, fresh_obs = env.next_episode(
-                    type(state)(*(values[asked] for values in state)), theirs, draws
-                )
-            else:
-                fresh, fresh_obs = env.reset(theirs, draws)
-            state = _merge(state, [values[done[asked]] for values in fresh], done)
-            obs = next_obs.copy()
-            obs[done] = fresh_obs[done[asked]]
+            state, obs = begin_episodes(env, state, next_obs, tasks, env_rng.at(t), done)
+            first = done
 
 
-def _merge(state, fresh, done):
-    """Return `state`, a tuple of arrays (N, ...), with the rows in `done` replaced by `fresh`."""
-    merged = [old.copy() for old in state]
-    for old, new in zip(merged, fresh, strict=True):
-        old[done] = new
-    return type(state)(*merged)
+def begin_episodes(env: Env, state, obs, tasks: Tasks, rng: Rng, rows, new_lifetime=False) -> tuple:
+    """Begin an episode in `rows` (N,) bool; return the states and observations of all N."""
+    if not rows.any():
+        return state, obs
+    # tables are found by the identity of `tasks`, so with tables all rows begin, and some are used
+    asked = np.ones(len(rows), bool) if hasattr(env, "tables") else rows
+    theirs, draws = tasks if asked.all() else tasks[asked], rng[asked]
+    if new_lifetime or not hasattr(env, "next_episode"):
+        fresh, fresh_obs = env.reset(theirs, draws)
+    else:
+        fresh, fresh_obs = env.next_episode(type(state)(*(x[asked] for x in state)), theirs, draws)
+    merged = [old.copy() for old in (*state, obs)]
+    for old, new in zip(merged, (*fresh, fresh_obs), strict=True):
+        old[rows] = new[rows[asked]]
+    *values, obs = merged
+    return type(state)(*values), obs

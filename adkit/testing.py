@@ -11,7 +11,7 @@ import numpy as np
 
 from adkit import tables
 from adkit.histories import Histories
-from adkit.protocols import Agent, Env, Simulates, Tasks
+from adkit.protocols import Agent, Env, Tasks
 from adkit.rollout import collect
 from adkit.seeds import Rng
 
@@ -65,7 +65,7 @@ def check_agent(
     assert _equal(together[-lifetimes:], alone), (
         "a lifetime changed with the lifetimes beside it; use only its own rows and rng"
     )
-    if isinstance(agent, Simulates) and driver == "batched":
+    if hasattr(agent, "simulate") and driver == "batched":
         compiled = collect(env, tasks, agent, **how)
         assert _equal(together, compiled), "the compiled and the batched driver disagree"
 

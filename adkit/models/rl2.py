@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from adkit.models.in_context import sample_actions
 from adkit.models.recurrent import Inputs, RecurrentPolicy
 from adkit.models.training import frame, gradient_step, progress
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
+from adkit.rollout import begin_episodes
 from adkit.seeds import Rng
 
 if TYPE_CHECKING:
@@ -206,7 +208,10 @@ class _Practice:
             self.tasks = self.family[self.row]
             inputs = _begin_lifetimes(spec, inputs, over)
             state = state * torch.as_tensor(~over)[:, None]
-        self.inputs, self.state = inputs._replace(obs=self._reset(step.obs, done, over)), state
+        begin = partial(begin_episodes, self.env, tasks=self.tasks, rng=self.env_rng.at(self.t))
+        self.world, obs = begin(self.world, step.obs, rows=done & ~over)
+        self.world, obs = begin(self.world, obs, rows=over, new_lifetime=True)
+        self.inputs, self.state = inputs._replace(obs=obs), state
         tensors = map(torch.as_tensor, (action.astype(np.int64), step.reward, over))
         return logits, value, *tensors
 
@@ -217,20 +222,6 @@ class _Practice:
         self.finished[1].extend(self.total[over])
         self.total[done] = 0
         self.episode = np.where(over, 0, self.episode + done)
-
-    def _reset(self, obs: np.ndarray, done: np.ndarray, over: np.ndarray) -> np.ndarray:
-        """Begin episodes where one is done, and return the observations."""
-        draws, lasting = self.env_rng.at(self.t), hasattr(self.env, "next_episode")
-        anew, begun = over if lasting else done, []
-        if anew.any():
-            begun.append((anew, self.env.reset(self.tasks, draws)))
-        if lasting and (done & ~over).any():
-            begun.append((done & ~over, self.env.next_episode(self.world, self.tasks, draws)))
-        for rows, (world, fresh) in begun:
-            pick = lambda new, old, r=rows: np.where(r.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-            self.world = type(world)(*map(pick, world, self.world))
-            obs = pick(fresh, obs)
-        return obs
 
     def returns(self) -> dict[str, float]:
         """Return the mean return of first and last episodes that ended since the last call."""

@@ -10,7 +10,7 @@ import torch
 
 from adkit import folders, store
 from adkit.histories import Histories
-from adkit.models import weights
+from adkit.models.network import WRONG, check_tensors, pack_tensors, unpack_tensors
 from adkit.models.transformer import CausalTransformer
 from adkit.store import pieces
 
@@ -22,14 +22,14 @@ def save(
     checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]
 ) -> None:
     """Write weights, optimizers and log to the folder `checkpoint`, atomically."""
-    files = {"weights.safetensors": weights.pack(model.state_dict())}
+    files = {"weights.safetensors": pack_tensors(model.state_dict())}
     for i, optimizer in enumerate(optimizers):
         flat = {
             f"{index}.{key}": torch.as_tensor(value)
             for index, entry in optimizer.state_dict()["state"].items()
             for key, value in entry.items()
         }
-        files[f"optimizer{i}.safetensors"] = weights.pack(flat)
+        files[f"optimizer{i}.safetensors"] = pack_tensors(flat)
     about = {"settings": settings, "log": log}
     store.save(checkpoint, KIND, files, about, overwrite=True)
 
@@ -54,23 +54,19 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
             "same arguments"
         )
     try:
-        log = _checked(about.get("log"), settings["steps"])
-        network = weights.unpack(files["weights.safetensors"])
-        weights.check(network, model.state_dict())
-        states = [weights.unpack(files[f"optimizer{i}.safetensors"]) for i in (0, 1)]
-        for optimizer, state in zip(optimizers, states, strict=True):
-            weights.check(state, _expected_state(optimizer))
-    except weights.WRONG as error:
+        log = about["log"]
+        _check_log(log, settings["steps"])
+        network = unpack_tensors(files["weights.safetensors"])
+        check_tensors(network, model.state_dict())
+        saved = (unpack_tensors(files[f"optimizer{i}.safetensors"]) for i in (0, 1))
+        states = [_per_parameter(*both) for both in zip(optimizers, saved, strict=True)]
+    except WRONG as error:
         raise store.ArtefactError(
             f"{checkpoint} holds no complete checkpoint: {error}; start again in another folder"
         ) from None
     model.load_state_dict(network)
     for optimizer, state in zip(optimizers, states, strict=True):
-        entries: dict[int, dict] = {}
-        for name, value in state.items():
-            index, key = name.split(".", 1)
-            entries.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     return log
 
 
@@ -83,34 +79,30 @@ def _renamed(found) -> dict:
             found |= {"warm_up": 50, "predict": label, "mean": mean, "deviation": deviation}
             found["model"] = CausalTransformer.modern(found["model"])
         return dict(found)
-    except weights.WRONG:
+    except WRONG:
         return {}
 
 
-def _checked(log: list[dict], steps: int) -> list[dict]:
-    """Return the log; ValueError unless it has a row of numbers for each of the first steps."""
-    if not (isinstance(log, list) and 0 < len(log) <= steps):
-        raise ValueError(f"its log has no 1 to {steps} steps")
-    for i, row in enumerate(log, 1):
-        numbers = all(type(value) in (int, float) for value in row.values())
-        if not (numbers and {"step", "loss", "seconds"} <= row.keys() and row["step"] == i):
-            raise ValueError(f"row {i} of its log is {str(row)[:100]}")
-    return log
+def _check_log(log, steps: int) -> None:
+    """Raise ValueError unless the log has a row for each of the first 1 to `steps` steps."""
+    found = [row["step"] for row in log if {"loss", "seconds"} <= row.keys()]
+    if not 0 < len(log) <= steps or found != list(range(1, len(log) + 1)):
+        raise ValueError(f"its log is not that of the first 1 to {steps} steps: {str(log)[:100]}")
 
 
-def _expected_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return tensors like those of an optimizer's state after a step."""
-    expected = {}
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    for i, parameter in enumerate(parameters):
-        if not parameter.requires_grad:  # a frozen encoder
-            continue
-        if isinstance(optimizer, torch.optim.AdamW):
-            expected |= {f"{i}.exp_avg": parameter, f"{i}.exp_avg_sq": parameter}
-            expected[f"{i}.step"] = torch.tensor(0.0)
-        else:
-            expected[f"{i}.momentum_buffer"] = parameter
-    return expected
+def _per_parameter(optimizer: torch.optim.Optimizer, state: dict) -> dict[int, dict]:
+    """Return the saved state of each parameter; ValueError unless it fits the parameters."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict] = {i: {} for i, p in enumerate(parameters) if p.requires_grad}
+    for name, value in state.items():
+        index, key = name.split(".", 1)
+        if value.shape not in ((), parameters[int(index)].shape):
+            raise ValueError(f"tensor {name!r} of an optimizer has shape {tuple(value.shape)}")
+        entries[int(index)][key] = value
+    kinds = {frozenset(entry) for entry in entries.values()}
+    if len(kinds) > 1 or frozenset() in kinds:
+        raise ValueError("an optimizer lacks the state of some parameters")
+    return entries
 
 
 def fingerprint(histories: Histories, predict: str | None) -> str:

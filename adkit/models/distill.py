@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -283,39 +282,3 @@ def _optimizers(model, schedule: Schedule) -> list[torch.optim.Optimizer]:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return optimizers
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train and save a model from the command line, alone or under `accelerate launch`."""
-    parser = argparse.ArgumentParser(
-        "adkit.models.distill",
-        description="Train a transformer on saved histories, and save it.",
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("histories", type=Path, help="folder of Histories.save")
-    parser.add_argument("model", type=Path, help="folder for the model; nothing is overwritten")
-    parser.add_argument("--context", type=int, required=True, help="transitions")
-    parser.add_argument("--checkpoint", type=Path, help="folder to resume from")
-    parser.add_argument("--precision")
-    rates = [option.name for option in fields(Schedule)]
-    kinds = dict.fromkeys(("layers", "heads", "width", "steps", "batch", "seed"), int)
-    kinds |= dict.fromkeys(("label_smoothing", "first_action_weight"), float)
-    kinds |= {option.name: type(option.default) for option in fields(Schedule)}
-    for name, kind in kinds.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
-    given = vars(parser.parse_args(arguments))
-    take = lambda *names: {name: given.pop(name) for name in names if name in given}
-    histories, out = Histories.load(given.pop("histories"), mapped=True), given.pop("model")
-    if out.exists():
-        parser.error(f"{out} exists, and nothing is overwritten; name another folder")
-    shape, schedule = take("context", "layers", "heads", "width"), Schedule(**take(*rates))
-    model = CausalTransformer(histories.spec, **shape, seed=given.get("seed", 0))
-    log, team = distill(model, histories, schedule=schedule, **given), processes()
-    if team.number == 0:
-        model.save(out)
-        loss = f"loss {log.loss.iloc[-1]:.4f} after {len(log)} steps"
-        print(f"{out}: {loss}; processes: {team.count}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

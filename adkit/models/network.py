@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar, Self
 
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from adkit import store
-from adkit.models import weights
 from adkit.protocols import EnvSpec
 
 
@@ -46,7 +46,7 @@ class Network(nn.Module):
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write weights (safetensors) and a hashed manifest, atomically."""
         about = {"spec": asdict(self.spec), "config": self.config}
-        files = {"weights.safetensors": weights.pack(self.state_dict())}
+        files = {"weights.safetensors": pack_tensors(self.state_dict())}
         return store.save(path, self.kind, files, about, overwrite)
 
     @classmethod
@@ -55,12 +55,12 @@ class Network(nn.Module):
         files, about = store.load(path, cls.kind)
         build = lambda: cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
         try:
-            tensors = cls.modern(weights.unpack(files["weights.safetensors"]))
+            tensors = cls.modern(unpack_tensors(files["weights.safetensors"]))
             with torch.device("meta"):  # shapes without memory
-                weights.check(tensors, build().state_dict())
+                check_tensors(tensors, build().state_dict())
             network = build()
             network.load_state_dict(tensors)
-        except weights.WRONG as error:
+        except WRONG as error:
             raise store.ArtefactError(f"{path} holds no complete network: {error}") from None
         return network
 
@@ -88,3 +88,35 @@ class Linear(nn.Linear):
 def norm(x: torch.Tensor) -> torch.Tensor:
     """Return the layer norm of x, without parameters; the linear map after it learns the scale."""
     return F.layer_norm(x, x.shape[-1:])
+
+
+# ---- named tensors as bytes ----
+
+WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+"""What a config that is none may raise."""
+
+
+def pack_tensors(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Return the tensors as bytes."""
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    )
+
+
+def unpack_tensors(blob: bytes) -> dict[str, torch.Tensor]:
+    """Return what `pack_tensors` was given, or raise ValueError."""
+    try:
+        return safetensors.torch.load(blob)
+    except (safetensors.SafetensorError, *WRONG) as error:
+        raise ValueError(f"its tensors cannot be read: {error}") from None
+
+
+def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError unless these are the tensors `wanted`, numbers apart."""
+    for name in sorted(tensors.keys() ^ wanted.keys()):
+        raise ValueError(f"tensor {name!r} is " + ("missing" if name in wanted else "none of its"))
+    for name, value in sorted(tensors.items()):
+        shape = wanted[name].shape
+        if value.shape != shape or not value.is_floating_point():
+            found = f"{value.dtype} {tuple(value.shape)}"
+            raise ValueError(f"tensor {name!r} is {found}, not floats {tuple(shape)}")

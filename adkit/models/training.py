@@ -126,9 +126,8 @@ def processes() -> Processes:
     cuda, count = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "0"))
     if not count and {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ):
         raise RuntimeError(
-            "`accelerate launch` started one process instead of several: without GPUs it needs "
-            "--multi_gpu, also on CPUs; try accelerate launch --multi_gpu --num_processes 2 -m "
-            "adkit.models.distill ..."
+            "`accelerate launch` started one process instead of several; try accelerate launch "
+            "--multi_gpu --num_processes 2 train.py, with --multi_gpu on CPUs too"
         )
     if count < 2:
         return Processes(torch.device("cuda" if cuda else "cpu"))

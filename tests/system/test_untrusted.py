@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import adkit as ad
 from adkit import store
-from adkit.models import weights
 from adkit.models.distill import distill
+from adkit.models.network import pack_tensors, unpack_tensors
 from adkit.store import ArtefactError
 
 CASES = int(os.environ.get("ADKIT_FUZZ", 100))
@@ -63,7 +63,7 @@ def content(folder) -> dict:
             values = np.load(folder / name)
             files[name] = values.dtype, values.shape, values.tobytes()
         else:
-            files[name] = weights.pack(weights.unpack((folder / name).read_bytes()))
+            files[name] = pack_tensors(unpack_tensors((folder / name).read_bytes()))
     return {"files": files, "about": manifest["about"]}
 
 
@@ -138,7 +138,7 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
         kept, log = content(whole), loaded[1].reset_index().to_dict("records")
         if len(kept["about"]["log"]) == len(log):  # else it went on from there
             assert log == kept["about"]["log"]
-            network = weights.pack(loaded[0].state_dict())
+            network = pack_tensors(loaded[0].state_dict())
             assert network == kept["files"]["weights.safetensors"]
         return
     assert within(content(whole), content(loaded.save(home / "again"))) and repr(loaded)

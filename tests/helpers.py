@@ -31,3 +31,14 @@ def seeded(frame: pd.DataFrame, seeds: int = 1) -> pd.DataFrame:
 def listed(folder) -> list[str]:
     """Return the names in a folder, without the lock that saving leaves there."""
     return sorted(file.name for file in folder.iterdir() if file.name != folders.LOCK)
+
+
+def scattered(env, n: int):
+    """Return n tasks from all over a family."""
+    tasks = env.tasks()
+    return tasks[np.random.default_rng(0).permutation(len(tasks))[:n]]
+
+
+def real(histories) -> np.ndarray:
+    """Return which steps (N, E, H) exist."""
+    return np.arange(histories.spec.horizon) < histories.length[..., None]

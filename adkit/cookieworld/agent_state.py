@@ -38,7 +38,6 @@ STATE = np.dtype(
         ("gate_cookie", float),
         ("gate_food", float),
         ("pi", float, (8,)),  # probabilities of the next action
-        ("lingering", float),  # running mean of visible cookies today
         ("lapse_rate", float),  # running mean of days with cookies on which the agent ate one
         ("gain", float),  # meals that hiding gains today, by the agent's own planning
         ("avoided", float),  # cookies that hiding avoids today
@@ -59,7 +58,6 @@ class Settings(NamedTuple):
     size: int
     horizon: int
     lr: float
-    craving: float
     walk: tuple[float, float]
     labelled: bool
 
@@ -95,7 +93,7 @@ def wake(traits, state, q, place, settings, obs, key, t):
     for _ in range(obs[world.GIFT]):
         state.w = shard.fed(state.w, traits.eta)
     state.stocked, state.hid, state.ate = obs[world.COOKIES] > 0, False, False
-    state.lingering, state.gain, state.avoided = 0.0, 0.0, 0.0
+    state.gain, state.avoided = 0.0, 0.0
     state.p_hide = traits.hide_rate if traits.type == RANDOM else 0.0
     plans = traits.type == SOPHISTICATED or traits.type == LEARNED
     if (plans or settings.labelled) and state.jar_known and state.garden_known:
@@ -137,9 +135,8 @@ def act(traits, state, q, visited, place, settings, obs, first, key, t):
     if obs[world.GARDEN] and not state.garden_known:
         shard.notice(q[FOOD], place[2], settings.size)
         state.garden_known = True
-    state.lingering = 0.7 * state.lingering + 0.3 * visible
     state.w_cookie = _strength(traits, state, q, place, obs)
-    state.gate_cookie = shard.cookie_gate(visible, hunger, settings.craving * state.lingering)
+    state.gate_cookie = shard.cookie_gate(visible, hunger)
     state.gate_food = shard.food_gate(hunger)
     tempted = state.jar_known and obs[world.COOKIES] > 0 and not obs[world.CLOSED]
     lost = not (state.jar_known and state.garden_known)

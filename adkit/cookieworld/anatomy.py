@@ -6,65 +6,49 @@ For figures. The agents themselves act by the same equations, in `shard` and `ag
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from adkit.cookieworld import shard
 from adkit.cookieworld.planning import expected_day, hide_probability
-from adkit.cookieworld.shard import BETA, COOKIE, FOOD, GAMMA, cookie_gate, food_gate
-from adkit.cookieworld.world import EAT, STARVED, STOCKED, WEST, CookieWorld, led, near
+from adkit.cookieworld.shard import GAMMA, cookie_gate, food_gate
+from adkit.cookieworld.world import EAT, STARVED, STOCKED, WEST, CookieWorld, led
+from adkit.envs import rooms
 from adkit.protocols import Tasks
 
 SHARDS = ("cookie", "food", "explore")
-EXPLORE = 2
 HUNGERS = np.arange(STARVED + 1)
 
 
 def gates() -> np.ndarray:
     """Return gates (3, 6) by hunger: cookie gate, none visible or one; food gate."""
-    cookie = [[cookie_gate(visible, h, 0.0) for h in HUNGERS] for visible in (0, 1)]
+    cookie = [[cookie_gate(visible, h) for h in HUNGERS] for visible in (0, 1)]
     return np.array([*cookie, [food_gate(h) for h in HUNGERS]])
 
 
 def learned_values(env: CookieWorld, tasks: Tasks) -> np.ndarray:
     """Return the fully learned values (n, 2, cells, 8) float32 of the cookie and the food shard."""
-    cells, size = np.arange(env.size**2), env.size
-    to = np.array([[led(cell, a, size) for a in range(8)] for cell in cells])  # (cells, 8)
-    sites = env.places(tasks)[:, 1:, None, None]
-    far = np.abs(to // size - sites // size) + np.abs(to % size - sites % size)
+    cells, sites = np.arange(env.size**2), env.places(tasks)[:, 1:, None, None]
+    xy = rooms.cells(env.size).astype(int)
+    far = np.abs(xy[_led(env)] - xy[sites]).sum(-1)  # (n, 2, cells, 8)
     eats = (cells[:, None] == sites) & (np.arange(8) == EAT)
     return np.where(eats, 1.0, GAMMA ** (far + 1)).astype(np.float32)
 
 
-def heads(env: CookieWorld, tasks: Tasks, q: np.ndarray | None = None) -> np.ndarray:
+def _led(env: CookieWorld) -> np.ndarray:
+    """Return the cell (cells, 8) that each action leads to."""
+    return np.array([[led(cell, a, env.size) for a in range(8)] for cell in range(env.size**2)])
+
+
+def heads(env: CookieWorld, tasks: Tasks) -> np.ndarray:
     """Return the preferences (n, 3, cells, 8) of cookie, food and exploring shard, in [-1, 1].
 
-    From values q (n, 2, cells, 8) of the first two; fully learned ones by default. The exploring
-    shard is that of a first morning, when only home has been visited: 1 for a step to any other
-    cell.
+    The first two are fully learned. The exploring shard is that of a first morning, when only home
+    has been visited: 1 for a step to any other cell.
     """
-    q = learned_values(env, tasks) if q is None else np.asarray(q, np.float32)
-    out = np.zeros((len(tasks), 3, *q.shape[2:]), np.float32)
-    _heads(q, env.places(tasks), env.size, out)
-    return out
-
-
-def policy(
-    env: CookieWorld,
-    tasks: Tasks,
-    w_cookie: float,
-    w_food: float = 1.0,
-    hunger: int = 1,
-    full: bool = True,
-) -> np.ndarray:
-    """Return the probabilities (n, cells, 8) of a primitive agent that has learned everything.
-
-    The jar is open, and full or empty.
-    """
-    p = np.zeros((len(tasks), env.size**2, 8))
-    cookie = [BETA * w_cookie * gate * full for gate in gates()[:2, hunger]]
-    bids = (*cookie, BETA * w_food * food_gate(hunger))
-    _policy(learned_values(env, tasks), env.places(tasks), env.size, bids, bool(full), p)
-    return p
+    q = learned_values(env, tasks)
+    learned = np.vectorize(shard.head)(q, q.max(-1, keepdims=True))
+    home = env.places(tasks)[:, :1, None, None]
+    explore = (np.arange(8) <= WEST) & (_led(env) != home)
+    return np.concatenate([learned, explore], axis=1).astype(np.float32)
 
 
 def detour(tasks: Tasks) -> np.ndarray:
@@ -101,23 +85,3 @@ def balance(w_cookie, w_food) -> np.ndarray:
     w_cookie, w_food = (np.asarray(w, float)[..., None, None] for w in (w_cookie, w_food))
     cookie = w_cookie * np.stack([unseen, seen])
     return (cookie / (cookie + w_food * food)).mean((-1, -2))
-
-
-@njit(cache=True)
-def _heads(q, places, size, out):
-    for n in range(len(q)):
-        for cell in range(size * size):
-            for a in range(8):
-                for i in (COOKIE, FOOD):
-                    out[n, i, cell, a] = shard.head(q[n, i, cell, a], shard.peak(q[n, i, cell]))
-                out[n, EXPLORE, cell, a] = a <= WEST and led(cell, a, size) != places[n, 0]
-
-
-@njit(cache=True)
-def _policy(q, places, size, bids, full, p):
-    unseen, seen, appetite = bids
-    visited = np.ones(size * size, np.bool_)
-    for n in range(len(q)):
-        for cell in range(size * size):
-            craving = seen if full and near(cell, places[n, 1], size) else unseen
-            shard.policy(q[n], visited, cell, size, craving, appetite, False, True, p[n, cell])

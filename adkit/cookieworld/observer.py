@@ -29,20 +29,15 @@ JITTER = 0.03  # relative noise on constant traits when particles are resampled
 UNLIKELY = 1e-12  # least probability of an event under any particle
 # draws of a step, on keys of their own
 GROWS, WOKE, RESAMPLE, RADIUS, ANGLE = (np.uint64(draw) for draw in range(5))
-OUTPUTS = {  # sizes per step
-    **dict.fromkeys(("belief_w", "belief_w_sd", "belief_rel", "belief_rel_sd", "belief_ess"), 0),
-    "belief_type": len(TYPES),
-    "belief_pi": 8,
-}
+OUTPUTS = {"belief_rel": (), "belief_type": (len(TYPES),), "belief_pi": (8,)}  # shapes per step
 TOLD = ("obs", "final_obs", "action", "reward")
 CHUNK = 256  # lifetimes whose particles are in memory at a time
 
 PARTICLE = np.dtype([*TRAITS.descr, ("w", float), ("p_hide", float), ("hunger", np.int64)])
-# What follows from the history, the same for all particles. Averages: visible cookies today, lapses
-# (to a LEARNED agent); the value of a cookie (to an agent in D3). Counts: today's jar and events.
-AVERAGES = ("lingering", "lapse_rate", "cookie_value")
-COUNTS = ("cookies", "closed", "tolerance", "eaten", "stocked", "hid", "ate")
-KNOWN = np.dtype([(name, float) for name in AVERAGES] + [(name, np.int64) for name in COUNTS])
+# What follows from the history, the same for all particles: the mean of lapses (to a LEARNED agent)
+# and the value of a cookie (to an agent in D3); then today's jar and events.
+FACTS = "lapse_rate cookie_value cookies closed tolerance eaten stocked hid ate"
+KNOWN = np.dtype([(name, float) for name in FACTS.split()])
 
 
 @dataclass(frozen=True)
@@ -70,18 +65,14 @@ class ParticleFilter:
     def follow(self, histories: Histories) -> dict[str, np.ndarray]:
         """Return labels (N, E, H, ...) float32: the posterior at each step before its action.
 
-        `belief_w`, `belief_w_sd`: mean and sd of the strength of the cookie shard; `belief_rel`,
-        `_sd`: of its log ratio to the food shard's; `belief_type` (5) probabilities of P, N, S, L,
-        R; `belief_pi` (8) of the next action; `belief_ess`: effective sample size.
+        `belief_rel`: mean log ratio of the cookie shard's strength to the food shard's;
+        `belief_type` (5): probabilities of P, N, S, L, R; `belief_pi` (8): of the next action.
         """
         spec, arrays = histories.spec, histories.arrays
         if spec.name != "CookieWorld":
             raise ValueError(f"histories must be of CookieWorld, got {spec.name}")
         shape, source = arrays["action"].shape, self.source
-        out = {
-            name: np.zeros((*shape, size) if size else shape, np.float32)
-            for name, size in OUTPUTS.items()
-        }
+        out = {name: np.zeros((*shape, *more), np.float32) for name, more in OUTPUTS.items()}
         stock = np.array([source.stock.get(name, world.PANTRY) for name in TYPES])
         how = source.settings(spec), self.updates, stock
         told = *(arrays[name] for name in TOLD), histories.length
@@ -109,9 +100,7 @@ class ParticleFilter:
 
 
 @njit(cache=True, nogil=True)
-def _follow(
-    begin, end, told, all_known, all_particles, all_keys, settings, updates, stock, outputs
-):
+def _follow(begin, end, told, all_known, all_particles, all_keys, settings, updates, stock, out):
     all_obs, final_obs, actions, rewards, length = told
     count, size, lr = all_keys.shape[1], settings.size, settings.lr
     q, visited = np.empty((2, size * size, 8), np.float32), np.empty(size * size, np.bool_)
@@ -134,8 +123,8 @@ def _follow(
                 _look(obs, known, q, place, size)
                 if i == 0:
                     _intend(known, q, place, settings, particles, weights, gains)
-                _predict(obs, i == 0, known, q, visited, place, settings, particles, p)
-                _summarise(known, particles, weights, p, outputs, n, day, i)
+                _predict(obs, i == 0, known, q, visited, place, size, particles, p)
+                _summarise(known, particles, weights, p, out, n, day, i)
                 if updates:
                     for k in range(count):
                         weights[k] *= max(p[k, action], UNLIKELY)
@@ -160,7 +149,7 @@ def _morning(obs, day, known, particles, keys, walk, t):
     gifts, stocked = int(obs[world.GIFT]), obs[world.STOCK] == 2
     known.tolerance, known.eaten = min(known.tolerance + gifts, world.MOST_TOLERANT), gifts
     known.stocked, known.cookies = stocked, world.STOCKED * stocked
-    known.hid, known.ate, known.lingering, known.closed = 0, 0, 0, 0
+    known.hid, known.ate, known.closed = 0, 0, 0
     for k in range(len(particles)):
         it = particles[k]
         if day > 0:
@@ -193,7 +182,6 @@ def _look(obs, known, q, place, size):
         known.closed = obs[world.LID] == 2
         if not known.closed:
             known.cookies = max(known.cookies, 1) if obs[world.VISIBLE] else 0
-    known.lingering = 0.7 * known.lingering + 0.3 * obs[world.VISIBLE]
 
 
 @njit(cache=True)
@@ -218,9 +206,8 @@ def _intend(known, q, place, settings, particles, weights, gains):
                 strong = _strength(known, it)
                 if it.type == agent_state.LEARNED:
                     strong = STRONGEST * known.lapse_rate
-                gain = planning.interpolated_gain(
-                    gains, strong, it.w_food, it.rho, it.psi, it.hunger
-                )
+                body = it.w_food, it.rho, it.psi, it.hunger
+                gain = planning.interpolated_gain(gains, strong, *body)
             it.p_hide = hide_probability(gain)
 
 
@@ -230,14 +217,13 @@ def _strength(known, it):
 
 
 @njit(cache=True)
-def _predict(obs, first, known, q, visited, place, settings, particles, p):
+def _predict(obs, first, known, q, visited, place, size, particles, p):
     """Fill p (P, 8), the probabilities of each particle's next action."""
     at, visible = int(obs[world.POSITION]), int(obs[world.VISIBLE])
     tempted = place[1] >= 0 and known.cookies > 0 and not known.closed
     lost, gates = place[1] < 0 or place[2] < 0, np.empty((2, STARVED + 1))
     for h in range(STARVED + 1):
-        lingering = settings.craving * known.lingering
-        gates[COOKIE, h] = BETA * tempted * shard.cookie_gate(visible, h, lingering)
+        gates[COOKIE, h] = BETA * tempted * shard.cookie_gate(visible, h)
         gates[FOOD, h] = BETA * shard.food_gate(h)
     wants, likes, base, equal = np.empty(8), np.empty(8), np.empty(8), np.empty(8, np.int64)
     best_cookie, best_food = shard.peak(q[COOKIE, at]), shard.peak(q[FOOD, at])
@@ -245,7 +231,7 @@ def _predict(obs, first, known, q, visited, place, settings, particles, p):
         wants[a] = shard.head(q[COOKIE, at, a], best_cookie)
         likes[a] = shard.head(q[FOOD, at, a], best_food)
         base[a] = BASE[a]
-        if lost and a <= world.WEST and not visited[world.led(at, a, settings.size)]:
+        if lost and a <= world.WEST and not visited[world.led(at, a, size)]:
             base[a] += BETA
     shard.first_equal(wants, likes, base, equal)
     for k in range(len(particles)):
@@ -269,24 +255,16 @@ def _predict(obs, first, known, q, visited, place, settings, particles, p):
 
 
 @njit(cache=True)
-def _summarise(known, particles, weights, p, outputs, n, day, i):
+def _summarise(known, particles, weights, p, out, n, day, i):
     """Store the posterior of one step."""
-    mean_w, sd_w, mean_rel, sd_rel, sample, types, pi = outputs
-    ess, m_w, s_w, m_rel, s_rel = 0.0, 0.0, 0.0, 0.0, 0.0
+    (rel, types, pi), mean = out, 0.0
     for k in range(len(particles)):
-        strong = _strength(known, particles[k])
-        rel = math.log(strong / particles[k].w_food)
-        ess += weights[k] * weights[k]
-        m_w += weights[k] * strong
-        s_w += weights[k] * strong * strong
-        m_rel += weights[k] * rel
-        s_rel += weights[k] * rel * rel
-        types[n, day, i, particles[k].type] += weights[k]
+        it = particles[k]
+        mean += weights[k] * math.log(_strength(known, it) / it.w_food)
+        types[n, day, i, it.type] += weights[k]
         for a in range(8):
             pi[n, day, i, a] += weights[k] * p[k, a]
-    mean_w[n, day, i], sd_w[n, day, i] = m_w, math.sqrt(max(0.0, s_w - m_w * m_w))
-    mean_rel[n, day, i], sd_rel[n, day, i] = m_rel, math.sqrt(max(0.0, s_rel - m_rel * m_rel))
-    sample[n, day, i] = 1 / ess
+    rel[n, day, i] = mean
 
 
 @njit(cache=True)

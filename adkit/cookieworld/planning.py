@@ -35,7 +35,7 @@ def expected_day(q, size, place, horizon, cookies, w_cookie, w_food, rho, ahead)
 
     V_k(s) = sum_a pi(a|s) [u(s, a) + 0.97 sum_s' P(s'|s, a) V_k-1(s')], backwards from the last
     step, for the policy of the shards with everything known. A meal is worth min(hunger, 3) / 3.
-    Values are float32. The lingering craving is left out.
+    Values are float32.
     """
     cells, home, jar, garden, none_left = size * size, place[0], place[1], place[2], cookies + 1
     # blocks: the lid closed; then, with the lid open, none eaten, one eaten .. none left
@@ -124,7 +124,7 @@ def _day_policy(q, size, place, w_cookie, w_food, none_left, pi):
     craving, appetite = np.empty((2, STARVED + 1)), np.empty(STARVED + 1)
     for h in range(STARVED + 1):
         for visible in range(2):
-            craving[visible, h] = BETA * w_cookie * shard.cookie_gate(visible, h, 0.0)
+            craving[visible, h] = BETA * w_cookie * shard.cookie_gate(visible, h)
         appetite[h] = BETA * w_food * shard.food_gate(h)
     for cell in range(size * size):
         best_cookie, best_food = shard.peak(q[COOKIE, cell]), shard.peak(q[FOOD, cell])

@@ -32,20 +32,15 @@ ACT = np.uint64(0)  # draw of a step
 STORED = ("obs", "action", "reward", "terminated", "truncated", "final_obs")
 STATE_LABELS = {  # fields of STATE
     "pi": ("step", np.float32, 8),
-    "w_cookie": ("step", np.float32),
-    "gate_cookie": ("step", np.float32),
-    "gate_food": ("step", np.float32),
-    "gain": ("episode", np.float32),
-    "avoided": ("episode", np.float32),
+    **dict.fromkeys(("w_cookie", "gate_cookie", "gate_food"), ("step", np.float32)),
+    **dict.fromkeys(("gain", "avoided"), ("episode", np.float32)),
 }
 TRAIT_LABELS = {  # fields of TRAITS
-    "type": ("lifetime", np.uint8),
-    "regime": ("lifetime", np.uint8),
+    **dict.fromkeys(("type", "regime"), ("lifetime", np.uint8)),
     **dict.fromkeys(("eta", "mu", "w_food", "hide_rate", "rho", "psi"), ("lifetime", np.float32)),
 }
 OBSERVED_LABELS = {  # in observations
-    "hunger": ("step", np.uint8),
-    "closed": ("step", np.uint8),
+    **dict.fromkeys(("hunger", "closed"), ("step", np.uint8)),
     **dict.fromkeys(("stock", "decoy", "gift"), ("episode", np.uint8)),
 }
 
@@ -69,8 +64,6 @@ class Shards:
     """Chance of a full jar in the worlds of these types; other worlds stay as they are."""
     lr: float = 0.2
     """Step size of the values that heads are made of, in (0, 1]."""
-    craving: float = 0.0
-    """Weight in the cookie gate of m_t = 0.7 m_{t-1} + 0.3 v_t; v_t: a cookie is visible."""
     walk: tuple[float, float] = (0.015, 0.12)
     """The pull of D2 towards 1.2 per day, and its noise."""
     labelled: bool = True
@@ -90,13 +83,15 @@ class Shards:
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Shards, Tasks]:
         """Return the agents, told their bodies (rho, psi) and layouts, and their worlds."""
+        name = lifetimes.env.spec.name
+        if name != "CookieWorld":
+            raise ValueError(f"Shards act in CookieWorld only, got {name}; try QLearning()")
         tasks = self._worlds(lifetimes)
         return replace(self, tasks=tasks), tasks
 
     def _worlds(self, lifetimes: Lifetimes) -> Tasks:
         """Return the daily stock and, where a regime needs one, the script of each lifetime."""
         tasks, rng, episodes = lifetimes.tasks, lifetimes.rng, lifetimes.episodes
-        _check(lifetimes.env.spec)
         traits = self.traits(tasks, rng)
         stock = tasks["stock"].astype(float)
         for name, chance in self.stock.items():
@@ -112,10 +107,9 @@ class Shards:
         abstinent = (begin <= day) & (day < begin + ABSTINENCE)
         script[..., 0][recovering[:, None] & abstinent] = 0
         if yoked.any():
-            alike = replace(
-                lifetimes, tasks=tasks[yoked], rng=rng[yoked], env_rng=lifetimes.env_rng[yoked]
-            )
-            script[yoked] = self._partners(replace(alike, every=1))
+            rngs = {"rng": rng[yoked], "env_rng": lifetimes.env_rng[yoked]}
+            alike = replace(lifetimes, tasks=tasks[yoked], every=1, **rngs)
+            script[yoked] = self._partners(alike)
         return tasks.replace(script=script)
 
     def _partners(self, lifetimes: Lifetimes) -> np.ndarray:
@@ -134,7 +128,6 @@ class Shards:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ShardLearner:
         """Return agents on their first morning."""
-        _check(spec)
         return ShardLearner(self, spec, rng)
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
@@ -142,17 +135,14 @@ class Shards:
         env, tasks, rng = lifetimes.env, lifetimes.tasks, lifetimes.rng
         if type(env) is not CookieWorld:
             return False
-        agents = self._born(env.spec, rng)
+        agents, settings = self._born(env.spec, rng), self.settings(env.spec)
         labels = arrays if self.labelled else env.spec.empty(0, 0, STATE_LABELS)
         chances = tasks["rho"].astype(float), tasks["stock"].astype(float)
         worlds = world.unborn(len(rng)), *chances, world.scripts(tasks), lifetimes.env_rng.keys
         stored = tuple(arrays[name] for name in STORED)
-        record, days = (
-            (stored, tuple(labels[name] for name in STATE_LABELS)),
-            (lifetimes.episodes, lifetimes.every),
-        )
-        settings = self.settings(env.spec)
-        in_parallel(_simulate, len(rng), agents, settings, worlds, env.rules, days, record)
+        record = stored, tuple(labels[name] for name in STATE_LABELS)
+        how = env.tolerance_visible, lifetimes.episodes, lifetimes.every
+        in_parallel(_simulate, len(rng), agents, settings, worlds, how, record)
         if self.labelled:
             labels = _observed(arrays["obs"][:, :, 0], arrays["obs"]) | _lifelong(agents)
             for name, values in labels.items():
@@ -166,7 +156,7 @@ class Shards:
     def settings(self, spec: EnvSpec) -> Settings:
         """Return what all agents share, for compiled code."""
         size = round(spec.cardinality[POSITION] ** 0.5)
-        return Settings(size, spec.horizon, self.lr, self.craving, self.walk, self.labelled)
+        return Settings(size, spec.horizon, self.lr, self.walk, self.labelled)
 
     def _born(self, spec: EnvSpec, rng: Rng) -> Agents:
         if self.tasks is None:
@@ -185,8 +175,9 @@ class Shards:
         recovers = traits["regime"] == RECOVERY
         used = recovers | (traits["regime"] == USE)
         traits["eta"] = used * np.exp(between(u[2], *np.log(ETAS)))
-        mu = np.where(recovers, between(u[3], *RECOVERY_MUS), between(u[3], *MUS))
-        traits["mu"] = used * mu
+        traits["mu"] = used * np.where(
+            recovers, *(between(u[3], *of) for of in (RECOVERY_MUS, MUS))
+        )
         traits["w_first"] = between(u[4], *FIRST_STRENGTHS)
         traits["w_food"] = between(u[5], *APPETITES)
         traits["hide_rate"] = between(u[6], *HIDE_RATES)
@@ -200,9 +191,8 @@ class ShardLearner:
     def __init__(self, config: Shards, spec: EnvSpec, rng: Rng):
         self.config, self.agents, self.t = config, config._born(spec, rng), 0
         self.settings = config.settings(spec)
-        self.morning = np.zeros(
-            (len(rng), CLOSED + 1), spec.obs_dtype
-        )  # first observation of the day
+        # the first observation of the day
+        self.morning = np.zeros((len(rng), CLOSED + 1), spec.obs_dtype)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Return actions (N,)."""
@@ -225,11 +215,6 @@ class ShardLearner:
             return {}
         state = {name: self.agents.state[name] for name in STATE_LABELS}
         return state | _observed(self.morning, self.obs) | _lifelong(self.agents)
-
-
-def _check(spec: EnvSpec) -> None:
-    if spec.name != "CookieWorld":
-        raise ValueError(f"Shards act in CookieWorld only, got {spec.name}; try QLearning()")
 
 
 def _drawn(shares: Mapping[str, float], names: tuple[str, ...], u: np.ndarray) -> np.ndarray:
@@ -258,21 +243,16 @@ def _observed(morning: np.ndarray, obs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def _simulate(begin, end, agents, settings, worlds, rules, days, record):
+def _simulate(begin, end, agents, settings, worlds, how, record):
     size, horizon, lr = settings.size, settings.horizon, settings.lr
-    (episodes, every), (stored, labels) = days, record
+    (tolerance_visible, episodes, every), (stored, labels) = how, record
     bodies, rho, stock, script, env_keys = worlds
     all_obs, actions, rewards, terminates, truncates, final_obs = stored
     pi, w_cookie, gate_cookie, gate_food, gain, avoided = labels
     obs, next_obs = np.zeros(CLOSED + 1, all_obs.dtype), np.zeros(CLOSED + 1, all_obs.dtype)
     for n in range(begin, end):
-        traits, state, q, visited = (
-            agents.traits[n],
-            agents.state[n],
-            agents.q[n],
-            agents.visited[n],
-        )
-        place, key = agents.places[n], agents.keys[n]
+        traits, state, q = agents.traits[n], agents.state[n], agents.q[n]
+        visited, place, key = agents.visited[n], agents.places[n], agents.keys[n]
         body, env_key, t = bodies[n], env_keys[n], np.uint64(0)  # t: step of the lifetime
         for day in range(episodes):
             e = stored_at(day, every)
@@ -281,7 +261,8 @@ def _simulate(begin, end, agents, settings, worlds, rules, days, record):
             for i in range(horizon):
                 agent_state.act(traits, state, q, visited, place, settings, obs, i == 0, key, t)
                 a = choose(state.pi, uniform(key, t, ACT))
-                reward, over = world.advance(body, place, rho[n], rules, a, env_key, t)
+                acted = size, tolerance_visible, a, env_key, t
+                reward, over = world.advance(body, place, rho[n], *acted)
                 world.observe(body, place, size, next_obs)
                 agent_state.learn(traits, state, q, visited, lr, obs, a, over, next_obs)
                 t += np.uint64(1)
@@ -313,16 +294,13 @@ def _copy(values, to):
 def _act_all(agents, settings, obs, first, t, action):
     traits, state, q, visited, places, keys = agents
     for n in range(len(obs)):
-        agent_state.act(
-            traits[n], state[n], q[n], visited[n], places[n], settings, obs[n], first[n], keys[n], t
-        )
+        one = traits[n], state[n], q[n], visited[n], places[n]
+        agent_state.act(*one, settings, obs[n], first[n], keys[n], t)
         action[n] = choose(state[n].pi, uniform(keys[n], t, ACT))
 
 
 @njit(cache=True)
 def _learn_all(agents, lr, obs, action, over, next_obs):
-    traits, state, q, visited = agents.traits, agents.state, agents.q, agents.visited
     for n in range(len(obs)):
-        agent_state.learn(
-            traits[n], state[n], q[n], visited[n], lr, obs[n], action[n], over[n], next_obs[n]
-        )
+        one = agents.traits[n], agents.state[n], agents.q[n], agents.visited[n]
+        agent_state.learn(*one, lr, obs[n], action[n], over[n], next_obs[n])

@@ -36,9 +36,9 @@ def sigmoid(x):
 
 
 @njit(cache=True)
-def cookie_gate(visible, hunger, lingering):
-    """Return the gate in [0, 1]; a visible cookie, hunger and lingering craving open it."""
-    return sigmoid(-1.5 + 2.8 * visible + 0.6 * (hunger - 2) + lingering)
+def cookie_gate(visible, hunger):
+    """Return the gate in [0, 1]; a visible cookie and hunger open it."""
+    return sigmoid(-1.5 + 2.8 * visible + 0.6 * (hunger - 2))
 
 
 @njit(cache=True)

@@ -46,33 +46,14 @@ FILLED, COLOURED, WOKE, GIVEN = (np.uint64(draw) for draw in range(8, 12))  # dr
 
 # All that outlasts a step: the agent's cell and hunger; the jar's cookies and lid; tolerance;
 # cookies eaten since the morning; step of the day; what the morning brought.
-PARTS = (
-    "cell",
-    "hunger",
-    "cookies",
-    "closed",
-    "tolerance",
-    "eaten",
-    "time",
-    "day",
-    "decoy",
-    "gift",
-)
-BODY = np.dtype([(name, np.int16) for name in PARTS])
+PARTS = "cell hunger cookies closed tolerance eaten time day decoy gift"
+BODY = np.dtype([(name, np.int16) for name in PARTS.split()])
 
 
 class CookieState(NamedTuple):
     """The bodies of N lifetimes, (N,) records of dtype `BODY`."""
 
     body: np.ndarray
-
-
-class Rules(NamedTuple):
-    """The settings of a world, for compiled code."""
-
-    size: int
-    latch: bool
-    tolerance_visible: bool
 
 
 @dataclass(frozen=True)
@@ -93,8 +74,6 @@ class CookieWorld:
     """Cells along each wall: 5, or 7 for slower learning."""
     horizon: int = 16
     """Most steps in a day."""
-    latch: bool = True
-    """Whether HIDE closes the lid; a broken latch does nothing."""
     tolerance_visible: bool = False
     """Whether each level of tolerance takes a quarter of a cookie's reward."""
 
@@ -111,11 +90,6 @@ class CookieWorld:
         hidden = STARVED + 1, MOST_TOLERANT + 1, STOCKED + 1, 2
         return EnvSpec("CookieWorld", 8, self.horizon, cardinality=shown + hidden, seen=SEEN)
 
-    @property
-    def rules(self) -> Rules:
-        """The settings for compiled code."""
-        return Rules(self.size, self.latch, self.tolerance_visible)
-
     def tasks(self) -> Tasks:
         """Return every layout with each `rho` and `psi`: 41,232 tasks, 380,720 at size 7."""
         return _family(self.size)
@@ -125,11 +99,12 @@ class CookieWorld:
     ) -> Tasks:
         """Return one task, with its layout's id whatever `rho`, `psi` and `stock` are."""
         places = {"home": home, "jar": jar, "garden": garden}
-        body = {"rho": np.array([rho]), "psi": np.array([psi]), "stock": np.array([stock])}
-        self._check(Tasks({name: np.array([place]) for name, place in places.items()} | body))
+        body = {"rho": rho, "psi": psi, "stock": stock}
+        given = {name: np.array([value]) for name, value in (places | body).items()}
+        self._check(Tasks(given))
         same = rooms.pick(self.tasks(), **places)
         close = np.abs(same["rho"] - rho) + np.abs(same["psi"] - psi)
-        return same[[close.argmin()]].replace(**body)
+        return same[[close.argmin()]].replace(**{name: given[name] for name in body})
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[CookieState, np.ndarray]:
         """Start the first day."""
@@ -149,8 +124,9 @@ class CookieWorld:
         body, n = state.body.copy(), len(state.body)
         action = check_action(action, self.spec, n).astype(np.int64)
         obs, reward, over = self._empty(n), np.zeros(n, np.float32), np.zeros(n, bool)
-        draws, rho = (rng.keys, _steps(rng)), tasks["rho"].astype(float)
-        _step_all(body, self.places(tasks), rho, self.rules, action, draws, obs, reward, over)
+        worlds = body, self.places(tasks), tasks["rho"].astype(float), self.size
+        draws = rng.keys, _steps(rng)
+        _step_all(*worlds, self.tolerance_visible, action, *draws, obs, reward, over)
         return CookieState(body), Step(obs, reward, over, ~over & (body["time"] == self.horizon))
 
     def places(self, tasks: Tasks) -> np.ndarray:
@@ -160,8 +136,8 @@ class CookieWorld:
 
     def _wake(self, body: np.ndarray, tasks: Tasks, rng: Rng) -> tuple[CookieState, np.ndarray]:
         obs, stock = self._empty(len(body)), tasks["stock"].astype(float)
-        draws = rng.keys, _steps(rng)
-        _wake_all(body, self.places(tasks), self.size, stock, scripts(tasks), draws, obs)
+        places, draws = self.places(tasks), (rng.keys, _steps(rng))
+        _wake_all(body, places, self.size, stock, scripts(tasks), *draws, obs)
         return CookieState(body), obs
 
     def _empty(self, n: int) -> np.ndarray:
@@ -205,12 +181,10 @@ def _family(size: int) -> Tasks:
     code = np.min([layout @ (size**4, size**2, 1) for layout in turned], axis=0)
     _, orbit = np.unique(code, return_inverse=True)
     rho, psi = np.tile(np.array([(rho, psi) for rho in RHO for psi in PSI]), (len(places), 1)).T
-    each, where = len(RHO) * len(PSI), xy[places]
-    columns = {
-        name: where[:, i].repeat(each, 0) for i, name in enumerate(("home", "jar", "garden"))
-    }
-    stock = np.full(len(rho), PANTRY)
-    return Tasks(columns | {"rho": rho, "psi": psi, "stock": stock, "orbit": orbit.repeat(each)})
+    each = len(RHO) * len(PSI)
+    home, jar, garden = xy[places].repeat(each, 0).swapaxes(0, 1)
+    columns = {"home": home, "jar": jar, "garden": garden, "rho": rho, "psi": psi}
+    return Tasks(columns | {"stock": np.full(len(rho), PANTRY), "orbit": orbit.repeat(each)})
 
 
 def scripts(tasks: Tasks) -> np.ndarray:
@@ -265,19 +239,19 @@ def led(cell, action, size):
 
 
 @njit(cache=True)
-def advance(body, place, rho, rules, action, key, t):
+def advance(body, place, rho, size, tolerance_visible, action, key, t):
     """Take one step; return (reward, whether the meal ended the day)."""
     home, jar, garden = place[0], place[1], place[2]
     at, reward, over = body.cell, 0.0, False
-    body.cell = led(at, action, rules.size)
+    body.cell = led(at, action, size)
     if action == EAT and at == jar and not body.closed and body.cookies:
-        reward = COOKIE * (1 - 0.25 * body.tolerance * rules.tolerance_visible)
+        reward = COOKIE * (1 - 0.25 * body.tolerance * tolerance_visible)
         body.cookies -= 1
         _eat_cookie(body)
     elif action == EAT and at == garden:
         reward, over = MEAL, True
         body.hunger = max(body.hunger - SATED, 0)
-    elif action == HIDE and at == home and rules.latch:
+    elif action == HIDE and at == home:
         body.closed = 1
     elif action == OPEN and at == jar and uniform(key, t, GIVES) < FRICTION:
         body.closed = 0
@@ -317,16 +291,15 @@ def observe(body, place, size, obs):
 
 
 @njit(cache=True)
-def _wake_all(body, place, size, stock, script, draws, obs):
-    keys, step = draws
+def _wake_all(body, place, size, stock, script, keys, step, obs):
     for n in range(len(body)):
         wake(body[n], place[n, 0], stock[n], script[n], keys[n], step[n])
         observe(body[n], place[n], size, obs[n])
 
 
 @njit(cache=True)
-def _step_all(body, place, rho, rules, action, draws, obs, reward, over):
-    keys, step = draws
+def _step_all(body, place, rho, size, tolerance_visible, action, keys, step, obs, reward, over):
     for n in range(len(body)):
-        reward[n], over[n] = advance(body[n], place[n], rho[n], rules, action[n], keys[n], step[n])
-        observe(body[n], place[n], rules.size, obs[n])
+        one, how = (body[n], place[n]), (size, tolerance_visible)
+        reward[n], over[n] = advance(*one, rho[n], *how, action[n], keys[n], step[n])
+        observe(*one, size, obs[n])

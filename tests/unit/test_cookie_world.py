@@ -11,151 +11,141 @@ from helpers import same, scrambled
 
 import adkit as ad
 from adkit.cookieworld import world
-from adkit.cookieworld.world import EAST, EAT, HIDE, OPEN, SOUTH, STAY
+from adkit.cookieworld.world import (
+    CLOSED,
+    COOKIES,
+    DECOY,
+    EAST,
+    EAT,
+    GARDEN,
+    GIFT,
+    HIDE,
+    HUNGER,
+    JAR,
+    LID,
+    OPEN,
+    SOUTH,
+    STAY,
+    STOCK,
+    TOLERANCE,
+    VISIBLE,
+)
 from adkit.models.recurrent import Inputs
 from adkit.models.tokens import tokenize
 from adkit.testing import check_env
 
-COOKIES, CLOSED, HUNGER, TOLERANCE = world.COOKIES, world.CLOSED, world.HUNGER, world.TOLERANCE
+ENV = ad.envs.CookieWorld()
+TASK = ENV.task(home=(0, 0), jar=(0, 2), garden=(4, 4))
 
 
 @pytest.fixture(scope="module")
-def env():
-    return ad.envs.CookieWorld()
-
-
-@pytest.fixture(scope="module")
-def histories(env):
-    return ad.collect(
-        env, env.tasks()[::5000], ad.sources.Shards(), episodes=12, lifetimes=2, seed=0
-    )
+def histories():
+    how = {"episodes": 12, "lifetimes": 2}
+    return ad.collect(ENV, ENV.tasks()[::5000], ad.sources.Shards(), **how)
 
 
 def days(env, task, *scripts, gifts=0):
-    """Return each day's list of (observation, reward, over) from a full jar, without hunger."""
+    """Return each day's observations (steps + 1, 12) and [(reward, over)], full jar, no hunger."""
     script = np.tile(np.array([3, gifts, 0], np.int8), (1, len(scripts), 1))
     task, rng = task.replace(rho=np.zeros(1), script=script), ad.Rng.of(0, "x", np.arange(1))
     state, walked, t = None, [], 0
     for actions in scripts:
         now = task, rng.at(t)
         state, obs = env.reset(*now) if state is None else env.next_episode(state, *now)
-        walked.append([(obs[0], 0.0, False)])
+        seen, outcomes = [obs[0]], []
         for action in actions:
             state, step = env.step(state, task, np.array([action]), rng.at(t))
-            walked[-1].append((step.obs[0], float(step.reward[0]), bool(step.terminated[0])))
+            seen.append(step.obs[0])
+            outcomes.append((float(step.reward[0]), bool(step.terminated[0])))
             t += 1
+        walked.append((np.array(seen), outcomes))
     return walked
 
 
-@pytest.mark.parametrize(
-    "build", [dict(), dict(size=7), dict(latch=False, tolerance_visible=True, horizon=9)]
-)
+@pytest.mark.parametrize("build", [{}, {"size": 7}, {"tolerance_visible": True, "horizon": 9}])
 def test_the_world_keeps_the_contract(build):
     check_env(ad.envs.CookieWorld(**build))
 
 
-def test_a_day_by_hand(env):
+def test_a_day_by_hand():
     """Home (0, 0), jar (0, 2), garden (1, 4): jar, two cookies, and the meal ends the day."""
-    task = env.task(home=(0, 0), jar=(0, 2), garden=(1, 4))
-    (day,) = days(env, task, [SOUTH, SOUTH, EAT, EAT, SOUTH, SOUTH, EAT, EAST, EAT])
-    obs, reward, over = (np.array(column) for column in zip(*day, strict=True))
-    steps = lambda *runs: [value for value, times in runs for _ in range(times)]
-    assert obs[:, world.POSITION].tolist() == [0, 1, 2, 2, 2, 3, 4, 4, 9, 9]
-    assert obs[:, world.VISIBLE].tolist() == steps((0, 1), (1, 5), (0, 4))  # from one cell away
-    assert obs[:, world.JAR].tolist() == steps((0, 1), (3, 5), (0, 4))
-    assert obs[:, world.GARDEN].tolist() == steps((0, 5), (10, 5))
-    assert obs[:, world.LID].tolist() == steps((0, 1), (1, 5), (0, 4))
-    assert obs[:, COOKIES].tolist() == steps((3, 3), (2, 1), (1, 6))
-    assert obs[0, world.STOCK] == 2 and obs[0, world.DECOY] in (1, 2) and obs[0, world.GIFT] == 0
-    assert not obs[1:, world.STOCK : world.GIFT + 1].any(), "bits are shown in the morning only"
-    assert reward.tolist() == [0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 1]
-    assert over.tolist() == [False] * 9 + [True]
-    woke = obs[0, HUNGER]
-    assert obs[3, HUNGER] == max(woke - 1, 0)
+    task = ENV.task(home=(0, 0), jar=(0, 2), garden=(1, 4))
+    actions = [SOUTH, SOUTH, EAT, EAT, SOUTH, SOUTH, EAT, EAST, EAT]
+    ((obs, outcomes),) = days(ENV, task, actions)
+    expected = {
+        world.POSITION: [0, 1, 2, 2, 2, 3, 4, 4, 9, 9],
+        VISIBLE: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],  # from one cell away
+        JAR: [0, 3, 3, 3, 3, 3, 0, 0, 0, 0],
+        GARDEN: [0, 0, 0, 0, 0, 10, 10, 10, 10, 10],
+        LID: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],
+        COOKIES: [3, 3, 3, 2, 1, 1, 1, 1, 1, 1],
+    }
+    assert {column: obs[:, column].tolist() for column in expected} == expected
+    assert obs[0, STOCK] == 2 and obs[0, DECOY] in (1, 2) and obs[0, GIFT] == 0
+    assert not obs[1:, STOCK : GIFT + 1].any(), "bits are shown in the morning only"
+    assert outcomes == [(0, False)] * 2 + [(0.5, False)] * 2 + [(0, False)] * 4 + [(1, True)]
+    assert obs[3, HUNGER] == max(obs[0, HUNGER] - 1, 0)
     assert obs[-1, HUNGER] == 0 and obs[-1, TOLERANCE] == 2
 
 
-def test_hide_works_at_home_until_the_evening_or_open(env):
-    task = env.task(home=(0, 0), jar=(0, 2), garden=(4, 4))
-    hidden, away, fresh = days(
-        env, task, [HIDE, SOUTH, SOUTH, EAT, *[OPEN] * 9, EAT], [SOUTH, HIDE], [SOUTH]
-    )
-    closed = [int(obs[CLOSED]) for obs, _, _ in hidden]
-    assert (
-        closed[:5] == [0, 1, 1, 1, 1]
-        and closed[-1] == 0
-        and hidden[4][1] == 0
-        and hidden[-1][1] == 0.5
-    )
-    assert hidden[2][0][4] == 2 and hidden[2][0][1] == 0  # closed, no cookie to see
-    assert not any(obs[CLOSED] for obs, _, _ in away) and fresh[0][0][CLOSED] == 0
-    (broken,) = days(ad.envs.CookieWorld(latch=False), task, [HIDE])
-    assert broken[1][0][CLOSED] == 0
+def test_hide_works_at_home_until_the_evening_or_open():
+    walks = [HIDE, SOUTH, SOUTH, EAT, *[OPEN] * 9, EAT], [SOUTH, HIDE], [SOUTH]
+    (hidden, outcomes), (away, _), (fresh, _) = days(ENV, TASK, *walks)
+    assert hidden[:5, CLOSED].tolist() == [0, 1, 1, 1, 1] and hidden[-1, CLOSED] == 0
+    assert outcomes[3][0] == 0 and outcomes[-1][0] == 0.5
+    assert hidden[2, LID] == 2 and hidden[2, VISIBLE] == 0  # closed, no cookie to see
+    assert not away[:, CLOSED].any() and fresh[0, CLOSED] == 0
 
 
-def test_a_press_opens_the_lid_three_times_in_ten(env):
-    task, n = env.task(home=(0, 0), jar=(0, 2), garden=(4, 4)), 4000
-    rng = ad.Rng.of(0, "x", np.arange(n))
-    state, _ = env.reset(task[np.zeros(n, int)], rng)
+def test_a_press_opens_the_lid_three_times_in_ten():
+    tasks, rng = TASK[np.zeros(4000, int)], ad.Rng.of(0, "x", np.arange(4000))
+    state, _ = ENV.reset(tasks, rng)
     state.body["cell"], state.body["closed"] = 2, 1
-    _, step = env.step(state, task[np.zeros(n, int)], np.full(n, OPEN), rng)
+    _, step = ENV.step(state, tasks, np.full(4000, OPEN), rng)
     assert (step.obs[:, CLOSED] == 0).mean() == pytest.approx(0.3, abs=0.03)
 
 
-def test_tolerance_outlasts_the_night_and_may_show_in_the_reward(env):
-    task, visible = (
-        env.task(home=(0, 0), jar=(0, 2), garden=(4, 4)),
-        ad.envs.CookieWorld(tolerance_visible=True),
-    )
-    walk = [[SOUTH, SOUTH, EAT, EAT], [STAY], [STAY], [STAY]]
-    for world_, rewards in ((env, [0.5, 0.5]), (visible, [0.5, 0.375])):
-        walked = days(world_, task, *walk)
-        assert [day[0][0][TOLERANCE] for day in walked] == [0, 2, 1, 0] and [
-            r for _, r, _ in walked[0][3:]
-        ] == rewards
-    fed = days(env, task, [STAY], [STAY], gifts=1)
-    assert [day[0][0][7] for day in fed] == [1, 1] and [day[0][0][TOLERANCE] for day in fed] == [
-        1,
-        2,
-    ]
+def test_tolerance_outlasts_the_night_and_may_show_in_the_reward():
+    visible = ad.envs.CookieWorld(tolerance_visible=True)
+    for env, second in ((ENV, 0.5), (visible, 0.375)):
+        walked = days(env, TASK, [SOUTH, SOUTH, EAT, EAT], [STAY], [STAY], [STAY])
+        assert [obs[0, TOLERANCE] for obs, _ in walked] == [0, 2, 1, 0]
+        assert [reward for reward, _ in walked[0][1][2:]] == [0.5, second]
+    fed = days(ENV, TASK, [STAY], [STAY], gifts=1)
+    assert [obs[0, [GIFT, TOLERANCE]].tolist() for obs, _ in fed] == [[1, 1], [1, 2]]
 
 
-def test_mornings_have_the_right_frequencies(env):
-    tasks = env.tasks()[np.zeros(20000, int)]
-    _, obs = env.reset(tasks, ad.Rng.of(0, "x", np.arange(20000)))
-    assert (obs[:, 5] == 2).mean() == pytest.approx(0.6, abs=0.02) and (
-        obs[:, 6] == 2
-    ).mean() == pytest.approx(0.5, abs=0.02)
-    assert (obs[:, 7] == 1).mean() == pytest.approx(0.1, abs=0.01) and obs[:, 7].max() == 1
-    assert np.bincount(obs[obs[:, 7] == 0, HUNGER]) / (obs[:, 7] == 0).sum() == pytest.approx(
-        [1 / 3] * 3, abs=0.02
-    )
-    assert np.abs(np.corrcoef(obs[:, [5, 6, 7]].T) - np.eye(3)).max() < 0.03
+def test_mornings_have_the_right_frequencies():
+    n = 20_000
+    _, obs = ENV.reset(ENV.tasks()[np.zeros(n, int)], ad.Rng.of(0, "x", np.arange(n)))
+    chances = [(obs[:, column] == value).mean() for column, value in ((STOCK, 2), (DECOY, 2))]
+    assert chances == pytest.approx([0.6, 0.5], abs=0.02) and obs[:, GIFT].max() == 1
+    assert obs[:, GIFT].mean() == pytest.approx(0.1, abs=0.01)
+    hunger = np.bincount(obs[obs[:, GIFT] == 0, HUNGER]) / (obs[:, GIFT] == 0).sum()
+    assert hunger == pytest.approx([1 / 3] * 3, abs=0.02)
+    assert np.abs(np.corrcoef(obs[:, [STOCK, DECOY, GIFT]].T) - np.eye(3)).max() < 0.03
 
 
-def test_layouts_are_held_out_with_their_reflections(env):
-    tasks = env.tasks()
+def test_layouts_are_held_out_with_their_reflections():
+    tasks = ENV.tasks()
     assert len(tasks) == 41_232 and len(set(tasks["orbit"])) == 1308  # as in the pilot
     train, test = tasks.split(0.8, seed=0, by=("orbit",))
-    places = lambda tasks: {
-        tuple(np.concatenate(row))
-        for row in zip(tasks["home"], tasks["jar"], tasks["garden"], strict=True)
-    }
-    mirrored = {(4 - a, b, 4 - c, d, 4 - e, f) for a, b, c, d, e, f in places(test)}
-    assert not places(train) & (places(test) | mirrored) and len(set(test["orbit"])) == 262
-    one = env.task(home=(0, 0), jar=(2, 2), garden=(4, 4), rho=0.3, psi=0.6)
+    columns = lambda tasks: np.hstack([tasks[name] for name in ("home", "jar", "garden")])
+    trained, held_out = (set(map(tuple, columns(part).tolist())) for part in (train, test))
+    mirrored = {(4 - a, b, 4 - c, d, 4 - e, f) for a, b, c, d, e, f in held_out}
+    assert not trained & (held_out | mirrored) and len(set(test["orbit"])) == 262
+    one = ENV.task(home=(0, 0), jar=(2, 2), garden=(4, 4), rho=0.3, psi=0.6)
     assert one.frame.to_dict() == tasks[[one.ids[0]]].frame.to_dict()
 
 
-def test_every_field_of_the_world_changes_something(env):
-    changed = dict(size=7, horizon=9, latch=False, tolerance_visible=True)
-    assert {field.name for field in fields(env)} == set(changed)
-    collect = lambda env: ad.collect(
-        env, env.tasks()[:6], ad.sources.Shards(regimes={"D1": 1}), episodes=20, lifetimes=2
-    )
+def test_every_field_of_the_world_changes_something():
+    changed = {"size": 7, "horizon": 9, "tolerance_visible": True}
+    assert {field.name for field in fields(ENV)} == set(changed)
+    source, how = ad.sources.Shards(regimes={"D1": 1}), {"episodes": 20, "lifetimes": 2}
+    collect = lambda env: ad.collect(env, env.tasks()[:6], source, **how)
     for name, value in changed.items():
-        other = collect(replace(env, **{name: value}))
-        assert other.spec != env.spec or not same(other, collect(env)), name
+        other = collect(replace(ENV, **{name: value}))
+        assert other.spec != ENV.spec or not same(other, collect(ENV)), name
 
 
 # ---- what a model sees ----
@@ -164,17 +154,13 @@ def test_every_field_of_the_world_changes_something(env):
 def test_the_registered_world_shows_what_a_model_sees():
     made = gymnasium.make("adkit/CookieWorld-v0", home=(0, 0), jar=(2, 2), garden=(4, 4), psi=0.6)
     gymnasium_check_env(made.unwrapped, skip_render_check=True)
-    assert made.observation_space.nvec.tolist() == [25, 2, 26, 26, 3, 3, 3, 5] and made.reset(
-        seed=1
-    )[0].shape == (8,)
+    assert made.observation_space.nvec.tolist() == [25, 2, 26, 26, 3, 3, 3, 5]
+    assert made.reset(seed=1)[0].shape == (8,)
 
 
 def altered(histories):
     """Return the same histories to a model: other hunger, tolerance, cookies, lid and labels."""
-    arrays = {
-        name: values if name not in histories.labels else np.ones_like(values)
-        for name, values in histories.arrays.items()
-    }
+    arrays = histories.arrays | {name: 1 + histories.arrays[name] for name in histories.labels}
     for name in ("obs", "final_obs"):
         arrays[name] = arrays[name].copy()
         arrays[name][..., 8:] = (arrays[name][..., 8:] + 1) % (6, 4, 4, 2)
@@ -205,8 +191,7 @@ def test_no_model_reads_hidden_coordinates_or_labels(histories):
 
 def test_labels_stay_with_their_histories(histories, tmp_path):
     n, e, h = histories.arrays["action"].shape
-    assert histories.pi.shape == (n, e * h, 8)
-    assert histories.gain.shape == (n, e) and histories.type.shape == (n,)
+    assert histories.pi.shape == (n, e * h, 8) and histories.gain.shape == (n, e)
     assert np.array_equal(histories[3:5].type, histories.type[3:5])
     every = histories.subsample(3)
     assert np.array_equal(every.gain, histories.gain[:, ::3])

@@ -58,19 +58,26 @@ def test_heads_point_at_what_their_shard_wants(env):
     near(food[garden], [-0.9, 0, 0, -0.9, 0, 1, 0, 0])
     assert explore[cell(2, 2)].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert explore[cell(0, 3)].tolist() == [1, 0, 1, 1, 0, 0, 0, 0], "home is known"
-    assert not anatomy.heads(env, task, np.zeros((1, 2, 25, 8)))[0, :2].any()
 
 
-def test_the_policy_is_the_softmax_of_the_bids(view):
+def test_the_policy_is_that_of_the_agents(view):
+    unvisited, p = np.zeros(25, bool), np.zeros(8)
     for view.hunger, view.strength, view.task, view.full in (
         (1, 1.2, 0, True),
         (5, 3.0, 3, True),
         (0, 0.0, 4, True),
         (3, 2.0, 2, False),
     ):
-        logits = view.bids().sum(0) + shard.BASE
-        softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-        np.testing.assert_allclose(view.policy(), softmax, rtol=1e-5)
+        q, jar = (
+            anatomy.learned_values(view.env, view.tasks)[view.task],
+            view.tasks["jar"][view.task],
+        )
+        appetite = 2.5 * shard.food_gate(view.hunger)
+        for at in range(25):
+            seen = world.near(at, cell(*jar), 5)
+            craving = 2.5 * view.full * view.strength * shard.cookie_gate(seen, view.hunger)
+            shard.policy(q, unvisited, at, 5, craving, appetite, False, True, p)
+            np.testing.assert_allclose(view.policy()[at], p, rtol=1e-5)
         assert view.full or not view.bids()[0].any()
 
 
@@ -88,12 +95,12 @@ def test_a_bid_by_hand(view):
 
 
 def test_strength_pulls_beside_the_jar_and_hunger_two_steps_away(view):
-    env, task = view.env, view.tasks[[2]]
     above, far_above = cell(2, 1), cell(2, 0)
-    steps_in = [anatomy.policy(env, task, w, hunger=2)[0, above, SOUTH] for w in (0, 1, 2, 3)]
-    hungrier = [anatomy.policy(env, task, 3.0, hunger=h)[0, far_above, SOUTH] for h in range(6)]
+    view.task, view.hunger = 2, 2
+    steps_in = [view.policy()[above, SOUTH] for view.strength in (0.0, 1.0, 2.0, 3.0)]
+    hungrier = [view.policy()[far_above, SOUTH] for view.hunger in range(6)]
     assert (np.diff(steps_in) > 0).all() and (np.diff(hungrier) > 0).all()
-    view.task, view.full = 2, False
+    view.full = False
     calm = view.policy()
     view.strength = 0.3
     assert np.array_equal(calm, view.policy()), "an empty jar pulls nobody"
@@ -135,7 +142,7 @@ def test_detours_by_hand(view):
 def test_the_balance_is_a_mean_over_twelve_contexts():
     shares = []
     for visible, hunger in product((0, 1), range(6)):
-        cookie = 1.5 * shard.cookie_gate(visible, hunger, 0.0)
+        cookie = 1.5 * shard.cookie_gate(visible, hunger)
         shares.append(cookie / (cookie + 0.8 * shard.food_gate(hunger)))
     assert anatomy.balance(1.5, 0.8) == pytest.approx(np.mean(shares))
     share = anatomy.balance(np.array([[0.0, 0.1], [1.0, 3.0]]), 1.0)

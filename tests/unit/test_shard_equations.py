@@ -5,23 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import scattered
 
 import adkit as ad
 from adkit.cookieworld import anatomy, planning, shard
 from adkit.cookieworld.world import EAT, HIDE, OPEN, STAY, led, near
 
-COOKIE, FOOD = 0, 1
+ENV = ad.envs.CookieWorld()
 
 
 @pytest.fixture(scope="module")
-def env():
-    return ad.envs.CookieWorld()
-
-
-@pytest.fixture(scope="module")
-def tasks(env):
-    """Three hundred tasks from all over the family."""
-    return env.tasks()[np.random.default_rng(0).permutation(len(env.tasks()))[:300]]
+def tasks():
+    return scattered(ENV, 300)
 
 
 # ---- equations ----
@@ -29,54 +24,43 @@ def tasks(env):
 
 def test_gates_open_with_a_cookie_in_sight_and_with_hunger():
     """By cue and hunger (0-1, 2-3, 4-5): unseen .09 .21 .46, seen .60 .81 .94."""
-    by_hand = lambda v, h, m: 1 / (1 + math.exp(-(-1.5 + 2.8 * v + 0.6 * (h - 2) + m)))
-    for v, h, m in ((0, 0, 0.0), (1, 0, 0.0), (0, 5, 0.5), (1, 3, 0.3)):
-        assert shard.cookie_gate(v, h, m) == pytest.approx(by_hand(v, h, m))
-    pairs = lambda v: [
-        np.mean([shard.cookie_gate(v, h, 0.0) for h in (a, a + 1)]) for a in (0, 2, 4)
-    ]
-    np.testing.assert_allclose(
-        [*pairs(0), *pairs(1)], [0.09, 0.21, 0.46, 0.60, 0.81, 0.94], atol=0.05
-    )
+    for v, h in ((0, 0), (1, 0), (0, 5), (1, 3)):
+        by_hand = 1 / (1 + math.exp(-(-1.5 + 2.8 * v + 0.6 * (h - 2))))
+        assert shard.cookie_gate(v, h) == pytest.approx(by_hand)
+    pairs = [[shard.cookie_gate(v, h + i) for i in (0, 1)] for v in (0, 1) for h in (0, 2, 4)]
+    expected = [0.09, 0.21, 0.46, 0.60, 0.81, 0.94]
+    np.testing.assert_allclose(np.mean(pairs, axis=1), expected, atol=0.05)
     assert [round(shard.food_gate(h), 3) for h in (0, 2, 5)] == [0.119, 0.5, 0.953]
 
 
-def test_heads_are_the_sign_of_the_change_in_distance_once_learned(env, tasks):
-    q, places = anatomy.learned_values(env, tasks[:3]), env.places(tasks[:3])
+def test_heads_are_the_sign_of_the_change_in_distance_once_learned(tasks):
+    q, places = anatomy.learned_values(ENV, tasks[:3]), ENV.places(tasks[:3])
     for n, k, cell, a in np.ndindex(3, 2, 25, 8):
         site = places[n, 1 + k]
         here, there = (
             abs(c // 5 - site // 5) + abs(c % 5 - site % 5) for c in (cell, led(cell, a, 5))
         )
         change = 1 if (cell == site and a == EAT) else here - there
-        assert shard.head(q[n, k, cell, a], shard.peak(q[n, k, cell])) == pytest.approx(
-            max(change, -0.9), abs=1e-5
-        )
+        found = shard.head(q[n, k, cell, a], shard.peak(q[n, k, cell]))
+        assert found == pytest.approx(max(change, -0.9), abs=1e-5)
     assert shard.head(0.0, 0.0) == 0
 
 
-def test_bids_add_to_the_logits(env):
+def test_bids_add_to_the_logits():
     """Beside the jar: logit = 2.5 (w_C g_C A_C + w_F g_F A_F), and HIDE 3.5 below."""
-    task = env.task(home=(0, 0), jar=(2, 2), garden=(4, 4))
-    q, visited, p = anatomy.learned_values(env, task)[0], np.zeros(25, bool), np.zeros(8)
+    task = ENV.task(home=(0, 0), jar=(2, 2), garden=(4, 4))
+    q, visited, p = anatomy.learned_values(ENV, task)[0], np.zeros(25, bool), np.zeros(8)
     at = 11  # (2, 1): one step north of the jar; actions N S E W STAY EAT HIDE OPEN
-    appetite = 2.5 * 0.9 * 0.3
-    for craved in (True, False):
-        craving = craved * 2.5 * 1.5 * 0.8
+    cookie, food = [-0.9, 1, -0.9, -0.9, 0, 0, 0, 0], [-0.9, 1, 1, -0.9, 0, 0, 0, 0]
+    appetite, base = 2.5 * 0.9 * 0.3, np.eye(8)[HIDE] * -3.5
+    for craving in (2.5 * 1.5 * 0.8, 0.0):
         shard.policy(q, visited, at, 5, craving, appetite, False, True, p)
-        cookie = np.array([-0.9, 1, -0.9, -0.9, 0, 0, 0, 0])
-        food = np.array([-0.9, 1, 1, -0.9, 0, 0, 0, 0])
-        logits = 2.5 * (craved * 1.5 * 0.8 * cookie + 0.9 * 0.3 * food) + np.array(
-            [0, 0, 0, 0, 0, 0, -3.5, 0]
-        )
-        np.testing.assert_allclose(p, np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
+        odds = np.exp(craving * np.array(cookie) + appetite * np.array(food) + base)
+        np.testing.assert_allclose(p, odds / odds.sum(), rtol=1e-4)
     visited[10] = True  # exploring: 2.5 more for moves to where it has not been
     shard.policy(q * 0, visited, at, 5, 0.0, appetite, True, False, p)
-    assert (
-        p[HIDE] == 0
-        and p[1] / p[0] == pytest.approx(math.exp(2.5))
-        and p[0] == pytest.approx(p[STAY])
-    )
+    assert p[HIDE] == 0 and p[0] == pytest.approx(p[STAY])
+    assert p[1] / p[0] == pytest.approx(math.exp(2.5))
 
 
 def test_a_value_is_learned_one_step_at_a_time_and_ends_with_its_reinforcer():
@@ -95,71 +79,49 @@ def test_a_value_is_learned_one_step_at_a_time_and_ends_with_its_reinforcer():
 def slowly(env, task, w, rho):
     """Return (lid, meals or cookies, hunger): policy evaluation in plain loops."""
     q, (home, jar, garden) = anatomy.learned_values(env, task)[0], env.places(task)[0]
-    unvisited = np.zeros(25, bool)
+    unvisited, p = np.zeros(25, bool), np.zeros(8)
     value = np.zeros((25, 6, 4, 2, 2))
     for _ in range(env.horizon):
         after = np.zeros_like(value)
         for cell, h, left, shut in np.ndindex(25, 6, 4, 2):
-            p, tempted = np.zeros(8), left > 0 and not shut
-            gate = shard.cookie_gate(int(tempted and near(cell, jar, 5)), h, 0.0)
+            tempted = left > 0 and not shut
+            gate = shard.cookie_gate(int(tempted and near(cell, jar, 5)), h)
             craving, appetite = 2.5 * w * gate * tempted, 2.5 * shard.food_gate(h)
             shard.policy(q, unvisited, cell, 5, craving, appetite, False, False, p)
             for a in range(8):
-                outcomes = [(1.0, shut)]
-                to, hunger, kept, gain, over = led(cell, a, 5), h, left, (0.0, 0.0), False
+                lids, to, hunger, kept, gain, over = {shut: 1.0}, led(cell, a, 5), h, left, 0, False
                 if a == EAT and cell == jar and tempted:
-                    hunger, kept, gain = max(h - 1, 0), left - 1, (0.0, 1.0)
+                    hunger, kept, gain = max(h - 1, 0), left - 1, np.array([0, 1])
                 elif a == EAT and cell == garden:
-                    gain, over = (min(h, 3) / 3, 0.0), True
-                elif a == OPEN and cell == jar:
-                    outcomes = [(0.3, 0), (0.7, shut)]
-                later = sum(
-                    chance
-                    * (
-                        (1 - rho) * value[to, hunger, kept, lid]
-                        + rho * value[to, min(hunger + 1, 5), kept, lid]
-                    )
-                    for chance, lid in outcomes
-                )
-                after[cell, h, left, shut] += p[a] * (
-                    np.array(gain) + (0 if over else 0.97 * later)
-                )
+                    gain, over = np.array([min(h, 3) / 3, 0]), True
+                elif a == OPEN and cell == jar and shut:
+                    lids = {0: 0.3, 1: 0.7}
+                for lid, chance in lids.items():
+                    stays, grows = value[to, [hunger, min(hunger + 1, 5)], kept, lid]
+                    later = 0.97 * ((1 - rho) * stays + rho * grows)
+                    after[cell, h, left, shut] += p[a] * chance * (gain + later * (not over))
         value = after
     return value[home, :, 3].transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("n", [0, 7])
-def test_planning_is_exact_policy_evaluation(env, tasks, n):
-    short = replace(env, horizon=9)
-    task, ahead = tasks[n], np.zeros((2, 2, 6), np.float32)
-    planning.expected_day(
-        anatomy.learned_values(short, task)[0],
-        5,
-        short.places(task)[0],
-        9,
-        3,
-        1.3,
-        1.0,
-        0.3,
-        ahead,
-    )
+def test_planning_is_exact_policy_evaluation(tasks, n):
+    short, task, ahead = replace(ENV, horizon=9), tasks[n], np.zeros((2, 2, 6), np.float32)
+    q, place = anatomy.learned_values(short, task)[0], short.places(task)[0]
+    planning.expected_day(q, 5, place, 9, 3, 1.3, 1.0, 0.3, ahead)
     np.testing.assert_allclose(ahead, slowly(short, task, 1.3, 0.3), atol=2e-5)
 
 
-def test_hiding_gains_more_with_a_stronger_craving_and_a_shorter_detour(env, tasks):
+def test_hiding_gains_more_with_a_stronger_craving_and_a_shorter_detour(tasks):
     """Within .22 of the prototype: growing in w, falling with the detour over the jar."""
     detour = anatomy.detour(tasks)
-    chance, avoided = anatomy.hiding(env, tasks, np.linspace(0.1, 3, 8))
-    chance = chance[:, :, 1].T
-    by_w, by_detour = (
-        chance.mean(1),
-        np.array([chance[2, detour == d].mean() for d in range(0, 12, 2)]),
-    )
+    chance, avoided = anatomy.hiding(ENV, tasks, np.linspace(0.1, 3, 8))
+    chance = chance[:, :, 1]
+    by_w = chance.mean(0)
+    by_detour = np.array([chance[detour == d, 2].mean() for d in range(0, 12, 2)])
     assert (np.diff(by_w) > 0).all() and (np.diff(by_detour) < 0).all()
-    np.testing.assert_allclose(
-        by_w, 0.95 * np.array([0.02, 0.26, 0.64, 0.84, 0.92, 0.96, 0.99, 1.0]), atol=0.22
-    )
-    np.testing.assert_allclose(
-        by_detour, 0.95 * np.array([1.0, 0.97, 0.75, 0.34, 0.13, 0.06]), atol=0.22
-    )
+    expected = np.array([0.02, 0.26, 0.64, 0.84, 0.92, 0.96, 0.99, 1.0])
+    np.testing.assert_allclose(by_w, 0.95 * expected, atol=0.22)
+    expected = np.array([1.0, 0.97, 0.75, 0.34, 0.13, 0.06])
+    np.testing.assert_allclose(by_detour, 0.95 * expected, atol=0.22)
     assert (avoided[:, 4] > 0).all()

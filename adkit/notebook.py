@@ -7,8 +7,10 @@ import warnings
 from importlib import import_module
 from threading import Thread
 
+NEEDED_MB = 1000  # by the largest notebook
 
-def setup_notebook(*, need_mb: float = 1000) -> None:
+
+def setup_notebook() -> None:
     """Configure a notebook for the machine it runs on: threads, a memory warning, plotly.
 
     JupyterHub and Binder grant less than the machine shows, and say so in CPU_LIMIT (cores) and
@@ -22,9 +24,9 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
         # with more threads than cores granted, the server pauses all of them
         torch.set_num_threads(max(1, int(cores)))
     memory = _granted("MEM_LIMIT")
-    if memory and memory < need_mb * 1e6:
+    if memory and memory < NEEDED_MB * 1e6:
         warnings.warn(
-            f"This server grants {memory / 1e6:.0f} MB, and the notebook needs about {need_mb:.0f} "
+            f"This server grants {memory / 1e6:.0f} MB, and the notebook needs about {NEEDED_MB} "
             "MB: shut down other kernels, or start a larger server.",
             stacklevel=2,
         )
@@ -37,7 +39,4 @@ def setup_notebook(*, need_mb: float = 1000) -> None:
 def _granted(name: str) -> float | None:
     """Return how much JupyterHub grants this server; None where it sets no limit."""
     given = os.environ.get(name)
-    try:
-        return float(given) if given else None
-    except ValueError:
-        raise ValueError(f"{name} in the environment must be a number, got {given!r}") from None
+    return float(given) if given else None

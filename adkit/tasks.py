@@ -28,10 +28,9 @@ class Tasks:
             raise ValueError(
                 f"tasks need one column or more, each with one row per task, got sizes {sizes}"
             )
-        ids = (
-            np.arange(len(_first(columns))) if self.ids is None else np.asarray(self.ids, np.int64)
-        )
-        if ids.shape != (len(_first(columns)),):
+        n = next(iter(sizes.values()))
+        ids = np.arange(n) if self.ids is None else np.asarray(self.ids, np.int64)
+        if ids.shape != (n,):
             raise ValueError(f"`ids` must be one per task, got {ids.shape}")
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "ids", ids)
@@ -45,8 +44,7 @@ class Tasks:
             if rows not in self.columns:
                 raise ValueError(f"no column {rows!r}; the columns are {sorted(self.columns)}")
             return self.columns[rows]
-        rows = np.arange(len(self))[rows]
-        rows = np.atleast_1d(rows)
+        rows = np.atleast_1d(np.arange(len(self))[rows])
         return Tasks({name: values[rows] for name, values in self.columns.items()}, self.ids[rows])
 
     def __iter__(self) -> Iterator[Tasks]:
@@ -70,7 +68,7 @@ class Tasks:
         `by=("key", "door")` keeps a `fraction` of the values in these columns for training. The
         training tasks have only such values, the test tasks only others; mixed tasks are left out.
         """
-        rng = _generator(seed)
+        rng = np.random.default_rng(seed)
         if by:
             values = [self[name].reshape(len(self), -1) for name in by]
             unique, of = np.unique(np.concatenate(values), axis=0, return_inverse=True)
@@ -92,7 +90,7 @@ class Tasks:
         """Return `n` of the tasks, each at most once, in the family's order."""
         if not 1 <= n <= len(self):
             raise ValueError(f"`n` must be 1 to {len(self)}, the number of tasks, got {n}")
-        return self[np.sort(_generator(seed).choice(len(self), n, replace=False))]
+        return self[np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -111,10 +109,8 @@ class Tasks:
         if isinstance(tasks, Tasks):
             return tasks
         if hasattr(tasks, "columns") and hasattr(tasks, "index"):
-            return Tasks(
-                {name: np.array(tasks[name].tolist()) for name in tasks.columns},
-                tasks.index.to_numpy(),
-            )
+            columns = {name: np.array(tasks[name].tolist()) for name in tasks.columns}
+            return Tasks(columns, tasks.index.to_numpy())
         raise ValueError(
             f"`tasks` must be env.tasks(), a part of it or a task frame, got {type(tasks).__name__}"
         )
@@ -124,16 +120,6 @@ class Tasks:
 
     def _repr_html_(self) -> str:
         return self.frame.to_html(max_rows=10)
-
-
-def _first(columns: Mapping[str, Sequence]) -> Sequence:
-    return next(iter(columns.values()))
-
-
-def _generator(seed: int) -> np.random.Generator:
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed={seed!r}: a seed is a non-negative whole number, such as 0.")
-    return np.random.default_rng(seed)
 
 
 def _tuple(value):

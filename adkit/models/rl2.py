@@ -20,6 +20,7 @@ import torch
 
 from adkit.models.in_context import sample_actions
 from adkit.models.recurrent import Inputs, RecurrentPolicy
+from adkit.models.tokens import restart
 from adkit.models.training import frame, gradient_step, progress
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.rollout import begin_episodes
@@ -42,16 +43,9 @@ class RL2:
     memory: Literal["lifetime", "episode"] = "lifetime"
     """"episode" forgets everything at each reset: the amnesiac control."""
 
-    def __post_init__(self):
-        if self.memory not in ("lifetime", "episode"):
-            raise ValueError(f'`memory` must be "lifetime" or "episode", got {self.memory!r}')
-
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
         return RL2Learner(self, spec, rng)
-
-    def __repr__(self) -> str:
-        return f"RL2({self.model!r}, memory={self.memory!r})"
 
 
 class RL2Learner:
@@ -62,18 +56,17 @@ class RL2Learner:
 
     def __init__(self, config: RL2, spec: EnvSpec, rng: Rng):
         self.spec, self.rng, self.t = spec, rng, 0
-        self.forgets = config.memory == "episode"
-        self.model = copy.deepcopy(config.model).double().eval()
-        self.state = torch.zeros(len(rng), config.model.config["width"], dtype=torch.float64)
-        self.previous = Inputs.of_lifetimes(spec, np.zeros(len(rng)))[1:3]
+        self.model, self.memory = copy.deepcopy(config.model).double().eval(), config.memory
+        self.state = torch.zeros(len(rng), self.model.config["width"], dtype=torch.float64)
+        self.previous = restart(spec, len(rng))
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         inputs = Inputs(obs, *self.previous, first)
-        if self.forgets:
-            inputs = _begin_lifetimes(self.spec, inputs, first)
-            self.state[torch.as_tensor(first)] = 0
-        logits, _, self.state = self.model(inputs.tensors(self.spec, torch.float64), self.state)
+        if self.memory == "episode":
+            inputs, self.state = _forget(self.spec, inputs, self.state, first)
+        inputs = inputs.tensors(self.spec, torch.float64)
+        logits, _, self.state = self.model(inputs, self.state)
         return sample_actions(logits, self.rng.at(self.t))
 
     def update(self, transition: Transition) -> None:
@@ -81,13 +74,16 @@ class RL2Learner:
         self.t += 1
 
 
-def _begin_lifetimes(spec: EnvSpec, inputs: Inputs, rows: np.ndarray) -> Inputs:
-    """Return the inputs with no previous action and reward in `rows` (N,) bool."""
-    begin = Inputs.of_lifetimes(spec, inputs.obs)
-    return inputs._replace(
-        previous_action=np.where(rows, begin.previous_action, inputs.previous_action),
-        previous_reward=np.where(rows, begin.previous_reward, inputs.previous_reward),
+def _forget(
+    spec: EnvSpec, inputs: Inputs, state: torch.Tensor, rows: np.ndarray
+) -> tuple[Inputs, torch.Tensor]:
+    """Return inputs and states (N, D) as at the first step of a lifetime in `rows` (N,) bool."""
+    action, reward = restart(spec, len(rows))
+    inputs = inputs._replace(
+        previous_action=np.where(rows, action, inputs.previous_action),
+        previous_reward=np.where(rows, reward, inputs.previous_reward),
     )
+    return inputs, state * torch.as_tensor(~rows)[:, None]
 
 
 @contextmanager
@@ -206,8 +202,7 @@ class _Practice:
         if over.any():
             self.row = np.where(over, self.task_rng.at(self.t).integers(len(self.family)), self.row)
             self.tasks = self.family[self.row]
-            inputs = _begin_lifetimes(spec, inputs, over)
-            state = state * torch.as_tensor(~over)[:, None]
+            inputs, state = _forget(spec, inputs, state, over)
         begin = partial(begin_episodes, self.env, tasks=self.tasks, rng=self.env_rng.at(self.t))
         self.world, obs = begin(self.world, step.obs, rows=done & ~over)
         self.world, obs = begin(self.world, obs, rows=over, new_lifetime=True)

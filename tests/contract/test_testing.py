@@ -43,7 +43,7 @@ class TwoFaced(ad.sources.QLearning):
 @pytest.mark.parametrize(
     ("agent", "says"),
     [
-        (Nosy(), "a lifetime changed with the lifetimes beside it; use only its own rows and rng"),
+        (Nosy(), "a lifetime changed with those beside it; use only its own rows and rng"),
         (TwoFaced(), "the compiled and the batched driver disagree"),
     ],
 )
@@ -94,7 +94,7 @@ def other(name):
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        (Leaky(4, 6), "a row depended on the other rows of its batch"),
+        (Leaky(4, 6), "a lifetime changed with those beside it; use only its own rows and rng"),
         (other("reward"), "step and tables disagree on reward"),
         (other("next_state"), "step and tables disagree on obs"),
         (other("terminated"), "step and tables disagree on terminated"),

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.models.taps import matching
 from adkit.models.tokens import slots, tokenize
 from adkit.models.transformer import CausalTransformer
 from adkit.probing.record import Recording, record
 
 PATTERNS = "blocks.*.attn.pattern"
-KINDS = ("rewarded", "rewarded earlier", "restart", "same cell", "this episode", "earlier episodes")
+KINDS = ("rewarded", "restart", "same cell", "this episode", "earlier episodes")
 LIFETIMES = 8  # are held in memory at once: patterns are large, masses are not
 
 
@@ -26,9 +25,9 @@ LIFETIMES = 8  # are held in memory at once: patterns are large, masses are not
 class AttentionMasses:
     """The share of each decision's attention that falls on each kind of token, in N lifetimes.
 
-    "rewarded" tokens carry a positive previous reward, "rewarded earlier" ones in earlier episodes;
-    "restart" tokens open an episode; "same cell" tokens of earlier episodes show the deciding
-    token's observation. "this episode" and "earlier episodes" add up to 1.
+    "rewarded" tokens carry a positive previous reward; "restart" tokens open an episode; "same
+    cell" tokens of earlier episodes show the deciding token's observation. "this episode" and
+    "earlier episodes" add up to 1.
     """
 
     mass: dict[str, np.ndarray]
@@ -57,68 +56,46 @@ def attention_masses(
 
     Every decision is measured in the window in which it was taken; `keep` is as in `InContext`.
     """
-    n, e, h = len(histories), histories.n_episodes, histories.spec.horizon
-    layers, heads = len(matching(model, PATTERNS)), model.config["heads"]
-    mass = np.zeros((n, e, h, layers, heads, len(KINDS)), np.float32)
-    uniform = np.zeros((n, e, h, len(KINDS)), np.float32)
-    for rows in np.array_split(np.arange(n), -(-n // LIFETIMES)):
+    parts = []
+    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // LIFETIMES)):
         some = histories[rows]
-        recording = record(model, some, PATTERNS, keep=keep)
-        for start in np.unique(recording.window_start):
-            new = np.flatnonzero(recording.window_start == start)
-            at = np.ix_(rows, new)
-            mass[at], uniform[at] = _window_masses(some, recording, start, new)
-    decided = np.arange(h) < histories.length[..., None]
-    mass[~decided], uniform[~decided] = 0, 0
+        parts.append(_masses(some, record(model, some, PATTERNS, keep=keep)))
+    mass, uniform = (np.concatenate(side) for side in zip(*parts, strict=True))
+    decided = np.arange(histories.spec.horizon) < histories.length[..., None]
     by_kind = lambda values: {kind: values[..., k] for k, kind in enumerate(KINDS)}
     return AttentionMasses(by_kind(mass), by_kind(uniform), decided)
 
 
-def _window_masses(
-    histories: Histories, recording: Recording, start: int, new: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the window's new masses (n, e, H, L, heads, K) and uniform ones (n, e, H, K)."""
-    kinds, equal = _kinds(histories, start, new)  # (n, query, key, K), (n, query, key)
-    n, query, key = equal.shape
-
-    def by_decision(values: np.ndarray) -> np.ndarray:
-        return values.reshape(n, len(new), -1, *values.shape[2:])[:, :, :-1]
-
-    masses = []
-    for pattern in recording.values.values():
-        pattern = pattern[:, new].reshape(n, query, -1, pattern.shape[-1])[..., :key]
-        masses.append(by_decision(pattern @ kinds))  # (n, e, H, heads, K)
-    return np.stack(masses, 3), by_decision((equal[:, :, None] @ kinds)[:, :, 0])
-
-
-def _kinds(histories: Histories, start: int, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kinds (n, query, key, K) of a window's tokens, and equal weights (n, query, key).
-
-    Queries are the tokens of the `new` episodes. Both are 0 where a query may not look.
-    """
-    per, rows = slots(histories.spec), np.arange(len(histories))
-    windows = histories.windows(rows, np.full(len(rows), start), new[-1] + 1 - start)
-    tokens = tokenize(histories.spec, windows)
-    shape = tokens.previous_action.shape  # (n, S)
-    slot = np.arange(shape[1])
-    query, episode = slot[-len(new) * per :], slot // per
-    valid = np.ones(shape, bool) if tokens.valid is None else tokens.valid
-    _, seen = np.unique(tokens.obs.reshape(valid.size, -1), axis=0, return_inverse=True)
-    seen = seen.reshape(shape)  # which observation, numbered
-    allowed = valid[:, None] & (slot <= query[:, None])
-    earlier = episode < episode[query][:, None]  # (query, key)
-    rewarded = (tokens.previous_reward > 0)[:, None]
-    kinds = {
-        "rewarded": rewarded,
-        "rewarded earlier": rewarded & earlier,
-        "restart": slot % per == 0,
-        "same cell": (seen[:, query, None] == seen[:, None]) & earlier,
-        "this episode": ~earlier,
-        "earlier episodes": earlier,
-    }
-    stacked = np.stack([allowed & kinds[kind] for kind in KINDS], axis=-1)
-    equal = allowed / allowed.sum(-1, keepdims=True)
-    return stacked.astype(np.float32), equal.astype(np.float32)
+def _masses(histories: Histories, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """Return the masses (n, E, H, L, heads, K) and the uniform ones (n, E, H, K)."""
+    tokens, per = tokenize(histories.spec, histories.arrays), slots(histories.spec)
+    by_episode = lambda values: values.reshape(len(histories), -1, per)
+    _, cell = np.unique(tokens.obs.reshape(-1, tokens.obs[0, 0].size), axis=0, return_inverse=True)
+    cell, rewarded = by_episode(cell), by_episode(tokens.previous_reward > 0)
+    slot = np.arange(per)
+    exists = slot <= histories.length[..., None]  # (n, E, H + 1)
+    patterns = np.stack(list(recording.values.values()), axis=3)  # (n, E, H + 1, L, heads, S)
+    masses, uniform = [], []
+    for e, start in enumerate(recording.window_start):
+        window = (slice(None), None, slice(start, e + 1))  # (n, query, w, H + 1) by broadcasting
+        earlier = np.arange(start, e + 1)[:, None] < e  # (w, 1)
+        decides = slot[:-1] < histories.length[:, e, None]  # (n, H)
+        seen = exists[window] & (earlier | (slot <= slot[:-1, None, None]))
+        seen = seen & decides[..., None, None]
+        is_kind = {
+            "rewarded": rewarded[window],
+            "restart": slot == 0,
+            "same cell": earlier & (cell[window] == cell[:, e, :-1, None, None]),
+            "this episode": ~earlier,
+            "earlier episodes": earlier,
+        }
+        kinds = np.stack([seen & is_kind[kind] for kind in KINDS], axis=-1).astype(np.float32)
+        kinds = kinds.reshape(*seen.shape[:2], -1, len(KINDS))  # (n, H, key, K)
+        pattern = patterns[:, e, :-1, :, :, : kinds.shape[2]]  # (n, H, L, heads, key)
+        masses.append(pattern @ kinds[:, :, None])
+        count = np.maximum(seen.sum((2, 3)), 1)[..., None]
+        uniform.append((kinds.sum(2) / count).astype(np.float32))
+    return np.stack(masses, axis=1), np.stack(uniform, axis=1)
 
 
 def attention_rollout(patterns: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -7,19 +7,16 @@ the whole component is patched beside it (Makelov et al. 2023).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.models.taps import matching
 from adkit.probing.leace import Eraser
 from adkit.probing.outcomes import Outcome
 from adkit.probing.record import record
-
-PAIRS = 8  # lifetimes that run at once, and as many donors
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,78 +61,55 @@ def patch(
 ) -> Patched:
     """Run N base lifetimes with their donors' activations, at each tap and each set of tokens.
 
-    `tap` may have wildcards; every match is patched on its own. `positions` names sets of decisions
-    or tokens that both histories have, all by default. `subspace` (D, k) patches only the donor's
-    part in its span; an eraser, only the coordinate that it would remove.
+    Histories must fit in the model's window: there every token has one activation. `tap` may have
+    wildcards; every match is patched on its own. `positions` names sets of decisions or tokens that
+    both histories have, all by default. `subspace` (D, k) patches only the donor's part in its
+    span; an eraser, only the coordinate that it would remove.
     """
-    shape = len(base), base.n_episodes, base.spec.horizon + 1
-    if donor.spec != base.spec or (len(donor), donor.n_episodes) != shape[:2]:
+    shape = len(base), base.n_episodes
+    if donor.spec != base.spec or (len(donor), donor.n_episodes) != shape:
         raise ValueError(
-            f"`donor` must have one history per history of `base`, {shape[:2]} lifetimes and "
+            f"`donor` must have one history per history of `base`, {shape} lifetimes and "
             f"episodes in {base.spec.name}, "
             f"got {(len(donor), donor.n_episodes)} in {donor.spec.name}"
         )
+    if base.n_episodes > model.window:
+        raise ValueError(
+            f"`base` and `donor` must fit in the model's window of {model.window} episodes, got "
+            f"{base.n_episodes}; try base.episodes[:{model.window}]"
+        )
     if positions is None:
         length = np.minimum(base.length, donor.length)
-        positions = {"every token": np.arange(shape[2]) <= length[..., None]}
-    taps, both, matrix = matching(model, tap), _stacked(base, donor), _projection(subspace)
+        positions = {"every token": np.arange(base.spec.horizon + 1) <= length[..., None]}
+    theirs = record(model, donor, tap)
 
-    def run(name: str | None = None, at: np.ndarray | None = None, project=None) -> np.ndarray:
-        """Return (2, N) the outcomes of base and donor, which run side by side in each batch."""
-        logits = []
-        for rows in np.array_split(np.arange(shape[0]), -(-shape[0] // PAIRS)):
-            pairs = both[np.concatenate([rows, rows + shape[0]])]
-            here, slot = None if at is None else at[np.tile(rows, 2)], _slots(pairs)
-            change = lambda x, cut, here=here, slot=slot: _swapped(x, cut(here), cut(slot), project)
-            found = record(model, pairs, batch=len(pairs), changes={name: change} if name else {})
-            logits.append(np.split(found.array, 2))
-        return np.stack([outcome(np.concatenate(side)) for side in zip(*logits, strict=True)])
+    def run(name: str, at: np.ndarray, project: np.ndarray | None = None) -> np.ndarray:
+        """Return (N,) the outcome with the donors' activations of one tap, at tokens `at`."""
 
-    mine, theirs = run()
-    every = [[(name, at) for at in positions.values()] for name in taps]
-    full = np.array([[run(*one)[0] for one in row] for row in every])
-    part = full
-    if matrix is not None:
-        part = np.array([[run(*one, matrix)[0] for one in row] for row in every])
-    return Patched(tuple(taps), tuple(positions), mine, theirs, part, full)
+        def swap(x: torch.Tensor, cut: Callable[[np.ndarray], torch.Tensor]) -> torch.Tensor:
+            there, here = cut(theirs[name]), cut(at)[..., None]
+            if x.ndim == 4:  # (b, heads, S, d)
+                there, here = there.transpose(1, 2), here[:, None]
+            difference = there - x
+            if project is not None:
+                difference = difference @ x.new_tensor(project)
+            return torch.where(here, x + difference, x)
+
+        return outcome(record(model, base, changes={name: swap}).array)
+
+    def grid(project: np.ndarray | None = None) -> np.ndarray:
+        every = [[run(name, at, project) for at in positions.values()] for name in theirs.values]
+        return np.array(every)  # (L, P, N)
+
+    full = grid()
+    part = full if subspace is None else grid(_projection(subspace))
+    ends = (outcome(record(model, histories).array) for histories in (base, donor))
+    return Patched(tuple(theirs.values), tuple(positions), *ends, part, full)
 
 
-def _projection(subspace: np.ndarray | Eraser | None) -> np.ndarray | None:
+def _projection(subspace: np.ndarray | Eraser) -> np.ndarray:
     """Return (D, D) what takes a difference of activations to its part in the subspace."""
-    if subspace is None:
-        return None
     if isinstance(subspace, Eraser):
         return subspace.readers.T @ subspace.directions.T
     basis, _ = np.linalg.qr(np.reshape(subspace, (len(subspace), -1)))
     return basis @ basis.T
-
-
-def _stacked(base: Histories, donor: Histories) -> Histories:
-    """Return both, base first, with the arrays that both have."""
-    names = base.arrays.keys() & donor.arrays.keys()
-    arrays = {name: np.concatenate([base.arrays[name], donor.arrays[name]]) for name in names}
-    return replace(base, arrays=arrays, task=np.concatenate([base.task, base.task]))
-
-
-def _slots(histories: Histories) -> np.ndarray:
-    """Return (N, E, H + 1) the number of each token in its lifetime, if no episode ended early."""
-    shape = len(histories), histories.n_episodes, histories.spec.horizon + 1
-    return np.broadcast_to(np.arange(shape[1] * shape[2]).reshape(shape[1:]), shape)
-
-
-def _swapped(
-    x: torch.Tensor, here: torch.Tensor, slot: torch.Tensor, project: np.ndarray | None
-) -> torch.Tensor:
-    """Return x (2b, ..., S, D) with the donors' activations in the first half, at tokens `here`.
-
-    Where episodes end early tokens are packed, so that a token's column differs between base and
-    donor: they are matched by `slot` (2b, S).
-    """
-    (own, other), (mine, theirs) = x.chunk(2), slot.chunk(2)
-    column = torch.zeros(len(mine), int(slot.max()) + 1, dtype=torch.long, device=x.device)
-    column.scatter_(1, theirs, torch.arange(theirs.shape[1], device=x.device).expand_as(theirs))
-    wide = lambda values: values[:, None, :, None] if x.ndim == 4 else values[..., None]
-    matched = other.gather(x.ndim - 2, wide(column.gather(1, mine)).expand_as(own))
-    if project is not None:
-        matched = own + (matched - own) @ x.new_tensor(project)
-    return torch.cat([torch.where(wide(here[: len(own)]), matched, own), other])

@@ -54,7 +54,7 @@ def off_unembedding(vector: np.ndarray, model: CausalTransformer) -> tuple[np.nd
 class Steering:
     """A model that is steered at one tap while it runs over histories.
 
-    Dose 1 of a vector has `fraction` of the mean norm of the activations that it is added to.
+    Dose 1 of a vector has a tenth of the mean norm of the activations that it is added to.
     """
 
     model: CausalTransformer
@@ -62,7 +62,6 @@ class Steering:
     tap: str
     at: np.ndarray | None = None
     """Decisions (N, E, H) or tokens (N, E, H + 1) at which a vector is added; None for all."""
-    fraction: float = 0.1
     stream: Recording | None = None
     """A recording of the tap, if there is one already."""
 
@@ -81,7 +80,7 @@ class Steering:
     def size(self) -> float:
         """The norm of dose 1."""
         activations = pick(self.recording[self.tap], self.tokens)
-        return self.fraction * float(np.linalg.norm(activations, axis=-1).mean())
+        return float(np.linalg.norm(activations, axis=-1).mean()) / 10
 
     def unit(self, vector: np.ndarray) -> np.ndarray:
         """Return (D,) what dose 1 of a vector adds."""
@@ -98,21 +97,22 @@ class Steering:
         clean = record(self.model, self.histories, resume=self.recording).array
         return log_probabilities(clean, self.tokens)
 
-    def kl(self, vector: np.ndarray, factor: float = 1.0, ends: Sequence[float] = ENDS) -> float:
-        """Return KL(unsteered || steered) in nats at the steered tokens, the mean of both ends."""
+    def kl(self, vector: np.ndarray, factor: float = 1.0) -> float:
+        """Return KL(unsteered || steered) in nats at the steered tokens, the mean of both `ENDS`.
+
+        `factor` scales the doses.
+        """
         p, found = self._unsteered, []
-        for dose in ends:
+        for dose in ENDS:
             q = log_probabilities(self.logits(vector, factor * dose), self.tokens)
             found.append((np.exp(p) * (p - q)).sum(-1).mean())
         return float(np.mean(found))
 
-    def factor(
-        self, vector: np.ndarray, kl: float, start: float = 1.0, ends: Sequence[float] = ENDS
-    ) -> float:
-        """Return the factor at which the vector's end doses have about this KL, within 10%."""
+    def factor(self, vector: np.ndarray, kl: float, start: float = 1.0) -> float:
+        """Return the factor at which the vector's doses have about this KL, within 10%."""
         factor = start
         for _ in range(5):  # KL grows about as the square of the norm
-            mine = self.kl(vector, factor, ends)
+            mine = self.kl(vector, factor)
             if abs(mine - kl) < 0.1 * kl:
                 break
             factor *= float(np.clip(np.sqrt(kl / max(mine, 1e-12)), 0.1, 10))
@@ -127,14 +127,12 @@ class DoseResponse:
     """(A,) ascending."""
     response: np.ndarray
     """(A, N) the outcome."""
-    random_norm: np.ndarray
-    """(R, N) swings of random vectors of equal norm."""
-    random_kl: np.ndarray
-    """(R, N) swings of the same vectors at equal KL on unrelated tokens; NaN without those."""
+    random: np.ndarray
+    """(R, N) swings of random vectors, of equal norm, or of equal KL on unrelated tokens."""
     unit: np.ndarray
     """(D,) what dose 1 adds; to steer rollouts, `ad.edit(model, {tap: lambda x: x + unit})`."""
-    groups: np.ndarray
-    """(N,) lifetimes of one group are not independent."""
+    task: np.ndarray
+    """(N,) lifetimes of one task are not independent."""
 
     @property
     def slopes(self) -> np.ndarray:
@@ -144,18 +142,19 @@ class DoseResponse:
 
     @property
     def slope(self) -> Interval:
-        """The mean slope, with its bootstrap over groups and lifetimes."""
-        return bootstrap(self.slopes, [self.groups])
+        """The mean slope, with its bootstrap over tasks and lifetimes."""
+        return bootstrap(self.slopes, [self.task])
 
     @property
     def swing(self) -> np.ndarray:
         """(N,) the outcome at the highest dose minus that at the lowest."""
         return self.response[-1] - self.response[0]
 
-    def p(self, null: str = "norm") -> float:
-        """Return the share of random vectors of equal "norm" or "kl" with as large a mean swing."""
-        swings = {"norm": self.random_norm, "kl": self.random_kl}[null].mean(1)
-        return float((1 + (np.abs(swings) >= abs(self.swing.mean())).sum()) / (1 + len(swings)))
+    @property
+    def p(self) -> float:
+        """The share of random vectors with as large a mean swing: (1 + how many) / (1 + R)."""
+        larger = np.abs(self.random.mean(1)) >= abs(self.swing.mean())
+        return float((1 + larger.sum()) / (1 + len(larger)))
 
 
 def steer(
@@ -173,24 +172,22 @@ def steer(
 ) -> DoseResponse:
     """Add doses of `vector` (D,) to one tap, and return how `outcome` (N,) of the logits responds.
 
-    `at` and `unrelated` choose decisions or tokens. Random vectors are compared at equal norm, and,
-    if tokens are named at which nothing should happen, at equal KL there: see `Steering`.
+    `at` and `unrelated` choose decisions or tokens. Random vectors have equal norm, or, if tokens
+    are named at which nothing should happen, equal KL there: see `Steering`.
     """
     steering, doses = Steering(model, histories, tap, at), np.sort(doses)
-    ends = doses[0], doses[-1]
-    harm = Steering(model, histories, tap, unrelated, stream=steering.recording)
     drawn = np.random.default_rng(seed).normal(size=(random, len(vector)))
-
-    def swing(other: np.ndarray, factor: float = 1.0) -> np.ndarray:
-        low, high = (outcome(steering.logits(other, factor * dose)) for dose in ends)
-        return high - low
-
-    by_kl = np.full((random, len(histories)), np.nan)
+    factors = np.ones(random)
     if unrelated is not None:
-        kl, factor = harm.kl(vector, ends=ends), 1.0
+        harm = Steering(model, histories, tap, unrelated, steering.recording)
+        kl, factor = harm.kl(vector), 1.0
         for i, other in enumerate(drawn):
-            factor = harm.factor(other, kl, factor, ends)  # random vectors are much alike
-            by_kl[i] = swing(other, factor)
-    response = np.stack([outcome(steering.logits(vector, dose)) for dose in doses])
-    by_norm = np.stack([swing(other) for other in drawn])
-    return DoseResponse(doses, response, by_norm, by_kl, steering.unit(vector), histories.task)
+            factor = factors[i] = harm.factor(other, kl, factor)  # they are much alike
+
+    def response(one: np.ndarray, doses: np.ndarray) -> np.ndarray:
+        return np.stack([outcome(steering.logits(one, dose)) for dose in doses])
+
+    ends = (response(one, by * doses[[0, -1]]) for one, by in zip(drawn, factors, strict=True))
+    swings = np.stack([high - low for low, high in ends])
+    unit = steering.unit(vector)
+    return DoseResponse(doses, response(vector, doses), swings, unit, histories.task)

@@ -74,7 +74,6 @@ def test_masses_equal_a_slow_loop(world, masses):
                     earlier, rewarded = f < e, reward[n, f, s] > 0
                     is_kind = {
                         "rewarded": rewarded,
-                        "rewarded earlier": rewarded and earlier,
                         "restart": s == 0,
                         "same cell": earlier and (obs[n, f, s] == obs[n, e, t]).all(),
                         "this episode": not earlier,

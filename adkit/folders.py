@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import platform
@@ -19,17 +20,29 @@ LOCK = ".adkit.lock"  # beside the artefacts of a folder; it stays there
 
 @contextmanager
 def new_beside(path: Path) -> Iterator[Path]:
-    """Make an empty folder that may become `path`; remove it, and those of processes that died."""
+    """Yield an empty folder to write in, beside `path` whose content it will be.
+
+    It is removed in the end, as are those of processes that died. An OSError says that `path` was
+    not saved, and why.
+    """
     mine = f".{path.name}.{platform.node()}-"
-    for left in path.parent.glob(f"{glob.escape(mine)}*.tmp"):
-        pid = left.name.removeprefix(mine).split(".")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-    name = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent)
     try:
-        yield Path(name)
-    finally:
-        shutil.rmtree(name, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{glob.escape(mine)}*.tmp"):
+            pid = left.name.removeprefix(mine).split(".")[0]
+            if pid.isdigit() and not _is_alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+        name = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent)
+        try:
+            yield Path(name)
+        finally:
+            shutil.rmtree(name, ignore_errors=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        why = f"{path} was not saved ({error.strerror or error}); nothing was changed"
+        number = error.errno or errno.EIO  # HDF5 gives none
+        raise OSError(number, f"{why}. Make room, or save elsewhere") from error
 
 
 def _is_alive(pid: int) -> bool:
@@ -40,6 +53,14 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def flush(folder: Path) -> None:
+    """Make sure that what was written to the folder's files is on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def locked(folder: Path) -> FileLock:
@@ -81,6 +102,7 @@ def recover(path: Path) -> None:
 
 
 def put_back(path: Path) -> None:
+    """Give a retired folder its name back, unless another one has it; needs the lock."""
     if _is_orphaned(path):
         os.rename(_retired(path), path)
 

@@ -185,19 +185,19 @@ class Histories:
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write a folder of .npy arrays with a hashed manifest, whole or not at all."""
         self.check()
-        files = {f"{name}.npy": values for name, values in (self.arrays | self._whose()).items()}
         about = {"spec": asdict(self.spec), **self.about}
-        return store.save(path, "histories", files, about, overwrite)
+        return store.save(path, "histories", self.arrays | self.identity(), about, overwrite)
 
     @staticmethod
     def assemble(path: str | Path, parts: Iterable[Histories], whole: Histories) -> Path:
         """Save parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
         checked = (part.arrays for part in parts if part.check() is None)
         about = {"spec": asdict(whole.spec), **whole.about}
-        return store.assemble(path, "histories", checked, about, **whole._whose())
+        how = {"parts": checked, "rows": len(whole)}
+        return store.save(path, "histories", whole.identity(), about, **how)
 
-    def _whose(self) -> dict[str, np.ndarray]:
-        """Return the arrays that say which lifetimes and episodes these are."""
+    def identity(self) -> dict[str, np.ndarray]:
+        """Return the arrays that say which lifetimes and episodes these are, as they are saved."""
         tasks = {f"tasks.{name}": values for name, values in self.task_values.columns.items()}
         ids = self.task_values.ids
         return {"task": self.task, "episode": self.episode, "task_ids": ids} | tasks
@@ -208,12 +208,15 @@ class Histories:
 
         `mapped` arrays stay on disk, so that they may be larger than memory.
         """
-        files, about = store.load(path, "histories", mapped)
+        return Histories._of(path, *store.load(path, "histories", mapped))
+
+    @staticmethod
+    def _of(path: str | Path, arrays: dict[str, np.ndarray], about: dict) -> Histories:
+        """Return the histories that were read from `path`, if they are complete."""
         try:
             spec = EnvSpec(**about.pop("spec"))
-            if odd := [name for name, v in files.items() if not isinstance(v, np.ndarray)]:
+            if odd := [name for name, v in arrays.items() if not isinstance(v, np.ndarray)]:
                 raise ValueError(f"{odd[0]!r} is no array")
-            arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
             names = [name for name in arrays if name.startswith("tasks.")]
             columns = {name.removeprefix("tasks."): arrays.pop(name) for name in names}
             tasks = Tasks(columns, _numbers("task_ids", arrays.pop("task_ids")))
@@ -240,14 +243,7 @@ class Histories:
         """Read back, equal in every bit, what `to_minari` wrote."""
         from adkit import interchange
 
-        path, *parts = interchange.from_minari(id, folder)
-        histories = Histories(*parts)
-        try:
-            histories.check()
-        except ValueError as error:
-            text = f"{path} does not hold complete histories: {error}"
-            raise store.ArtefactError(text) from error
-        return histories
+        return Histories._of(*interchange.from_minari(id, folder))
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write one Parquet file, one row per transition, whole or not at all.

@@ -26,7 +26,7 @@ import numpy as np
 
 from adkit import folders, store
 from adkit._lazy import extra
-from adkit.protocols import EnvSpec, Tasks
+from adkit.protocols import EnvSpec
 
 if TYPE_CHECKING:
     import gymnasium
@@ -41,33 +41,19 @@ EPISODE = 2**15  # bytes, at most, of an episode in HDF5 beside its numbers; 15,
 AT_MOST = 1000  # times its bytes in HDF5 that an episode, padded to its horizon, may take in memory
 
 
-def spaces_of(spec: EnvSpec) -> tuple[gymnasium.spaces.Space, gymnasium.spaces.Discrete]:
-    """Return the Gymnasium spaces of the observations and actions that histories hold."""
-    from gymnasium import spaces
-
-    actions = spaces.Discrete(spec.n_actions)
-    if spec.cardinality:
-        return spaces.MultiDiscrete(spec.cardinality), actions
-    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32), actions
-
-
 # ---- to Minari ----
 
 
 def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
     """Write a Minari dataset; see `Histories.to_minari`."""
-    minari, path = _minari(), _place(id, folder)
-    tasks, spaces = histories.task_values, spaces_of(histories.spec)
-    labels = {n: values for n, values in histories.arrays.items() if n not in TRANSITIONS}
-    files = {"task": histories.task, "episode": histories.episode, "task_ids": tasks.ids}
-    files |= {f"tasks.{name}": values for name, values in tasks.columns.items()}
-    files |= {f"label.{name}": values for name, values in labels.items()}
-    size = _size(histories) + sum(values.nbytes for values in files.values())
+    minari, path, spaces = _minari(), _place(id, folder), _spaces(histories.spec)
+    labels = {f"label.{name}": histories.arrays[name] for name in histories.labels}
+    files = histories.identity() | labels
     with _whole(path) as temporary:
+        size = _size(histories) + sum(values.nbytes for values in files.values())
         _reserve(temporary.parent, size)
-        arrays = {f"{name}.npy": values for name, values in files.items()}
         about = {"spec": asdict(histories.spec), **histories.about}
-        store.save(temporary / "adkit", KIND, arrays, about)
+        store.save(temporary / "adkit", KIND, files, about)
         new = minari.dataset.minari_storage.MinariStorage.new
         storage = new(temporary / "data", *spaces, data_format="hdf5")
         about = {"dataset_id": id, "minari_version": minari.__version__}
@@ -78,6 +64,16 @@ def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
         storage.update_episodes(_buffers(buffer, histories, spaces[0].dtype))
         storage.update_episode_metadata(_origins(histories))
     return path
+
+
+def _spaces(spec: EnvSpec) -> tuple[gymnasium.spaces.Space, gymnasium.spaces.Discrete]:
+    """Return the Gymnasium spaces of the observations and actions that histories hold."""
+    from gymnasium import spaces
+
+    actions = spaces.Discrete(spec.n_actions)
+    if spec.cardinality:
+        return spaces.MultiDiscrete(spec.cardinality), actions
+    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32), actions
 
 
 def _buffers(buffer: type, histories: Any, obs_dtype: np.dtype) -> Iterator[Any]:
@@ -130,35 +126,19 @@ def _reserve(folder: Path, size: int) -> None:
 # ---- from Minari ----
 
 
-def from_minari(id: str, folder: str | Path | None) -> tuple:
-    """Return the dataset's folder, and the fields of `Histories` in their order."""
+def from_minari(id: str, folder: str | Path | None) -> tuple[Path, dict[str, np.ndarray], dict]:
+    """Return the dataset's folder, and the arrays and `about` that `Histories.save` would write."""
     path = _place(id, folder)
-    if not (path / "data").is_dir():
-        raise FileNotFoundError(
-            f"{path} holds no Minari dataset; write one with histories.to_minari({id!r})"
-        )
     if not (path / "adkit").is_dir():
-        raise store.ArtefactError(
-            f"{path} names no lifetimes and tasks; it was not written by histories.to_minari"
-        )
+        raise FileNotFoundError(f"{path} is no dataset written by histories.to_minari({id!r})")
     files, about = store.load(path / "adkit", KIND)
-    damaged = (KeyError, TypeError, ValueError, OSError, RuntimeError, MemoryError, OverflowError)
     try:
-        spec = EnvSpec(**about.pop("spec"))
-        if odd := [name for name, values in files.items() if not isinstance(values, np.ndarray)]:
-            raise ValueError(f"{odd[0]!r} is no array")
-        files = {name.removesuffix(".npy"): values for name, values in files.items()}
-        task, episode, ids = (files.pop(name) for name in ("task", "episode", "task_ids"))
-        kept = {"tasks": {}, "label": {}}
-        for name, values in files.items():
-            kind, of = name.split(".", 1)
-            kept[kind][of] = values
-        arrays = _read(path / "data" / "main_data.hdf5", spec, len(task), len(episode))
-        tasks = Tasks(kept["tasks"], ids)
-        return path, spec, tasks, task, arrays | kept["label"], episode, about
-    except damaged as error:
-        text = f"{path} does not hold the histories it should: {error}"
-        raise store.ArtefactError(text) from error
+        sizes = len(files["task"]), len(files["episode"])
+        arrays = _read(path / "data" / "main_data.hdf5", EnvSpec(**about["spec"]), *sizes)
+    except Exception as error:  # HDF5 says anything
+        raise store.ArtefactError(f"{path} does not hold complete histories: {error}") from error
+    files = {name.removeprefix("label."): values for name, values in files.items()}
+    return path, arrays | files, about
 
 
 def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str, np.ndarray]:
@@ -169,9 +149,9 @@ def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str,
     """
     import h5py
 
-    size = left = path.stat().st_size
+    size = path.stat().st_size  # 0 of a pipe
     per_step = math.prod(spec.obs_shape) * spec.obs_dtype.itemsize + 7
-    if not path.is_file() or lifetimes * episodes * spec.horizon * per_step > AT_MOST * size:
+    if lifetimes * episodes * spec.horizon * per_step >= AT_MOST * size:
         whole = f"{lifetimes} lifetimes of {episodes} episodes of up to {spec.horizon} steps"
         raise ValueError(f"{size:,} bytes are not {whole}")
     with h5py.File(path) as file:
@@ -181,10 +161,8 @@ def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str,
         for i, at in enumerate(np.ndindex(lifetimes, episodes)):
             found = {ours: _stored(file, f"episode_{i}", theirs) for ours, theirs in STORED.items()}
             length = len(found["reward"])
-            left -= sum(values.nbytes for values in found.values())
             wanted = dict.fromkeys(NAMES, (length,)) | {"obs": (length + 1, *spec.obs_shape)}
-            shapes = {name: values.shape for name, values in found.items()}
-            if shapes != wanted or length > spec.horizon or left < 0:
+            if length > spec.horizon or wanted != {n: values.shape for n, values in found.items()}:
                 raise ValueError(f"episode {i} has arrays of {length} and of other steps")
             obs, steps = _exactly(found.pop("obs")[()], spec.obs_dtype), (*at, np.s_[:length])
             arrays["obs"][steps], arrays["final_obs"][at] = obs[:-1], obs[-1]
@@ -193,22 +171,19 @@ def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str,
     return arrays
 
 
-def _stored(place: Any, *names: str) -> Any:
+def _stored(file: Any, episode: str, name: str) -> Any:
     """Return numbers stored in this very file: no link elsewhere, nothing that grows when read."""
     import h5py
 
-    name, hard = "/".join(names), h5py.h5l.TYPE_HARD
-    for part in names:
-        if not (
-            isinstance(place, h5py.Group) and place.id.links.get_info(part.encode()).type == hard
-        ):
-            raise ValueError(f"{name} is kept elsewhere")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset) or place.dtype.kind not in "biuf":
-        raise ValueError(f"{name} holds no numbers")
-    if place.is_virtual or place.external or place.id.get_create_plist().get_nfilters():
-        raise ValueError(f"{name} is compressed, or kept elsewhere; to_minari writes plain numbers")
-    return place
+    for part in (episode, f"{episode}/{name}"):
+        if not isinstance(file.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{part} is missing, or kept elsewhere")
+    found = file[episode][name]
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
+        raise ValueError(f"{found.name} holds no numbers")
+    if found.is_virtual or found.external or found.id.get_create_plist().get_nfilters():
+        raise ValueError(f"{found.name} is compressed, or kept elsewhere, not as to_minari does")
+    return found
 
 
 def _exactly(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -229,11 +204,7 @@ def _minari() -> ModuleType:
 def _place(id: str, folder: str | Path | None) -> Path:
     """Return the folder of a Minari dataset; ValueError unless `id` is one."""
     minari = _minari()
-    try:
-        minari.dataset.minari_dataset.parse_dataset_id(id)
-    except (ValueError, TypeError):
-        example = "namespace/name-v0, such as dark-room/q-learning-v0"
-        raise ValueError(f"id={id!r}; Minari's datasets are called {example}") from None
+    minari.dataset.minari_dataset.parse_dataset_id(id)
     if folder is not None:
         return Path(folder, id)
     return minari.storage.datasets_root_dir.get_dataset_path(id)
@@ -289,41 +260,18 @@ def _column(pa: ModuleType, values: np.ndarray) -> Any:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Give a path to write a file or a folder to, which then takes the place `path`.
+    """Yield a path to write a file or a folder to, which then takes the place `path`.
 
     Whatever goes wrong, nothing is left. Raises FileExistsError where there is something, also if
-    it came meanwhile, and OSError where there is no room.
+    it came meanwhile.
     """
-    try:
-        if os.path.lexists(path):
-            raise FileExistsError(f"{path} is there already; write under another name or delete it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with folders.new_beside(path) as temporary:
-            new = temporary / path.name
-            yield new
-            for file in (new, *new.rglob("*")):
-                if file.is_file():
-                    with open(file, "rb") as written:
-                        os.fsync(written.fileno())
-            with folders.locked(path.parent):
-                _put(new, path)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else error
-        text = f"{path} was not written ({why}), and nothing is left of it"
-        text += ". Make room, or write elsewhere"
-        raise OSError(error.errno or errno.EIO, text) from error
-
-
-def _put(new: Path, path: Path) -> None:
-    """Put it there, not over anything: unlike a rename, a link fails where something has come."""
-    try:
-        if os.path.lexists(path):
-            raise FileExistsError
-        os.link(new, path)
-    except FileExistsError:
-        text = f"{path} was written by another process meanwhile; that one was kept"
-        raise FileExistsError(text) from None
-    except OSError:  # a folder, or a file system without links
-        os.rename(new, path)
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} is there already; write under another name or delete it")
+    with folders.new_beside(path) as temporary:
+        new = temporary / path.name
+        yield new
+        folders.flush(temporary)
+        with folders.locked(path.parent):
+            if os.path.lexists(path):
+                raise FileExistsError(f"{path} was written by another process; that one was kept")
+            os.rename(new, path)

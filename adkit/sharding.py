@@ -81,10 +81,9 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
     places = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
 
     def read(k: int) -> Histories:
-        files, about = store.load(places[k], "shard")
+        arrays, about = store.load(places[k], "shard")
         if about != {"call": call}:
             raise FileExistsError(f"{parts} holds shards of another call; remove it, or change out")
-        arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
         return replace(whole, task=whole.task[shards[k]], arrays=arrays)
 
     missing = []
@@ -98,8 +97,7 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
         for i, arrays in made([shards[k] for k in missing]):
             k = missing[i]
             finite(replace(whole, task=whole.task[shards[k]], arrays=arrays), shards[k])
-            files = {f"{name}.npy": values for name, values in arrays.items()}
-            store.save(places[k], "shard", files, {"call": call})
+            store.save(places[k], "shard", arrays, {"call": call})
         about = whole.about | {"call": call}
         Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=about))
     except (store.ArtefactError, OSError):

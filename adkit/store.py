@@ -13,7 +13,7 @@ import mmap
 import os
 import platform
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -46,120 +46,68 @@ def save(
     files: dict[str, np.ndarray | bytes],
     about: dict,
     overwrite: bool = False,
+    parts: Iterable[dict[str, np.ndarray]] = (),
+    rows: int = 0,
 ) -> Path:
-    """Write arrays (names end in .npy) and bytes to the folder `path`, whole or not at all.
+    """Write arrays, as NAME.npy, and bytes to the folder `path`, whole or not at all.
 
-    `about` must be JSON, NumPy's numbers included. Saving the same content again does nothing.
-    Other content raises FileExistsError, unless `overwrite` is given and the folder holds an
-    artefact of the same kind. A link is followed. After an error the old content is untouched.
+    `parts` of further arrays, one in memory at a time, are joined along the first axis, to `rows`
+    in all. `about` must be JSON, NumPy's numbers included. Saving the same content again does
+    nothing. Other content raises FileExistsError, unless `overwrite` is given and the folder holds
+    an artefact of the same kind. A link is followed. After an error the old content is untouched.
     """
-
-    def fill(folder: Path) -> list[str]:
-        for name, value in files.items():
-            _write(folder, name, value)
-        return list(files)
-
-    return _replace(Path(path), kind, fill, about, overwrite)
-
-
-def assemble(
-    path: str | Path, kind: str, parts: Iterable[dict[str, np.ndarray]], about: dict, **whole
-) -> Path:
-    """Save arrays that come in parts, to be joined along their first axis, one part in memory.
-
-    All parts have the same names, dtypes and shapes but for the first axis. `whole` are arrays
-    that come in one piece. Names are without .npy.
-    """
-
-    def fill(folder: Path) -> list[str]:
-        joined: dict[str, tuple] = {}  # of each name: dtype, shape of a row, rows so far
+    asked = path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
+    folders.recover(path)
+    before = folders.stamp(path)
+    _check_place(path, kind)
+    with folders.new_beside(path) as folder:
+        names = [_write(folder, name, value) for name, value in files.items()]
         for part in parts:
-            for name, values in part.items():
-                row = values.dtype, values.shape[1:]
-                *first, rows = joined.get(name, (*row, 0))
-                if tuple(first) != row:
-                    raise ValueError(f"{name}: rows of {row} after rows of {(*first,)}")
-                joined[name] = *row, rows + len(values)
-                with open(folder / f"{_checked_name(name)}.npy", "r+b" if rows else "wb") as file:
-                    # the header leaves room for the number of rows to grow
-                    _write_header(file, row[0], (rows + len(values), *row[1]))
-                    file.seek(0, os.SEEK_END)
-                    file.write(np.ascontiguousarray(_little_endian(name, values)))
-        for name, values in whole.items():
-            _write(folder, f"{name}.npy", values)
-        return [f"{name}.npy" for name in (*joined, *whole)]
-
-    return _replace(Path(path), kind, fill, about, overwrite=False)
-
-
-def _write(folder: Path, name: str, value: np.ndarray | bytes) -> None:
-    """Write bytes, or what `np.save` writes: that does not say why when the disk is full."""
-    with open(folder / _checked_name(name), "wb") as file:
-        if isinstance(value, np.ndarray):
-            value = _little_endian(name, value)
-            _write_header(file, value.dtype, value.shape)
-            value = np.ascontiguousarray(value)
-        file.write(value)
+            names += [_write(folder, name, value, rows) for name, value in part.items()]
+        manifest = _describe(folder, names, kind, about)
+        if len(text := json.dumps(manifest, indent=1).encode()) > MANIFEST_AT_MOST:
+            raise ValueError(f"`about` takes {len(text):,} bytes, over {MANIFEST_AT_MOST:,}")
+        (folder / MANIFEST).write_bytes(text)
+        folders.flush(folder)
+        os.chmod(folder, 0o755)
+        with folders.locked(path.parent):
+            folders.put_back(path)
+            if _same(path, manifest):
+                return asked
+            if not (overwrite or folders.vacant(path)):
+                _refuse(f"{path} already holds something else", "overwrite it: overwrite=True")
+            if folders.stamp(path) != before:
+                _refuse(f"another process saved {path} meanwhile, which was kept", "save again")
+            folders.exchange(folder, path)
+    return asked
 
 
-def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    little = np.lib.format.dtype_to_descr(dtype.newbyteorder("<"))
-    header = {"descr": little, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+def _write(folder: Path, name: str, value: np.ndarray | bytes, rows: int | None = None) -> str:
+    """Write bytes, an array, or the next part of an array of `rows`; return the file's name.
 
-
-def _little_endian(name: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind not in KINDS:
-        raise ValueError(f"{name}: dtype {values.dtype} cannot be stored; give numbers or text")
-    return values.astype(values.dtype.newbyteorder("<"), copy=False)
-
-
-def _checked_name(name: str) -> str:
+    `np.save` writes the same, but does not say why when the disk is full.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in KINDS:
+            raise ValueError(f"{name}: dtype {value.dtype} cannot be stored; give numbers or text")
+        name, value = f"{name}.npy", value.astype(value.dtype.newbyteorder("<"), copy=False)
     if name == MANIFEST or not folders.is_plain(name):
         raise ValueError(f"{name!r} cannot be a file's name here; use letters, digits, . and _")
+    with open(folder / name, "ab") as file:
+        if isinstance(value, np.ndarray):
+            if not file.tell():
+                shape = value.shape if rows is None else (rows, *value.shape[1:])
+                header = {"descr": value.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            value = np.ascontiguousarray(value)
+        file.write(value)
     return name
-
-
-def _replace(
-    path: Path, kind: str, fill: Callable[[Path], list[str]], about: dict, overwrite: bool
-) -> Path:
-    """Let `fill` write files into a new folder and name them; put that in the place of `path`."""
-    asked, path = path, path.resolve() if path.is_symlink() else path
-    try:
-        folders.recover(path)
-        before = folders.stamp(path)
-        _check_place(path, kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with folders.new_beside(path) as folder:
-            manifest = _describe(folder, fill(folder), kind, about)
-            if len(text := json.dumps(manifest, indent=1).encode()) > MANIFEST_AT_MOST:
-                raise ValueError(f"`about` takes {len(text):,} bytes, over {MANIFEST_AT_MOST:,}")
-            (folder / MANIFEST).write_bytes(text)
-            for file in folder.iterdir():
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
-            os.chmod(folder, 0o755)
-            with folders.locked(path.parent):
-                folders.put_back(path)
-                if _same(path, manifest):
-                    return asked
-                if not (overwrite or folders.vacant(path)):
-                    _refuse(f"{path} already holds something else", "overwrite it: overwrite=True")
-                if folders.stamp(path) != before:
-                    _refuse(f"another process saved {path} meanwhile, which was kept", "save again")
-                folders.exchange(folder, path)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        why = f"{path} was not saved ({error.strerror}); nothing was changed"
-        raise OSError(error.errno, f"{why}. Make room, or save elsewhere") from error
-    return asked
 
 
 def _check_place(path: Path, kind: str) -> None:
     """Raise FileExistsError if something would be lost that is no artefact of this kind."""
-    if file := next((above for above in path.parents if above.is_file()), None):
-        _refuse(f"{path} lies below the file {file}", "delete that file")
     if folders.vacant(path):
         return
     try:
@@ -177,10 +125,10 @@ def _refuse(why: str, remedy: str) -> NoReturn:
 def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:
     """Return the sealed manifest of the files in a folder, which `load` gives in this order."""
     files = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         with open(folder / name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest}
+            files[name] = {"bytes": file.tell(), "sha256": digest}
     versions = {name: metadata.version(name) for name in ("adkit", "numpy")}
     made_with = {"python": platform.python_version(), **versions}
     parts = {"format": FORMAT, "kind": kind, "about": as_json(about), "files": files}
@@ -211,7 +159,7 @@ def seal(manifest: dict) -> dict:
 def load(
     path: str | Path, kind: str, mapped: bool = False
 ) -> tuple[dict[str, np.ndarray | bytes], dict]:
-    """Read and verify a folder that `save` wrote: ({file name: array or bytes}, about).
+    """Read and verify what `save` wrote: ({name: array or bytes}, about).
 
     `mapped` arrays stay on disk, read-only, and may be larger than memory; each is read once, to
     verify it. Raises ArtefactError if anything is missing, damaged or not an artefact.
@@ -222,7 +170,9 @@ def load(
         try:
             manifest = _read_manifest(path, kind)
             entries = manifest["files"].items()
-            return {name: _read(path, name, of, mapped) for name, of in entries}, manifest["about"]
+            files = {name: _read(path, name, entry, mapped) for name, entry in entries}
+            arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
+            return arrays, manifest["about"]
         except (ArtefactError, FileNotFoundError):
             if folders.stamp(path) == before:  # else it was replaced while it was read
                 raise
@@ -245,13 +195,11 @@ def _read_manifest(path: Path, kind: str) -> dict:
     folders.recover(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; nothing was saved under this name")
-    if not os.path.lexists(path / MANIFEST):
-        raise ArtefactError(f"{path} has no {MANIFEST}; it is not an adkit artefact")
     with _opened(path, MANIFEST) as file:
-        if (size := os.fstat(file.fileno()).st_size) > MANIFEST_AT_MOST:
-            raise ArtefactError(f"{path}/{MANIFEST} is over {MANIFEST_AT_MOST:,} bytes: {size:,}")
-        text = file.read()
+        text = file.read(MANIFEST_AT_MOST + 1)
     try:
+        if len(text) > MANIFEST_AT_MOST:
+            raise ValueError(f"it is over {MANIFEST_AT_MOST:,} bytes")
         manifest = json.loads(text.decode())
         found, sealed = (manifest["format"], manifest["kind"]), seal(manifest)["sha256"]
         if not isinstance(manifest["about"], dict):
@@ -284,8 +232,6 @@ def _opened(path: Path, name: str) -> BinaryIO:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         file = os.fdopen(os.open(path / name, flags), "rb")
-    except FileNotFoundError:
-        raise ArtefactError(f"{path}: {name} is missing; make or download it again") from None
     except OSError as error:
         raise ArtefactError(f"{path}: {name} cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -324,17 +270,16 @@ def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
     else:
         file.seek(0)
         values = np.load(file, allow_pickle=False)
-    unit, most = {"b": (np.uint8, 1), "U": (np.uint32, 0x10FFFF)}.get(dtype.kind, (None, 0))
-    codes = (part.ravel().view(unit).max(initial=0) for part in pieces(np.atleast_1d(values)))
-    if unit and max(codes, default=0) > most:
-        raise ValueError("a bool is neither 0 nor 1, or text is not Unicode")
+    if dtype.kind == "b" and any(part.view(np.uint8).max(initial=0) > 1 for part in pieces(values)):
+        raise ValueError("a bool is neither 0 nor 1")
     if dtype.kind == "U":
-        "".join(values.ravel().tolist()).encode()
+        "".join(values.ravel().tolist()).encode()  # fails unless it is Unicode
     return values
 
 
 def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Return an array's rows, some at a time; a mapped array need not fit in memory."""
+    """Yield an array's rows, some at a time; a mapped array need not fit in memory."""
+    array = np.atleast_1d(array)
     rows = max(1, PIECE * len(array) // max(1, array.nbytes))
     for i in range(0, len(array), rows):
         yield array[i : i + rows]

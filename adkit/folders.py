@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -40,7 +40,8 @@ def new_beside(path: Path) -> Iterator[Path]:
     except FileExistsError:
         raise
     except OSError as error:
-        why = f"{path} was not saved ({error.strerror or error}); nothing was changed"
+        reason = os.strerror(error.errno) if error.errno else error
+        why = f"{path} was not saved ({reason}); nothing was changed"
         number = error.errno or errno.EIO  # HDF5 gives none
         raise OSError(number, f"{why}. Make room, or save elsewhere") from error
 
@@ -48,10 +49,8 @@ def new_beside(path: Path) -> Iterator[Path]:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        pass
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # else it is another user's
     return True
 
 
@@ -115,10 +114,10 @@ def _retired(path: Path) -> Path:
     return path.parent / f".{path.name}.old"
 
 
-def stamp(path: Path) -> tuple[int, ...] | None:
+def stamp(path: Path) -> tuple[int, int] | None:
     """Return what tells this content from later content, or None if there is nothing."""
-    for place in (path / "manifest.json", path):
-        with suppress(OSError):
-            found = os.lstat(place)
-            return found.st_ino, found.st_mtime_ns, found.st_size
-    return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

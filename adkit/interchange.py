@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,14 @@ AT_MOST = 1000  # times its bytes in HDF5 that an episode, padded to its horizon
 
 def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
     """Write a Minari dataset; see `Histories.to_minari`."""
-    minari, path, spaces = _minari(), _place(id, folder), _spaces(histories.spec)
+    path, spaces = _place(id, folder), _spaces(histories.spec)
+    import minari
+
     labels = {f"label.{name}": histories.arrays[name] for name in histories.labels}
-    files = histories.identity() | labels
     with _whole(path) as temporary:
-        size = _size(histories) + sum(values.nbytes for values in files.values())
-        _reserve(temporary.parent, size)
         about = {"spec": asdict(histories.spec), **histories.about}
-        store.save(temporary / "adkit", KIND, files, about)
+        store.save(temporary / "adkit", KIND, histories.identity() | labels, about)
+        _reserve(temporary.parent, histories)
         new = minari.dataset.minari_storage.MinariStorage.new
         storage = new(temporary / "data", *spaces, data_format="hdf5")
         about = {"dataset_id": id, "minari_version": minari.__version__}
@@ -106,16 +107,15 @@ def _origins(histories: Any) -> Iterator[dict]:
             yield {"lifetime": n, "episode": episode, "task_id": int(tasks.ids[task]), **values}
 
 
-def _size(histories: Any) -> int:
-    """Return the most bytes that HDF5 will take; up to half of a chunk may be empty."""
+def _reserve(folder: Path, histories: Any) -> None:
+    """Raise OSError unless HDF5's file will fit: HDF5 (2.0) crashes when it closes on a full disk.
+
+    Up to half of each of its chunks may be empty.
+    """
     steps = sum(int(arrays["length"].sum()) for _, arrays in _parts(histories))
     numbers = (math.prod(histories.spec.obs_shape) + 2) * steps
     episode = EPISODE + sum(values[:1].nbytes for values in histories.task_values.columns.values())
-    return 2 * 8 * numbers + episode * (1 + len(histories) * histories.n_episodes)
-
-
-def _reserve(folder: Path, size: int) -> None:
-    """Raise OSError unless such a file fits: HDF5 (2.0) crashes when it closes on a full disk."""
+    size = 2 * 8 * numbers + episode * (1 + len(histories) * histories.n_episodes)
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if hasattr(os, "posix_fallocate"):  # which knows of quotas, too
@@ -195,15 +195,10 @@ def _exactly(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _minari() -> ModuleType:
-    """Return Minari, able to read and write HDF5, its default format."""
-    extra("h5py", "interchange", "Minari's format")
-    return extra("minari", "interchange", "to_minari")
-
-
 def _place(id: str, folder: str | Path | None) -> Path:
     """Return the folder of a Minari dataset; ValueError unless `id` is one."""
-    minari = _minari()
+    extra("h5py", "interchange", "Minari's format")
+    minari = extra("minari", "interchange", "Minari's format")
     minari.dataset.minari_dataset.parse_dataset_id(id)
     if folder is not None:
         return Path(folder, id)
@@ -217,24 +212,18 @@ def to_parquet(histories: Any, path: str | Path) -> Path:
     """Write a Parquet file; see `Histories.to_parquet`."""
     pa = extra("pyarrow", "interchange", "to_parquet")
     parquet = extra("pyarrow.parquet", "interchange", "to_parquet")
-    path, writer = Path(path), None
+    path = Path(path)
     about = json.dumps({"spec": asdict(histories.spec), "about": histories.about}, allow_nan=False)
-    with _whole(path) as temporary:
-        try:
-            for start, arrays in _parts(histories):
-                rows = _rows(histories, start, arrays)
-                table = pa.table({name: _column(pa, values) for name, values in rows.items()})
-                table = table.replace_schema_metadata({"adkit": about})
-                writer = writer or parquet.ParquetWriter(temporary, table.schema)
-                writer.write_table(table)
-        finally:
-            if writer:
-                writer.close()
+    tables = (_table(pa, histories, *part) for part in _parts(histories))
+    first = next(tables).replace_schema_metadata({"adkit": about})
+    with _whole(path) as new, parquet.ParquetWriter(new, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
     return path
 
 
-def _rows(histories: Any, start: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the columns of the transitions of some lifetimes, number `start` the first."""
+def _table(pa: ModuleType, histories: Any, start: int, arrays: dict[str, np.ndarray]) -> Any:
+    """Return a row per transition of some lifetimes, number `start` the first."""
     length, tasks = arrays["length"], histories.task_values
     n, e, t = np.nonzero(np.arange(histories.spec.horizon) < length[..., None])
     after = np.roll(arrays["obs"], -1, axis=2)
@@ -244,7 +233,8 @@ def _rows(histories: Any, start: int, arrays: dict[str, np.ndarray]) -> dict[str
     columns |= {f"task_{name}": values[task] for name, values in tasks.columns.items()}
     columns |= {"lifetime": n + start, "episode": histories.episode[e], "step": t}
     columns |= {name: arrays[name][n, e, t] for name in ("obs", *NAMES)}
-    return columns | {"next_obs": after[n, e, t]}
+    columns["next_obs"] = after[n, e, t]
+    return pa.table({name: _column(pa, values) for name, values in columns.items()})
 
 
 def _column(pa: ModuleType, values: np.ndarray) -> Any:

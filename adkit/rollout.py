@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from adkit.histories import PER_STEP, Histories
 from adkit.protocols import Agent, Env, EnvSpec, Learner, Lifetimes, Tasks, Transition, stored_at
 from adkit.seeds import Rng
-from adkit.sharding import check_unedited, digest, finite, joined, number_of_shards, saved, spread
+from adkit.sharding import check_unedited, digest, joined, number_of_shards, saved, spread
 
 
 def collect(
@@ -59,9 +59,9 @@ def collect(
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
     work = partial(_simulated, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
-        return finite(replace(whole, arrays=work(agent, task, number)))
+        return replace(whole, arrays=work(agent, task, number))
     if isinstance(executor, ProcessPoolExecutor):
-        check_unedited(agent)
+        check_unedited(*vars(agent).values())
     part = agent.part if hasattr(agent, "part") else lambda rows: agent
     workers = workers or os.cpu_count()
 
@@ -69,10 +69,11 @@ def collect(
         jobs = [(part(rows), task[rows], number[rows]) for rows in shards]
         return spread(executor, work, jobs, retries, workers)
 
-    size = sum(values.nbytes for values in _empty(env.spec, agent, 1, whole.n_episodes).values())
+    empty = partial(_empty, env.spec, agent, episodes=whole.n_episodes)
+    size = sum(values.nbytes for values in empty(n=1).values())
     n_shards = number_of_shards(len(task), size, workers)
     if out is None:
-        return finite(joined(whole, n_shards, made))
+        return joined(whole, empty(n=len(task)), n_shards, made)
     call = digest([env.spec, tasks, task, episodes, every, int(seed), env, agent])
     return saved(Path(out), whole, call, n_shards, made)
 
@@ -101,17 +102,23 @@ def _simulated(
         agent, mine = agent.prepare(lifetimes)
         lifetimes = replace(lifetimes, tasks=mine)
     arrays = _empty(env.spec, agent, len(mine), len(range(0, episodes, every)))
-    if driver != "batched" and hasattr(agent, "simulate") and agent.simulate(lifetimes, arrays):
-        return arrays
-    name = f"{type(agent).__name__} on {env.spec.name}"
-    if driver == "compiled":
+    compiled = driver != "batched" and hasattr(agent, "simulate")
+    if not (compiled and agent.simulate(lifetimes, arrays)):
+        name = f"{type(agent).__name__} on {env.spec.name}"
+        if driver == "compiled":
+            raise ValueError(
+                f"{name} has no compiled driver: it needs env.tables and agent.simulate; "
+                'try driver="auto"'
+            )
+        if not hasattr(agent, "start"):
+            raise ValueError(f'{name} runs its own loop and has no learners; try driver="auto"')
+        _lock_step(lifetimes, agent.start(env.spec, rng, episodes), arrays)
+    if not np.isfinite(arrays["reward"]).all():
+        n, e, t = np.argwhere(~np.isfinite(arrays["reward"]))[0]
         raise ValueError(
-            f"{name} has no compiled driver: it needs env.tables and agent.simulate; "
-            'try driver="auto"'
+            f"rewards must be finite, got {arrays['reward'][n, e, t]} from {env.spec.name} in task "
+            f"{mine.ids[n]}, lifetime {number[n]}, episode {e * every}, step {t}"
         )
-    if not hasattr(agent, "start"):
-        raise ValueError(f'{name} runs its own loop and has no learners; try driver="auto"')
-    _lock_step(lifetimes, agent.start(env.spec, rng, episodes), arrays)
     return arrays
 
 

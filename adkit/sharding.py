@@ -8,15 +8,8 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent import futures
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +19,6 @@ from tqdm.auto import tqdm
 
 from adkit import folders, store
 from adkit.histories import Histories
-from adkit.protocols import Agent
 
 SHARD = 2**26  # most bytes of a shard
 SHARDS = 16  # least number of shards, so that several workers share them
@@ -38,19 +30,6 @@ IMPORTS = (
 )
 
 
-def finite(histories: Histories, rows: np.ndarray | None = None) -> Histories:
-    """Return the histories, the lifetimes `rows` of all; ValueError if a reward is not finite."""
-    reward = histories.arrays["reward"]
-    if not np.isfinite(reward).all():
-        n, e, t = np.argwhere(~np.isfinite(reward))[0]
-        lifetime = n if rows is None else rows[n]
-        raise ValueError(
-            f"rewards must be finite, got {reward[n, e, t]} from {histories.spec.name} in lifetime "
-            f"{lifetime}, episode {e}, step {t}"
-        )
-    return histories
-
-
 # ---- shards on disk ----
 
 
@@ -59,14 +38,12 @@ def number_of_shards(n: int, size: int, workers: int) -> int:
     return min(n, max(SHARDS, 4 * workers, -(-n * size // SHARD)))
 
 
-def joined(whole: Histories, n_shards: int, made: Callable) -> Histories:
-    """Return histories made of shards, in memory."""
-    shards, arrays = np.array_split(np.arange(len(whole.task)), n_shards), {}
-    for i, found in made(shards):
+def joined(whole: Histories, arrays: dict, n_shards: int, made: Callable) -> Histories:
+    """Return histories made of shards, which fill `arrays` in memory."""
+    shards = np.array_split(np.arange(len(whole)), n_shards)
+    for k, found in made(shards):
         for name, values in found.items():
-            if name not in arrays:
-                arrays[name] = np.empty((len(whole.task), *values.shape[1:]), values.dtype)
-            arrays[name][shards[i]] = values
+            arrays[name][shards[k]] = values
     return replace(whole, arrays=arrays)
 
 
@@ -77,7 +54,7 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
     parts = path.parent / f".{path.name}.shards"
     cut = (int(folder.name.split(".")[0]) for folder in parts.glob("[1-9]*.*"))
     n_shards = next(cut, n_shards)  # an interrupted call's shards are cut as they were
-    shards = np.array_split(np.arange(len(whole.task)), n_shards)
+    shards = np.array_split(np.arange(len(whole)), n_shards)
     places = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
 
     def read(k: int) -> Histories:
@@ -95,17 +72,13 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
             missing.append(k)
     try:
         for i, arrays in made([shards[k] for k in missing]):
-            k = missing[i]
-            finite(replace(whole, task=whole.task[shards[k]], arrays=arrays), shards[k])
-            store.save(places[k], "shard", arrays, {"call": call})
+            store.save(places[missing[i]], "shard", arrays, {"call": call})
         about = whole.about | {"call": call}
         Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=about))
     except (store.ArtefactError, OSError):
-        if (done := _done(path, call)) is None:  # else another process made the same meanwhile
+        if folders.vacant(path):  # else another process made the same meanwhile
             raise
-        return done
-    shutil.rmtree(parts, ignore_errors=True)
-    return Histories.load(path, mapped=True)
+    return _done(path, call)
 
 
 def _done(path: Path, call: str) -> Histories | None:
@@ -129,7 +102,7 @@ def _done(path: Path, call: str) -> Histories | None:
 def digest(value: object) -> str:
     """Return a hash of a value's content, the same in every process.
 
-    It covers numbers, text, classes, arrays (by their bytes), networks (by `fingerprint`),
+    It covers numbers, text, classes, arrays (by their bytes), networks (by their weights),
     collections, and dataclasses (by their fields). Raises ValueError for anything else.
     """
     return hashlib.sha256(json.dumps(_described(value)).encode()).hexdigest()
@@ -151,9 +124,10 @@ def _described(value: object) -> object:
         return [kind, [_described(item) for item in value]]
     torch = sys.modules.get("torch")  # imported by whoever holds a network
     if torch and isinstance(value, torch.nn.Module):
-        return [kind, repr(value), fingerprint(value)]
+        check_unedited(value)
+        return [kind, repr(value), _described(value.state_dict())]
     if torch and isinstance(value, torch.Tensor):
-        return [kind, _described(value.detach().cpu().numpy())]
+        return [kind, _described(value.detach().cpu().double().numpy())]
     if is_dataclass(value):
         return [kind, [[f.name, _described(getattr(value, f.name))] for f in fields(value)]]
     raise ValueError(
@@ -162,31 +136,17 @@ def _described(value: object) -> object:
     )
 
 
-def check_unedited(agent: Agent) -> None:
-    """Raise ValueError if `edit` changes a network of the agent, unseen by other processes."""
+def check_unedited(*values: object) -> None:
+    """Raise ValueError if `edit` changes a network among the values."""
     torch = sys.modules.get("torch")
-    for value in vars(agent).values() if torch else ():
+    for value in values if torch else ():
         if isinstance(value, torch.nn.Module):
-            fingerprint(value)
-
-
-def fingerprint(network, *arrays: np.ndarray) -> str:
-    """Return a hash of a network's weights, and of arrays beside them.
-
-    Raises ValueError while `edit` changes what the network does with them.
-    """
-    edited = [name for name, part in network.named_modules() if getattr(part, "observers", 0)]
-    if edited:
-        raise ValueError(
-            f"the model is being edited at {', '.join(edited)}, which no file and no other process "
-            "would be told; collect without out=, and with no executor but threads"
-        )
-    digest = hashlib.sha256()
-    for values in network.state_dict().values():
-        digest.update(values.cpu().contiguous().flatten().view(sys.modules["torch"].uint8).numpy())
-    for values in arrays:
-        digest.update(np.ascontiguousarray(values))
-    return digest.hexdigest()
+            parts = value.named_modules()
+            if edited := [name for name, part in parts if getattr(part, "observers", 0)]:
+                raise ValueError(
+                    f"the model is being edited at {', '.join(edited)}, which no file and no other "
+                    "process would be told; collect without out=, and with no executor but threads"
+                )
 
 
 # ---- executors ----
@@ -201,50 +161,56 @@ def spread(
     (ValueError and its like). Once a worker of a process pool died, the pool takes no more jobs:
     the rest goes to a new pool of spawned workers. The error of any other broken one is raised.
     """
-    with tqdm(total=len(jobs), desc="lifetimes", disable=None, mininterval=0.5) as progress:
-        if executor is None:
-            for i, job in enumerate(jobs):
-                yield i, work(*job)
-                progress.update()
-            return
-        tries, waiting, running, spare = [0] * len(jobs), list(range(len(jobs)))[::-1], {}, None
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    i = waiting.pop()
-                    try:
-                        future = (spare or executor).submit(_attempt, tries[i], work, jobs[i])
-                    except BrokenExecutor as error:
-                        future = Future()
-                        future.set_exception(error)
-                    running[future] = i
-                broken = False
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i = running.pop(future)
-                    error = CancelledError() if future.cancelled() else future.exception()
-                    if error is None:
-                        progress.update()
-                        yield i, future.result()
-                        continue
-                    broken |= isinstance(error, BrokenExecutor)
-                    tries[i] += 1
-                    if isinstance(error, LASTING) or tries[i] > retries:
-                        if isinstance(error, BrokenExecutor):
-                            error.add_note(IMPORTS)
-                        raise error
-                    logging.getLogger("adkit").warning("shard %d failed (%r): again", i, error)
-                    waiting.append(i)
-                if broken and isinstance(executor, ProcessPoolExecutor):
-                    waiting += running.values()
-                    running.clear()
-                    if spare is not None:
-                        spare.shutdown(wait=False, cancel_futures=True)
-                    spare = ProcessPoolExecutor(workers, get_context("spawn"))
-        finally:
-            for future in running:
-                future.cancel()
-            if spare is not None:
-                spare.shutdown(wait=False, cancel_futures=True)
+    if executor is None:
+        results = ((i, work(*job)) for i, job in enumerate(jobs))
+    else:
+        results = _results(executor, work, jobs, retries, workers)
+    yield from tqdm(results, total=len(jobs), desc="lifetimes", disable=None, mininterval=0.5)
+
+
+def _results(
+    executor: Executor, work: Callable, jobs: Sequence[tuple], retries: int, workers: int
+) -> Iterator[tuple[int, object]]:
+    tries, waiting, running = [0] * len(jobs), list(range(len(jobs)))[::-1], {}
+    pools = [executor]
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                i = waiting.pop()
+                running[_submitted(pools[-1], tries[i], work, jobs[i])] = i
+            broken = False
+            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                i = running.pop(future)
+                error = futures.CancelledError() if future.cancelled() else future.exception()
+                if error is None:
+                    yield i, future.result()
+                    continue
+                broken |= isinstance(error, BrokenExecutor)
+                tries[i] += 1
+                if isinstance(error, LASTING) or tries[i] > retries:
+                    if isinstance(error, BrokenExecutor):
+                        error.add_note(IMPORTS)
+                    raise error
+                logging.getLogger("adkit").warning("shard %d failed (%r): again", i, error)
+                waiting.append(i)
+            if broken and isinstance(executor, ProcessPoolExecutor):
+                waiting += running.values()
+                running.clear()
+                pools.append(ProcessPoolExecutor(workers, get_context("spawn")))
+    finally:
+        for future in running:
+            future.cancel()
+        for pool in pools[1:]:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submitted(pool: Executor, tried: int, work: Callable, job: tuple) -> futures.Future:
+    try:
+        return pool.submit(_attempt, tried, work, job)
+    except BrokenExecutor as error:
+        future = futures.Future()
+        future.set_exception(error)
+        return future
 
 
 def _attempt(tried: int, work: Callable, job: tuple) -> object:

@@ -12,11 +12,10 @@ import json
 import mmap
 import os
 import platform
-import stat
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 
@@ -61,7 +60,6 @@ def save(
         path = path.resolve()
     folders.recover(path)
     before = folders.stamp(path)
-    _check_place(path, kind)
     with folders.new_beside(path) as folder:
         names = [_write(folder, name, value) for name, value in files.items()]
         for part in parts:
@@ -74,12 +72,15 @@ def save(
         os.chmod(folder, 0o755)
         with folders.locked(path.parent):
             folders.put_back(path)
-            if _same(path, manifest):
+            if _holds(path, manifest):
                 return asked
-            if not (overwrite or folders.vacant(path)):
-                _refuse(f"{path} already holds something else", "overwrite it: overwrite=True")
+            if not (folders.vacant(path) or (overwrite and _is_a(kind, path))):
+                raise FileExistsError(
+                    f"{path} already holds something else; save under another name, or replace an "
+                    f"artefact that is a {kind}, too: overwrite=True"
+                )
             if folders.stamp(path) != before:
-                _refuse(f"another process saved {path} meanwhile, which was kept", "save again")
+                raise FileExistsError(f"another process saved {path} meanwhile, which was kept")
             folders.exchange(folder, path)
     return asked
 
@@ -106,20 +107,21 @@ def _write(folder: Path, name: str, value: np.ndarray | bytes, rows: int | None 
     return name
 
 
-def _check_place(path: Path, kind: str) -> None:
-    """Raise FileExistsError if something would be lost that is no artefact of this kind."""
-    if folders.vacant(path):
-        return
+def _is_a(kind: str, path: Path) -> bool:
+    """Return whether this is a folder of that kind, damaged or not."""
     try:
-        found = json.loads((path / MANIFEST).read_bytes())["kind"]
+        return json.loads((path / MANIFEST).read_bytes())["kind"] == kind
     except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if found != kind:
-        _refuse(f"{path} holds no {kind}, and only that is overwritten", "remove it")
+        return False
 
 
-def _refuse(why: str, remedy: str) -> NoReturn:
-    raise FileExistsError(f"{why}; save under another name, or {remedy}")
+def _holds(path: Path, manifest: dict) -> bool:
+    """Return whether this content is already there."""
+    try:
+        there = _read_manifest(path, manifest["kind"])
+    except (ArtefactError, FileNotFoundError):
+        return False
+    return all(there[name] == manifest[name] for name in ("files", "about"))
 
 
 def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:
@@ -137,13 +139,7 @@ def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:
 
 def as_json(content: dict) -> dict:
     """Return the content as a manifest gives it back: Python's numbers, tuples as lists."""
-    return json.loads(json.dumps(content, default=_number))
-
-
-def _number(value):
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r} cannot be saved as JSON; give numbers, text, lists or dicts")
+    return json.loads(json.dumps(content, default=np.generic.item))
 
 
 def seal(manifest: dict) -> dict:
@@ -165,18 +161,17 @@ def load(
     verify it. Raises ArtefactError if anything is missing, damaged or not an artefact.
     """
     path = Path(path)
-    for _ in range(5):
+    while True:
         before = folders.stamp(path)
         try:
             manifest = _read_manifest(path, kind)
             entries = manifest["files"].items()
             files = {name: _read(path, name, entry, mapped) for name, entry in entries}
-            arrays = {name.removesuffix(".npy"): values for name, values in files.items()}
-            return arrays, manifest["about"]
         except (ArtefactError, FileNotFoundError):
             if folders.stamp(path) == before:  # else it was replaced while it was read
                 raise
-    raise ArtefactError(f"{path} changes all the time; load it when its writer has finished")
+        else:
+            return {n.removesuffix(".npy"): of for n, of in files.items()}, manifest["about"]
 
 
 def find(name: str) -> Path:
@@ -204,9 +199,8 @@ def _read_manifest(path: Path, kind: str) -> dict:
         found, sealed = (manifest["format"], manifest["kind"]), seal(manifest)["sha256"]
         if not isinstance(manifest["about"], dict):
             raise TypeError("`about` is no object")
-        for name, entry in manifest["files"].items():
-            if not (isinstance(entry["sha256"], str) and type(entry["bytes"]) is int):
-                raise TypeError(f"files: {name} has no size and hash")
+        if not all({"bytes", "sha256"} <= entry.keys() for entry in manifest["files"].values()):
+            raise KeyError("a file has no size and hash")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{path}/{MANIFEST} is damaged: {str(error)[:200]!r}") from None
     if found != (FORMAT, kind):
@@ -217,27 +211,12 @@ def _read_manifest(path: Path, kind: str) -> dict:
     return manifest
 
 
-def _same(path: Path, manifest: dict) -> bool:
-    try:
-        found = _read_manifest(path, manifest["kind"])
-    except (ArtefactError, FileNotFoundError):
-        return False
-    return found["files"] == manifest["files"] and found["about"] == manifest["about"]
-
-
 def _opened(path: Path, name: str) -> BinaryIO:
     """Open a regular file of the folder; a link is not followed, a pipe not waited for."""
-    if not folders.is_plain(name):
-        raise ArtefactError(f"{path}: {name!r} in the manifest is not a plain file of this folder")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        file = os.fdopen(os.open(path / name, flags), "rb")
-    except OSError as error:
-        raise ArtefactError(f"{path}: {name} cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ArtefactError(f"{path}: {name} is not a plain file of this folder")
-    return file
+    file = path / name
+    if not folders.is_plain(name) or file.is_symlink() or not file.is_file():
+        raise ArtefactError(f"{path}: {name!r} is missing, or no plain file of this folder")
+    return open(file, "rb")
 
 
 def _read(path: Path, name: str, entry: dict, mapped: bool) -> np.ndarray | bytes:
@@ -273,7 +252,9 @@ def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
     if dtype.kind == "b" and any(part.view(np.uint8).max(initial=0) > 1 for part in pieces(values)):
         raise ValueError("a bool is neither 0 nor 1")
     if dtype.kind == "U":
-        "".join(values.ravel().tolist()).encode()  # fails unless it is Unicode
+        codes = values.ravel().view(np.uint32)
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+            raise ValueError("its text is not Unicode")
     return values
 
 

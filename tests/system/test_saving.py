@@ -1,7 +1,6 @@
-"""Saving where something is in the way: a full disk, a read-only place, another writer."""
+"""Saving where something is in the way: no room, a kill, another writer."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,173 +13,102 @@ from helpers import listed
 
 from adkit import store
 
-OLD, NEW = (
-    {"a.npy": np.arange(size), "b.npy": np.full(size, 7), "c": b"bytes"} for size in (9, 5000)
-)
 
-
-def holds(path, files) -> bool:
-    found, _ = store.load(path, "test")
-    return all(map(np.array_equal, found.values(), files.values()))
-
-
-# ---- real disks ----
-
-
-def run(code: str, *command: str) -> subprocess.CompletedProcess:
-    start = "import sys, os, errno, numpy as np\nfrom adkit import store\n"
-    root = os.path.dirname(os.path.dirname(store.__file__))
-    return subprocess.run(
-        [*command, sys.executable, "-c", start + code],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": root},
-        check=False,
-    )
-
-
-LIMITED = """
-import resource
-import adkit as ad
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-rows = np.arange(5000)
-folder = Path(PATH).parent
-env = ad.envs.AdversarialBandit(arms=3, horizon=4)
-histories = ad.collect(env, env.tasks()[:50], ad.sources.UCB(), episodes=1, lifetimes=20)
-for write in (
-    lambda: histories.to_minari("room/x-v0", folder),
-    lambda: histories.to_parquet(folder / "x.parquet"),
-):
+def write(path, number: int, overwrite: bool = True) -> str:
     try:
-        write()
-    except OSError as error:
-        assert "was not written (File too large), and nothing is left of it" in str(error), error
-        print("told")
-for save in (
-    lambda: store.save(PATH, "test", {"a.npy": rows}, {}, overwrite=True),
-    lambda: store.assemble(PATH + "2", "test", [{"a": rows}], {}),
-    lambda: store.assemble(PATH + "2", "test", [], {}, a=rows),
-):
-    try:
-        save()
-    except OSError as error:
-        assert error.errno == errno.EFBIG and "was not saved (File too large)" in str(error), error
-        print("told")
-"""
-
-
-def test_a_limit_on_file_sizes_stops_a_save_and_nothing_else(tmp_path):
-    """The kernel refuses to write more than so many bytes. HDF5 itself would crash."""
-    store.save(tmp_path / "it", "test", OLD, {})
-    done = run(f"PATH = {str(tmp_path / 'it')!r}\n" + LIMITED)
-    assert done.stdout == "told\n" * 5, done.stderr
-    assert holds(tmp_path / "it", OLD) and listed(tmp_path) == ["it", "room"]
-
-
-MOUNTED = """
-import subprocess
-def mount(*how): subprocess.run(["mount", *how], check=True)
-mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", FOLDER)
-path = FOLDER + "/it"
-store.save(path, "test", {"a.npy": np.arange(9)}, {})
-def refused(size, number):
-    try:
-        store.save(path, "test", {"a.npy": np.arange(size)}, {}, overwrite=True)
-    except OSError as error:
-        assert error.errno == number and "was not saved" in str(error), error
-        assert len(store.load(path, "test")[0]["a.npy"]) == 9
-        assert sorted(os.listdir(FOLDER)) == [".adkit.lock", "it"], os.listdir(FOLDER)
-        print(error)
-refused(100_000, errno.ENOSPC)
-mount("-o", "remount,ro", FOLDER)
-refused(10, errno.EROFS)
-"""
-
-
-def test_a_full_and_a_read_only_file_system(tmp_path):
-    """A real tmpfs of 256 KiB, where this machine lets a user mount one in a name space."""
-    alone = "unshare", "--user", "--map-root-user", "--mount"
-    allowed = (
-        shutil.which("unshare") and not subprocess.run([*alone, "true"], check=False).returncode
-    )
-    done = run(f"FOLDER = {str(tmp_path)!r}\n" + MOUNTED, *alone) if allowed else None
-    if done is None or "CalledProcessError" in done.stderr:
-        pytest.skip("no file system may be mounted here")
-    assert "No space left on device" in done.stdout, done.stderr
-    assert "Read-only file system" in done.stdout, done.stderr
-
-
-KILLED = """
-import signal
-os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-store.save(PATH, "test", {"a.npy": np.arange(5)}, {}, overwrite=True)
-"""
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
-    path = store.save(tmp_path / "it", "test", OLD, {})
-    assert run(f"PATH = {str(path)!r}\n" + KILLED).returncode == -9
-    assert holds(path, OLD) and len(listed(tmp_path)) == 2
-    store.save(path, "test", NEW, {}, overwrite=True)
-    assert holds(path, NEW) and listed(tmp_path) == ["it"]
-
-
-# ---- two in the same place ----
-
-
-def write(path, number: int, overwrite: bool) -> str:
-    try:
-        store.save(path, "test", {"a.npy": np.full(20_000, number)}, {"writer": number}, overwrite)
+        store.save(path, "test", {"a": np.full(20_000, number)}, {"writer": number}, overwrite)
         return "kept"
     except FileExistsError as error:
         known = "another process saved" in str(error) or "already holds" in str(error)
         return "told" if known else str(error)
 
 
-def at_once(monkeypatch, *calls) -> list[str]:
-    """Return what writers say that meet when each has written all but not replaced anything."""
-    meet, chmod, said = threading.Barrier(len(calls)), os.chmod, {}
+def writer(path, mapped: bool = False) -> int:
+    """Return who wrote what is there, all of it."""
+    files, about = store.load(path, "test", mapped)
+    assert (files["a"] == about["writer"]).all()
+    return about["writer"]
+
+
+def run(code: str, folder) -> subprocess.CompletedProcess:
+    """Run code in a process of its own that has the path of an artefact, PATH."""
+    start = f"import os, resource, signal, sys\nfrom test_saving import *\nPATH = '{folder}/it'\n"
+    where = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    how = {"capture_output": True, "text": True, "check": False, "env": where}
+    return subprocess.run([sys.executable, "-c", start + code], **how)
+
+
+LIMITED = """
+import adkit as ad
+env = ad.envs.AdversarialBandit(arms=3, horizon=4)
+histories = ad.collect(env, env.tasks()[:50], ad.sources.UCB(), episodes=1, lifetimes=20)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+rows = np.arange(5000)
+for call in (
+    lambda: histories.to_minari("room/x-v0", PATH + "s"),
+    lambda: histories.to_parquet(PATH + "s/x.parquet"),
+    lambda: store.save(PATH, "test", {"a": rows}, {}, overwrite=True),
+    lambda: store.save(PATH + "2", "test", {}, {}, parts=[{"a": rows}], rows=5000),
+):
+    try:
+        call()
+    except OSError as error:
+        assert "was not saved (File too large); nothing was changed" in str(error), error
+        print("told")
+"""
+
+
+def test_a_limit_on_file_sizes_stops_a_save_and_nothing_else(tmp_path):
+    """The kernel refuses to write more than so many bytes. HDF5 itself would crash."""
+    write(tmp_path / "it", 7)
+    done = run(LIMITED, tmp_path)
+    assert done.stdout == "told\n" * 4, done.stderr
+    assert writer(tmp_path / "it") == 7 and listed(tmp_path) == ["it", "its"]
+    assert not [path for path in (tmp_path / "its").rglob("*") if path.is_file()]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    write(tmp_path / "it", 1)
+    kill = "os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nwrite(PATH, 2)"
+    assert run(kill, tmp_path).returncode == -9
+    assert writer(tmp_path / "it") == 1 and len(listed(tmp_path)) == 2
+    write(tmp_path / "it", 3)
+    assert writer(tmp_path / "it") == 3 and listed(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("numbers", [(0, 1), (3, 3)])
+def test_of_two_writers_one_wins_whole_and_the_other_is_told(
+    tmp_path, monkeypatch, overwrite, numbers
+):
+    """They meet when each has written all but not replaced anything."""
+    path, said = tmp_path / "it", []
+    if overwrite:
+        write(path, 7)
+    meet, chmod = threading.Barrier(2), os.chmod
     monkeypatch.setattr(os, "chmod", lambda *given: (chmod(*given), meet.wait(30)))
-    work = lambda n: said.update({n: write(*calls[n])})
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(calls))]
+    work = lambda number: said.append((write(path, number, overwrite), number))
+    threads = [threading.Thread(target=work, args=(number,)) for number in numbers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return [said[n] for n in range(len(calls))]
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_of_two_writers_one_wins_whole_and_the_other_is_told(tmp_path, monkeypatch, overwrite):
-    path = tmp_path / "it"
-    if overwrite:
-        store.save(path, "test", OLD, {})
-    said = at_once(monkeypatch, (path, 0, overwrite), (path, 1, overwrite))
-    assert sorted(said) == ["kept", "told"]
-    files, about = store.load(path, "test")
-    assert said[about["writer"]] == "kept" and (files["a.npy"] == about["writer"]).all()
-    assert listed(tmp_path) == ["it"]
-
-
-def test_the_same_content_from_two_at_once_is_no_conflict(tmp_path, monkeypatch):
-    path = tmp_path / "it"
-    assert at_once(monkeypatch, (path, 3, False), (path, 3, False)) == ["kept", "kept"]
-    assert listed(tmp_path) == ["it"]
+    same = numbers == (3, 3)  # the same content is no conflict
+    assert sorted(word for word, _ in said) == ["kept", "kept" if same else "told"]
+    assert ("kept", writer(path)) in said and listed(tmp_path) == ["it"]
 
 
 def rewrite(path, number: int) -> list[str]:
-    return [write(path, 100 * number + i, True) for i in range(15)]
+    return [write(path, 100 * number + i) for i in range(15)]
 
 
 def test_a_reader_never_meets_half_of_what_two_processes_write(tmp_path):
     path = tmp_path / "it"
-    write(path, 0, False)
+    write(path, 0)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         writers = [pool.submit(rewrite, path, n) for n in (1, 2)]
-        while not all(writer.done() for writer in writers):
+        while not all(future.done() for future in writers):
             for mapped in (False, True):
-                files, about = store.load(path, "test", mapped)
-                assert (files["a.npy"] == about["writer"]).all()
-        said = [word for writer in writers for word in writer.result()]
+                writer(path, mapped)
+        said = [word for future in writers for word in future.result()]
     assert set(said) <= {"kept", "told"} and "kept" in said and listed(tmp_path) == ["it"]

@@ -21,16 +21,14 @@ def erase(
     *,
     where: np.ndarray | None = None,
     groups: np.ndarray | None = None,
-    classes: bool = False,
 ) -> Eraser:
     """Fit an eraser of what is linearly readable of `labels`: `ad.edit(model, {tap: eraser})`.
 
     Arguments are as in `fit`, for one tap. Fit it on lifetimes that are not judged later.
     """
     (values,) = taps_of(stream).values()
-    sessions = Sessions.of(stream, labels, where, groups, classes)
-    y = sessions.own()
-    return leace(sessions.tokens(values), np.eye(y.max() + 1)[y[:, 0]] if classes else y)
+    sessions = Sessions.of(stream, labels, where, groups)
+    return leace(sessions.tokens(values), sessions.own())
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,23 +43,18 @@ class Sessions:
     """(N,) the group of each lifetime: groups are split, and bootstrapped."""
 
     @staticmethod
-    def of(
-        stream: Recording | np.ndarray, labels, where=None, groups=None, classes: bool = False
-    ) -> Sessions:
+    def of(stream: Recording | np.ndarray, labels, where=None, groups=None) -> Sessions:
         """Return the sessions of a stream, all for training; arguments are as in `probes.fit`."""
         shape = next(iter(taps_of(stream).values())).shape[:-1]
         recorded = isinstance(stream, Recording)
         own = stream.task if recorded else np.arange(shape[0])
         groups = own if groups is None else np.asarray(groups)
-        task = own if recorded else groups
-        labels = np.asarray(labels)
-        if classes:
-            labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+        labels = np.asarray(labels, float)
         decisions = (*shape[:-1], shape[-1] - 1) if len(shape) == 3 else shape
-        per_token = len(shape) > 1 and labels.shape[: len(shape)] in (shape, decisions)
-        for given in (where, labels if per_token else None):
-            if given is not None and np.shape(given)[: len(shape)] == decisions:
-                shape = decisions
+        leading = labels.shape[: len(shape)]
+        per_token = len(shape) > 1 and leading in (shape, decisions)
+        if decisions in (np.shape(where), leading if per_token else None):
+            shape = decisions
         used = np.ones(shape, bool) if where is None else where[tuple(map(slice, shape))]
         history, time = np.nonzero(used.reshape(shape[0], -1))
         if per_token:
@@ -67,24 +62,18 @@ class Sessions:
             curve = np.take_along_axis(curve, _nearest(used)[..., None], axis=1)
             session = np.arange(shape[0])
         else:
-            curve, session = labels.reshape(len(labels), 1, -1), task
+            curve, session = labels.reshape(len(labels), 1, -1), own if recorded else groups
         if len(curve) <= session.max():
             raise ValueError(
                 f"labels must have one row per task, {session.max() + 1}, or per token, {shape}; "
                 f"got {labels.shape}"
             )
-        curve = curve if classes else curve.astype(float)
         found = Sessions(shape, history, time, np.zeros(len(history), int), curve, session, groups)
         if not np.isfinite(found.own()).all():
             raise ValueError(
                 "labels must be finite at every token that is read; choose tokens with `where`"
             )
         return found
-
-    @property
-    def held_out(self) -> np.ndarray:
-        """(histories,) the lifetimes with test tokens."""
-        return np.unique(self.history[self.part == 2])
 
     def labels(self, session: np.ndarray) -> np.ndarray:
         """Return (..., n, labels) at the chosen tokens, if lifetimes had the sessions (..., N)."""
@@ -152,13 +141,12 @@ class Sessions:
 
 def _nearest(used: np.ndarray) -> np.ndarray:
     """Return (N, M) the nearest token of `used` (N, ..., steps), in its episode if it can be."""
-    steps = used.shape[-1]
+    steps, nearest = used.shape[-1], np.zeros((len(used), used[0].size), int)
     episode, step = np.divmod(np.arange(used[0].size), steps)
     place = 3 * steps * episode + step  # another episode is farther than any token of this one
-    used = used.reshape(len(used), -1)
-    index, last = np.arange(used.shape[1]), used.shape[1] - 1
-    before = np.maximum.accumulate(np.where(used, index, -1), axis=1)
-    after = np.minimum.accumulate(np.where(used, index, last + 1)[:, ::-1], axis=1)[:, ::-1]
-    gap_before = np.where(before >= 0, place - place[before.clip(0)], np.inf)
-    gap_after = np.where(after <= last, place[after.clip(max=last)] - place, np.inf)
-    return np.where(gap_before <= gap_after, before, after).clip(0, last)
+    for n, there in enumerate(used.reshape(nearest.shape)):
+        if there.any():
+            chosen = np.flatnonzero(there)
+            middle = (place[chosen[1:]] + place[chosen[:-1]]) / 2
+            nearest[n] = chosen[np.searchsorted(middle, place)]
+    return nearest

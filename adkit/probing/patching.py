@@ -42,12 +42,6 @@ class Patched:
         """(L, P) the share of the way from base to donor, of means over lifetimes: 1 is all."""
         return (self.patched - self.base).mean(-1) / (self.donor - self.base).mean()
 
-    @property
-    def illusion(self) -> np.ndarray:
-        """(L, P) bool: the subspace moves over twice what the whole moves, so do not believe it."""
-        part, whole = (np.abs((x - self.base).mean(-1)) for x in (self.patched, self.full))
-        return part > 2 * whole
-
 
 def patch(
     model: torch.nn.Module,

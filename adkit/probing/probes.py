@@ -32,8 +32,7 @@ class Sums:
     `missed` and `spread` are squared errors of the read-out and of the training mean;
     `level_missed` and `level_spread` those of the lifetime's mean label, times its tokens.
     `within_product`, `within_read` and `within_label` are products and squares of read-out and
-    label, minus their means over the lifetime. For classes, `missed` counts wrong tokens, `spread`
-    all, and the others are 0.
+    label, minus their means over the lifetime.
     """
 
     missed: np.ndarray
@@ -46,13 +45,8 @@ class Sums:
 
     @property
     def score(self) -> float:
-        """R2, or the share of tokens that is right for classes."""
+        """R2: 1 minus squared errors over those of the training mean."""
         return float(1 - self.missed.mean() / self.spread.mean())
-
-    def interval(self, groups: np.ndarray) -> Interval:
-        """Return the score's bootstrap interval over groups (histories,) and their lifetimes."""
-        both = np.stack([self.missed, self.spread], axis=1)
-        return bootstrap(both, [groups], lambda mean: 1 - mean[..., 0] / mean[..., 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +54,7 @@ class Probe:
     """A read-out of a label, its score on held-out groups, and the scores of its controls."""
 
     score: float
-    """R2 over labels and tokens, 0 being the training mean; for classes the accuracy."""
+    """R2 over labels and tokens, 0 being the training mean."""
     interval: Interval
     """The 95% bootstrap interval of the score over held-out groups and the lifetimes in them."""
     tap: str
@@ -75,7 +69,7 @@ class Probe:
     null: np.ndarray
     """(permutations,) scores with exchanged labels, each the highest over taps."""
     read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
-    """Returns the labels (..., labels), or classes (...,), read in activations (..., D)."""
+    """Returns the labels (..., labels) read in activations (..., D)."""
     sums: dict[str, Sums] = field(repr=False)
     """Of the "probe" and every comparison."""
     history: np.ndarray = field(repr=False)
@@ -91,7 +85,7 @@ def fit(
     stream: Recording | np.ndarray,
     labels,
     *,
-    read: str = "linear",
+    curved: bool = False,
     holdout: str | Sequence[str] = "task",
     groups: np.ndarray | None = None,
     where: np.ndarray | None = None,
@@ -102,31 +96,39 @@ def fit(
     kinds: np.ndarray | None = None,
     seed: int = 0,
 ) -> Probe:
-    """Fit a probe of `labels`, and return its score and its controls on held-out groups.
+    """Fit a ridge probe of `labels`; return its score and its controls on held-out groups.
 
     `stream` is a recording or an array (N, ..., D). `labels` has a row per task, or per token:
-    (N, E, H) or (N, E, H + 1); `where`, bool of that shape, chooses tokens. `read` is "linear"
-    (ridge), "classes" (logistic) or "curved" (ridge on random Fourier features, too). `holdout` is
-    "task" to hold out `groups` (N,), tasks by default; "lifetime"; or (N,) names of "train",
+    (N, E, H) or (N, E, H + 1); `where`, bool of that shape, chooses tokens. Classes are read as
+    labels of 0 and 1, a column each. A `curved` probe reads random Fourier features, too. `holdout`
+    is "task" to hold out `groups` (N,), tasks by default; "lifetime"; or (N,) names of "train",
     "val", "test". Penalties `l2` are per token. `compare` names other streams to read; `stratum`
     and `kinds` (N,) are for the controls above, which `permutations=0` leaves out.
     """
-    sessions = Sessions.of(stream, labels, where, groups, read == "classes")
-    sessions = sessions.split(holdout, seed)
-    reader = _Reader(sessions, read, np.atleast_1d(l2), seed)
-    fits = {tap: reader.fit(values) for tap, values in taps_of(stream).items()}
+    sessions = Sessions.of(stream, labels, where, groups).split(holdout, seed)
+    penalties = np.atleast_1d(l2)
+    read = lambda values: _fit(sessions, values, penalties, curved, seed)
+    fits = {tap: read(values) for tap, values in taps_of(stream).items()}
     tap = max(fits, key=lambda name: fits[name].validation)
     null, controls, sums = np.zeros(0), {}, {"probe": fits[tap].sums}
     if permutations:
+        rng = np.random.default_rng(seed + 1)
+        dealt = np.stack([sessions.exchanged(stratum, rng) for _ in range(permutations)])
+        part = sessions.part
+        null = np.max([_scores(sessions, f.x, part, dealt, penalties) for f in fits.values()], 0)
         kinds = sessions.groups if kinds is None else np.asarray(kinds)
-        null, controls = reader.controls(fits, tap, permutations, stratum, kinds)
+        controls = {"shuffled": float(np.quantile(null, 0.95))}
+        controls |= _control_task(sessions, fits[tap], kinds, rng)
     for name, other in (compare or {}).items():
-        theirs = map(reader.fit, taps_of(other).values())
+        theirs = map(read, taps_of(other).values())
         sums[name] = max(theirs, key=lambda fit: fit.validation).sums
         controls[name] = sums[name].score
+    errors = np.stack([sums["probe"].missed, sums["probe"].spread], axis=1)
+    held_out = np.unique(sessions.history[sessions.part == 2])
+    r2 = lambda mean: 1 - mean[..., 0] / mean[..., 1]
     return Probe(
         score=sums["probe"].score,
-        interval=sums["probe"].interval(sessions.groups[sessions.held_out]),
+        interval=bootstrap(errors, [sessions.groups[held_out]], r2),
         tap=tap,
         taps={name: fit.sums.score for name, fit in fits.items()},
         l2=fits[tap].l2,
@@ -134,7 +136,7 @@ def fit(
         null=null,
         read=fits[tap].read,
         sums=sums,
-        history=sessions.held_out,
+        history=held_out,
     )
 
 
@@ -148,14 +150,13 @@ def ridge_errors(
     """
     from sklearn.linear_model import Ridge
 
-    train, held_out = part == 0, [part == 1, part == 2]
+    train = part == 0
     errors = np.zeros((len(penalties), 2, y.shape[1]))
     for i, penalty in enumerate(penalties):
         model = Ridge(alpha=penalty * train.sum()).fit(x[train], y[train])
-        for p, rows in enumerate(held_out):
-            if rows.any():
-                guess = model.predict(x[rows]).reshape(-1, y.shape[1])
-                errors[i, p] = ((y[rows] - guess) ** 2).sum(0)
+        for p in np.unique(part[part > 0]):
+            guess = model.predict(x[part == p]).reshape(-1, y.shape[1])
+            errors[i, p - 1] = ((y[part == p] - guess) ** 2).sum(0)
     return errors
 
 
@@ -170,111 +171,80 @@ class _Fit(NamedTuple):
     read: Callable
 
 
-class _Reader:
-    """Fits of one kind to the labels of some sessions."""
+def _fit(
+    sessions: Sessions, values: np.ndarray, penalties: np.ndarray, curved: bool, seed: int
+) -> _Fit:
+    """Fit ridges to activations (N, ..., D), and return the one that validates best."""
+    from sklearn.linear_model import Ridge
 
-    def __init__(self, sessions: Sessions, kind: str, penalties: np.ndarray, seed: int):
-        kinds = "linear", "classes", "curved"
-        if kind not in kinds:
-            raise ValueError(f"`read` must be one of {', '.join(kinds)}, got {kind!r}")
-        self.sessions, self.kind, self.penalties, self.seed = sessions, kind, penalties, seed
+    raw, y = sessions.tokens(values), sessions.own()
+    train, val, test = (sessions.part == p for p in range(3))
+    features = _features(raw.shape[1], curved, seed).fit(raw[train])
+    x, mean = features.transform(raw), y[train].mean(0)
+    errors = ridge_errors(x, y, sessions.part, penalties)[:, 0].sum(-1)
+    l2 = float(penalties[errors.argmin()])
+    model = Ridge(alpha=l2 * train.sum()).fit(x[train], y[train])
+    guess = model.predict(x[test]).reshape(-1, y.shape[1])
 
-    def fit(self, values: np.ndarray) -> _Fit:
-        """Fit every penalty to activations (N, ..., D), and return the one that validates best."""
-        raw, y = self.sessions.tokens(values), self.sessions.own()
-        train, val, test = (self.sessions.part == p for p in range(3))
-        features = self._features(raw.shape[1]).fit(raw[train])
-        x, target = features.transform(raw), y[:, 0] if self.kind == "classes" else y
+    def read(activations: np.ndarray) -> np.ndarray:
+        found = features.transform(activations.reshape(-1, activations.shape[-1]))
+        return model.predict(found).reshape(*activations.shape[:-1], -1)
 
-        def sums(model, rows: np.ndarray) -> Sums:
-            guess = model.predict(x[rows]).reshape(-1, y.shape[1])
-            mean = None if self.kind == "classes" else y[train].mean(0)
-            return _sums(y[rows], guess, mean, self.sessions.history[rows])
-
-        models = [
-            self._model(l2, train.sum()).fit(x[train], target[train]) for l2 in self.penalties
-        ]
-        validation = [sums(model, val).score for model in models]
-        best = int(np.argmax(validation))
-
-        def read(activations: np.ndarray) -> np.ndarray:
-            lead = activations.shape[:-1]
-            found = features.transform(activations.reshape(-1, activations.shape[-1]))
-            found = models[best].predict(found)
-            return found.reshape(lead if self.kind == "classes" else (*lead, -1))
-
-        l2 = float(self.penalties[best])
-        return _Fit(x, l2, validation[best], sums(models[best], test), read)
-
-    def controls(
-        self, fits: Mapping[str, _Fit], tap: str, permutations: int, stratum, kinds: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, float]]:
-        """Return the scores of permutations (permutations,), and of the control task."""
-        sessions, rng = self.sessions, np.random.default_rng(self.seed + 1)
-        dealt = np.stack([sessions.exchanged(stratum, rng) for _ in range(permutations)])
-        null = [self._scores(fit, sessions.part, dealt) for fit in fits.values()]
-        null = np.max(null, axis=0)
-        controls = {"shuffled": float(np.quantile(null, 0.95))}
-        halves, best = sessions.halves(kinds, rng), fits[tap]
-        if not (halves >= 0).any() or len(np.unique(kinds)) < 2:
-            return null, controls | {"control task": np.nan, "selectivity": np.nan}
-        drawn = [sessions.of_kinds(kinds, rng) for _ in range(CONTROL_LABELS)]
-        scores = self._scores(best, halves, np.stack([sessions.session, *drawn]), best.l2)
-        control = float(scores[1:].mean())
-        return null, controls | {"control task": control, "selectivity": float(scores[0]) - control}
-
-    def _scores(self, fit: _Fit, part: np.ndarray, dealt: np.ndarray, l2=None) -> np.ndarray:
-        """Return (P,) test scores of fits to the labels of other sessions, `dealt` (P, N).
-
-        Ridges choose among all penalties again unless `l2` is given.
-        """
-        x, train, test = fit.x, part == 0, part == 2
-        if self.kind == "classes":
-            model = self._model(fit.l2, train.sum())
-            labels = (self.sessions.labels(session)[:, 0] for session in dealt)
-            return np.array([model.fit(x[train], y[train]).score(x[test], y[test]) for y in labels])
-        scores, parts = [], -(-len(dealt) * len(x) // 2**22)  # labels of about 32 MB at once
-        for some in np.array_split(dealt, parts):
-            y = np.moveaxis(self.sessions.labels(some), 0, 1)  # (n, P, labels)
-            flat = y.reshape(len(x), -1)
-            errors = ridge_errors(x, flat, part, self.penalties if l2 is None else [l2])
-            errors = errors.reshape(*errors.shape[:2], *y.shape[1:]).sum(-1)  # (l2, 2, P)
-            best = errors[:, 0].argmin(0)
-            spread = ((y[test] - y[train].mean(0)) ** 2).sum((0, 2))
-            scores.append(1 - errors[best, 1, np.arange(len(some))] / spread)
-        return np.concatenate(scores)
-
-    def _features(self, width: int):
-        """Return scikit-learn's transformer of activations (n, width) to the fit's features."""
-        from sklearn.kernel_approximation import RBFSampler
-        from sklearn.pipeline import FeatureUnion, make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        if self.kind != "curved":
-            return StandardScaler()
-        curves = RBFSampler(gamma=1 / width, n_components=CURVES, random_state=self.seed)
-        both = FeatureUnion([("linear", "passthrough"), ("curved", curves)])
-        return make_pipeline(StandardScaler(), both)
-
-    def _model(self, l2: float, n: int):
-        """Return scikit-learn's model with a penalty per training token."""
-        from sklearn.linear_model import LogisticRegression, Ridge
-
-        if self.kind == "classes":
-            return LogisticRegression(C=1 / (l2 * n), max_iter=5000)
-        return Ridge(alpha=l2 * n)
+    validation = 1 - errors.min() / ((y[val] - mean) ** 2).sum()
+    return _Fit(x, l2, validation, _sums(y[test], guess, mean, sessions.history[test]), read)
 
 
-def _sums(y: np.ndarray, guess: np.ndarray, mean: np.ndarray | None, history: np.ndarray) -> Sums:
-    """Return the sums of labels and guesses (n, k); `mean` (k,) of training labels, or None."""
+def _features(width: int, curved: bool, seed: int):
+    """Return scikit-learn's transformer of activations (n, width) to a probe's features."""
+    from sklearn.kernel_approximation import RBFSampler
+    from sklearn.pipeline import FeatureUnion, make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if not curved:
+        return StandardScaler()
+    curves = RBFSampler(gamma=1 / width, n_components=CURVES, random_state=seed)
+    return make_pipeline(
+        StandardScaler(), FeatureUnion([("linear", "passthrough"), ("curved", curves)])
+    )
+
+
+def _control_task(sessions: Sessions, best: _Fit, kinds: np.ndarray, rng) -> dict[str, float]:
+    """Return the score of the control task, and the selectivity."""
+    halves = sessions.halves(kinds, rng)
+    if not (halves >= 0).any() or len(np.unique(kinds)) < 2:
+        return {"control task": np.nan, "selectivity": np.nan}
+    drawn = [sessions.of_kinds(kinds, rng) for _ in range(CONTROL_LABELS)]
+    dealt = np.stack([sessions.session, *drawn])
+    own, *control = _scores(sessions, best.x, halves, dealt, [best.l2])
+    control = float(np.mean(control))
+    return {"control task": control, "selectivity": float(own) - control}
+
+
+def _scores(
+    sessions: Sessions, x: np.ndarray, part: np.ndarray, dealt: np.ndarray, penalties
+) -> np.ndarray:
+    """Return (P,) test scores of fits of x (n, D) to the labels of other sessions, `dealt` (P, N).
+
+    Each has the penalty with the smallest validation error.
+    """
+    scores, parts = [], -(-len(dealt) * len(x) // 2**22)  # labels of about 32 MB at once
+    for some in np.array_split(dealt, parts):
+        y = np.moveaxis(sessions.labels(some), 0, 1)  # (n, P, labels)
+        errors = ridge_errors(x, y.reshape(len(x), -1), part, penalties)
+        errors = errors.reshape(*errors.shape[:2], *y.shape[1:]).sum(-1)  # (l2, 2, P)
+        best = errors[:, 0].argmin(0)
+        spread = ((y[part == 2] - y[part == 0].mean(0)) ** 2).sum((0, 2))
+        scores.append(1 - errors[best, 1, np.arange(len(some))] / spread)
+    return np.concatenate(scores)
+
+
+def _sums(y: np.ndarray, guess: np.ndarray, mean: np.ndarray, history: np.ndarray) -> Sums:
+    """Return the sums of labels and guesses (n, k), with the mean (k,) of training labels."""
     _, row, count = np.unique(history, return_inverse=True, return_counts=True)
     by = lambda values: np.stack([np.bincount(row, one) for one in values.T], 1)  # (histories, k)
     total = lambda values: by(values).sum(1)
-    if mean is None:
-        zeros = np.zeros(len(count))
-        return Sums(total((guess != y).astype(float)), count.astype(float), *5 * [zeros])
-    missed, spread = y - guess, y - mean
     level = lambda values: (by(values) ** 2).sum(1) / count
+    missed, spread = y - guess, y - mean
     label, read = (values - (by(values) / count[:, None])[row] for values in (y, guess))
     within = total(label * read), total(read**2), total(label**2)
     return Sums(total(missed**2), total(spread**2), level(missed), level(spread), *within)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import nn
 
 from adkit.histories import Histories
 from adkit.models.taps import edit, matching, names, observe
-from adkit.models.tokens import kept, pack, slots, tokenize, window_starts
+from adkit.models.tokens import Tokens, kept, pack, slots, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
 """A function of an activation (b, S, ...) and `cut`; see `record`."""
+BATCH = 16  # lifetimes that run at once
 STREAM = re.compile(r"embed|blocks\.\d+\.resid")  # taps of the residual stream between blocks
 
 
@@ -51,7 +53,7 @@ def record(
     histories: Histories,
     *taps: str,
     keep: int | None = None,
-    batch: int = 16,
+    batch: int = BATCH,
     changes: Mapping[str, Change] | None = None,
     resume: Recording | None = None,
 ) -> Recording:
@@ -72,25 +74,31 @@ def record(
     changed = {n: f for tap, f in (changes or {}).items() for n in matching(model, tap)}
     starts = window_starts(histories.n_episodes, model.window, kept(model.window, keep))
     known = _known_stream(model, histories, resume, {*wanted, *changed})
-    here = _Window(model, histories, packed=not any(map(_is_pattern, (*wanted, *changed))))
+    packed = not any(name.endswith("pattern") for name in (*wanted, *changed))
+    here = _Place(histories, slots(model.spec), model.device)
     edits = {name: lambda x, change=change: change(x, here.cut) for name, change in changed.items()}
     seen: dict[str, torch.Tensor] = {}
     look = {name: lambda x, name=name: seen.update({name: x}) for name in wanted}
     values: dict[str, np.ndarray] = {}
     with edit(model, edits), observe(model, look):
-        for rows, new in here.windows(starts, batch):
+        for rows, start in product(_batches(len(histories), batch), np.unique(starts)):
+            new = np.flatnonzero(starts == start)
+            tokens = here.move(rows, start, new[-1] + 1, packed)
             after = {} if known is None else {"after": (known[0], here.cut(known[1]))}
-            model(here.tokens.to(model.device), **after)
+            model(tokens.to(model.device), **after)
+            row, column = np.nonzero(here.valid & (here.place >= new[0] * here.per))
             for name in wanted:
-                found = here.by_slot(_by_token(seen[name], name, model.window * here.shape[2]))
+                found = _by_token(seen[name], name, model.window * here.per)
                 if name not in values:
-                    values[name] = np.empty((*here.shape, *found.shape[3:]), found.dtype)
-                values[name][np.ix_(rows, new)] = found[:, -len(new) :]
-    return Recording(values, histories.task, starts)
+                    shape = len(histories), histories.n_episodes * here.per, *found.shape[2:]
+                    values[name] = np.zeros(shape, found.dtype)
+                values[name][rows[row], here.place[row, column]] = found[row, column]
+    by_slot = {name: x.reshape(*here.shape, *x.shape[2:]) for name, x in values.items()}
+    return Recording(by_slot, histories.task, starts)
 
 
 def gather(
-    model: nn.Module, histories: Histories, at: np.ndarray, *taps: str, batch: int = 16
+    model: nn.Module, histories: Histories, at: np.ndarray, *taps: str
 ) -> dict[str, np.ndarray]:
     """Return per tap the activations (n, D) at chosen tokens, in the order of `np.nonzero(at)`.
 
@@ -98,10 +106,15 @@ def gather(
     never kept: 400 lifetimes of 60 days are 200 MB per tap.
     """
     parts = []
-    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // batch)):
-        seen = record(model, histories[rows], *taps, batch=batch).values
+    for rows in _batches(len(histories), BATCH):
+        seen = record(model, histories[rows], *taps).values
         parts.append({tap: pick(values, at[rows]) for tap, values in seen.items()})
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
+
+
+def _batches(n: int, batch: int) -> list[np.ndarray]:
+    """Return the numbers from 0 to n - 1 in parts of at most `batch`."""
+    return np.array_split(np.arange(n), -(-n // batch))
 
 
 def pick(values: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -119,52 +132,38 @@ def only_at(at: np.ndarray | None, change: Callable[[torch.Tensor], torch.Tensor
     return lambda x, cut: torch.where(cut(at)[..., None], change(x), x)
 
 
-class _Window:
-    """The window of some lifetimes that the model is run on now."""
+class _Place:
+    """Where the tokens that the model runs on now stand in their lifetimes."""
 
-    def __init__(self, model: nn.Module, histories: Histories, packed: bool):
-        self.model, self.histories, self.packed = model, histories, packed
-        self.shape = len(histories), histories.n_episodes, slots(model.spec)  # (N, E, H + 1)
+    def __init__(self, histories: Histories, per: int, device: torch.device):
+        self.histories, self.per, self.device = histories, per, device
+        self.shape = len(histories), histories.n_episodes, per  # (N, E, H + 1)
 
-    def windows(self, starts: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Go through all windows; yield the lifetimes, and the episodes that were acted there."""
-        for rows in np.array_split(np.arange(self.shape[0]), -(-self.shape[0] // batch)):
-            for start in np.unique(starts):
-                new = np.flatnonzero(starts == start)
-                self.lifetimes, self.episodes = rows, np.arange(start, new[-1] + 1)
-                windows = self.histories.windows(
-                    rows, np.full(len(rows), start), len(self.episodes)
-                )
-                tokens = tokenize(self.model.spec, windows)
-                self.tokens = pack(tokens) if self.packed else tokens
-                yield rows, new
+    def move(self, rows: np.ndarray, start: int, end: int, packed: bool) -> Tokens:
+        """Go to the window of lifetimes `rows` (b,) between two episodes; return its tokens."""
+        windows = self.histories.windows(rows, np.full(len(rows), start), end - start)
+        tokens = tokenize(self.histories.spec, windows)
+        tokens = pack(tokens) if packed else tokens
+        shape = tokens.previous_action.shape  # (b, S)
+        slot = np.arange(shape[1]) if tokens.slot is None else tokens.slot
+        self.rows, self.place = rows, np.broadcast_to(start * self.per + slot, shape)
+        self.valid = np.ones(shape, bool) if tokens.valid is None else tokens.valid
+        return tokens
 
     def cut(self, values: np.ndarray) -> torch.Tensor:
         """Return the part (b, S, ...) of an array (N, E, H + 1, ...) that stands at the tokens.
 
         Arrays of decisions (N, E, H, ...) are 0 at the token that closes an episode.
         """
-        n, e, per = self.shape
-        if values.shape[:3] not in ((n, e, per), (n, e, per - 1)):
+        n, episodes, per = self.shape
+        if values.shape[:3] not in (self.shape, (n, episodes, per - 1)):
             raise ValueError(f"`cut` needs an array {self.shape} and more, got {values.shape}")
-        found = values[np.ix_(self.lifetimes, self.episodes)]
+        found = values[self.rows]
         if values.shape[2] < per:
             found = np.pad(found, [(0, int(axis == 2)) for axis in range(found.ndim)])
-        found = torch.as_tensor(found, device=self.model.device).flatten(1, 2)
-        slot = self.tokens.slot
-        return found if slot is None else found[torch.arange(len(found))[:, None], slot]
-
-    def by_slot(self, values: np.ndarray) -> np.ndarray:
-        """Return values of tokens (b, S, ...) at their slots (b, episodes, H + 1, ...)."""
-        shape = len(self.lifetimes), len(self.episodes), self.shape[2]
-        if self.tokens.slot is not None:
-            packed, values = (
-                values,
-                np.zeros((shape[0], shape[1] * shape[2], *values.shape[2:]), values.dtype),
-            )
-            row, column = np.nonzero(self.tokens.valid)
-            values[row, self.tokens.slot[row, column]] = packed[row, column]
-        return values.reshape(*shape, *values.shape[2:])
+        found = found.reshape(len(found), -1, *found.shape[3:])
+        found = found[np.arange(len(found))[:, None], self.place]
+        return torch.as_tensor(found, device=self.device)
 
 
 def _known_stream(
@@ -180,16 +179,11 @@ def _known_stream(
     return (streams.index(known[-1]), resume[known[-1]]) if known else None
 
 
-def _is_pattern(tap: str) -> bool:
-    """Return whether the tap's last axis is the window's slots: its windows are not packed."""
-    return tap.endswith("pattern")
-
-
 def _by_token(activation: torch.Tensor, tap: str, width: int) -> np.ndarray:
     """Return activations (b, S, heads, ...), heads if any; patterns get `width` columns."""
     activation = activation.float()
     if activation.ndim == 4:
         activation = activation.transpose(1, 2)  # (b, S, heads, ...)
-    if _is_pattern(tap):
+    if tap.endswith("pattern"):  # its last axis is the slots of the window
         activation = nn.functional.pad(activation, (0, width - activation.shape[-1]))
     return activation.cpu().numpy()

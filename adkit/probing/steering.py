@@ -50,37 +50,28 @@ def off_unembedding(vector: np.ndarray, model: CausalTransformer) -> tuple[np.nd
     return vector - inside, float(np.linalg.norm(inside) / np.linalg.norm(vector))
 
 
-@dataclass(frozen=True, eq=False)
 class Steering:
     """A model that is steered at one tap while it runs over histories.
 
-    Dose 1 of a vector has a tenth of the mean norm of the activations that it is added to.
+    `at` names the decisions (N, E, H) or tokens (N, E, H + 1) at which a vector is added, all by
+    default; `stream` is a recording of the tap, if there is one already. Dose 1 of a vector has a
+    tenth of the mean norm of the activations that it is added to.
     """
 
-    model: CausalTransformer
-    histories: Histories
-    tap: str
-    at: np.ndarray | None = None
-    """Decisions (N, E, H) or tokens (N, E, H + 1) at which a vector is added; None for all."""
-    stream: Recording | None = None
-    """A recording of the tap, if there is one already."""
-
-    @cached_property
-    def recording(self) -> Recording:
-        """The unsteered activations."""
-        return self.stream or record(self.model, self.histories, self.tap)
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        """Bool: the tokens at which a vector is added."""
-        every = np.arange(self.histories.spec.horizon + 1) <= self.histories.length[..., None]
-        return every if self.at is None else self.at
-
-    @cached_property
-    def size(self) -> float:
-        """The norm of dose 1."""
-        activations = pick(self.recording[self.tap], self.tokens)
-        return float(np.linalg.norm(activations, axis=-1).mean()) / 10
+    def __init__(
+        self,
+        model: CausalTransformer,
+        histories: Histories,
+        tap: str,
+        at: np.ndarray | None = None,
+        stream: Recording | None = None,
+    ):
+        every = np.arange(histories.spec.horizon + 1) <= histories.length[..., None]
+        self.model, self.histories, self.tap = model, histories, tap
+        self.at = every if at is None else at
+        self.stream = stream or record(model, histories, tap)
+        norms = np.linalg.norm(pick(self.stream[tap], self.at), axis=-1)
+        self.size = float(norms.mean()) / 10
 
     def unit(self, vector: np.ndarray) -> np.ndarray:
         """Return (D,) what dose 1 of a vector adds."""
@@ -89,13 +80,13 @@ class Steering:
     def logits(self, vector: np.ndarray, dose: float) -> np.ndarray:
         """Return (N, E, H + 1, A) the logits of the steered model."""
         add = dose * self.unit(vector)
-        changes = {self.tap: only_at(self.tokens, lambda x: x + x.new_tensor(add))}
-        return record(self.model, self.histories, changes=changes, resume=self.recording).array
+        changes = {self.tap: only_at(self.at, lambda x: x + x.new_tensor(add))}
+        return record(self.model, self.histories, changes=changes, resume=self.stream).array
 
     @cached_property
     def _unsteered(self) -> np.ndarray:
-        clean = record(self.model, self.histories, resume=self.recording).array
-        return log_probabilities(clean, self.tokens)
+        clean = record(self.model, self.histories, resume=self.stream).array
+        return log_probabilities(clean, self.at)
 
     def kl(self, vector: np.ndarray, factor: float = 1.0) -> float:
         """Return KL(unsteered || steered) in nats at the steered tokens, the mean of both `ENDS`.
@@ -104,7 +95,7 @@ class Steering:
         """
         p, found = self._unsteered, []
         for dose in ENDS:
-            q = log_probabilities(self.logits(vector, factor * dose), self.tokens)
+            q = log_probabilities(self.logits(vector, factor * dose), self.at)
             found.append((np.exp(p) * (p - q)).sum(-1).mean())
         return float(np.mean(found))
 
@@ -179,7 +170,7 @@ def steer(
     drawn = np.random.default_rng(seed).normal(size=(random, len(vector)))
     factors = np.ones(random)
     if unrelated is not None:
-        harm = Steering(model, histories, tap, unrelated, steering.recording)
+        harm = Steering(model, histories, tap, unrelated, steering.stream)
         kl, factor = harm.kl(vector), 1.0
         for i, other in enumerate(drawn):
             factor = factors[i] = harm.factor(other, kl, factor)  # they are much alike

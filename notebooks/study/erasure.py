@@ -166,7 +166,7 @@ def _left(choice: Choice, x: np.ndarray, bench: Bench, seed: int) -> dict[str, n
     probes = {
         "clean": fit(x, w, **how),
         "erased": fit(gone, w, **how),
-        "erased, curved": fit(gone, w, read="curved", **how),
+        "erased, curved": fit(gone, w, curved=True, **how),
     }
     sums = {name: probe.sums["probe"] for name, probe in probes.items()}
     columns = {f"missed: {name}": bench.sum(values.missed) for name, values in sums.items()}

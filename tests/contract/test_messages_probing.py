@@ -8,7 +8,8 @@ from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
-WALKS = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=4)
+LONG = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=5)
+WALKS = LONG.episodes[:4]
 MODEL = ad.CausalTransformer(ROOM.spec, context=32, layers=2, heads=2, width=16)
 STREAM, HIGH = np.random.default_rng(0).normal(size=(60, 12, 3)), np.arange(8) > 3
 
@@ -34,14 +35,14 @@ MISTAKES = {
     "`holdout` must leave tokens for train, val and test, got none for val": (
         lambda: fit(STREAM, np.zeros((60, 12)), holdout=["train", "test"] * 30)
     ),
-    "`read` must be one of linear, classes, curved, got 'deep'": (
-        lambda: fit(STREAM, np.zeros((60, 12)), read="deep")
-    ),
     "no stratum of `match` contains both high and low; use fewer matching variables": (
         lambda: difference_of_means(STREAM[:8, 0], HIGH, np.arange(8))
     ),
     r"`donor` must have one history per history of `base`, .* got \(5, 4\) in DarkRoom": (
         lambda: patch(MODEL, WALKS, WALKS[:5], "embed", np.sum)
+    ),
+    r"must fit in the model's window of 4 episodes, got 5; try base.episodes\[:4\]": (
+        lambda: patch(MODEL, LONG, LONG, "embed", np.sum)
     ),
     r"needs an activation blocks.\*.attn.z \(B, heads, S, d\) with a head 2, got \(6, 2, 36, 8\)": (
         lambda: ablated("blocks.1.attn.z", 2)

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import experiments
 import figures
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def breaks(seed):
 @pytest.fixture
 def three_runs(monkeypatch):
     kinds = [("a", 0, curves), ("b", 0, breaks), ("b", 1, curves)]
-    runs = [figures.Run("rise", setting, seed, live, "1") for setting, seed, live in kinds]
+    runs = [experiments.Run("rise", setting, seed, of, "1") for setting, seed, of in kinds]
     pool = lambda at_once, context: ThreadPoolExecutor(1)
     monkeypatch.setattr(figures, "every_run", lambda: runs)
     monkeypatch.setattr(figures, "ProcessPoolExecutor", pool)
@@ -58,7 +59,7 @@ def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(three_runs,
     )
     assert runs.ratio_low[0] == runs.ratio_estimate[0] == pytest.approx(82 / 22, rel=1e-3)
 
-    three_runs[1] = replace(three_runs[1], live=curves)
+    three_runs[1] = replace(three_runs[1], curves=curves)
     assert figures.main(out) == 0 and "3 runs, 2 of them done" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 3 and not list(tmp_path.glob("*.part"))
     three_runs[0] = replace(three_runs[0], about="2")
@@ -74,5 +75,5 @@ def test_a_text_that_no_run_has_is_refused(three_runs, capsys):
 
 
 def test_every_run_of_the_paper_figures_has_a_name_of_its_own():
-    keys = [run.key for run in figures.every_run()]
+    keys = [run.key for run in experiments.every_run()]
     assert len(keys) == len(set(keys)) > 40

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,8 +23,6 @@ from adkit.views import maps, page
 
 # Bytes of step-by-step attention sent to the browser; beyond it, rows are sent on demand.
 FULL_AT_MOST = 16 * 2**20
-# Entries of one head's attention held at a time: 11 windows of 210 tokens, one of 1,010.
-PATTERN_AT_ONCE = 2**19
 EMPTY = "This lifetime has no episodes: there is nothing to look back at."
 
 
@@ -90,11 +87,10 @@ class EpisodeAttention(page.View):
 
     @traitlets.validate("episode", "step", "layer", "head", "attended")
     def _check_range(self, proposal) -> int:
-        name, value = proposal["trait"].name, proposal["value"]
-        config, last = self.model.config, self.lifetime.n_episodes - 1
-        most = {"episode": last, "attended": last, "step": self.lifetime.spec.horizon - 1}
-        most |= {"layer": config["layers"] - 1, "head": config["heads"] + 1}
-        least, most = (-1 if name == "attended" else 0), max(0, most[name])
+        name, value, config = proposal["trait"].name, proposal["value"], self.model.config
+        most = {"layer": config["layers"] - 1, "head": config["heads"] + 1}
+        most |= {"step": self.lifetime.spec.horizon - 1}
+        least, most = -(name == "attended"), most.get(name, max(0, self.lifetime.n_episodes - 1))
         if not least <= value <= most:
             raise traitlets.TraitError(f"`{name}` must be in {least} to {most}, got {value}")
         return value
@@ -106,6 +102,7 @@ class EpisodeAttention(page.View):
         model, lifetime = self.model, self.lifetime
         kind = maps.kind(lifetime)
         columns, rows = (0, 0) if kind == "arms" else maps.size(lifetime)
+        marks = [mark for mark in maps.marks(lifetime) if columns and "when" not in mark]
         about = {
             "episodes": lifetime.n_episodes,
             "horizon": lifetime.spec.horizon,
@@ -117,7 +114,7 @@ class EpisodeAttention(page.View):
             "columns": columns,
             "rows": rows,
             "kind": kind,
-            "marks": maps.marks(lifetime) if columns else [],
+            "marks": marks,
             "optimum": None,
             "random": None,
         }
@@ -139,11 +136,13 @@ class EpisodeAttention(page.View):
         tokens = window * (horizon + 1)
         whole = np.prod(shape) * tokens <= FULL_AT_MOST
         full = np.zeros((*shape, tokens if whole else 0), np.float32)
-        for e, attention, logits in self._decisions(range(episodes)):
-            pooled[e] = attention.reshape(*attention.shape[:-1], window, -1).sum(-1)
-            chances[e] = softmax(logits, axis=-1)
+        for start in np.unique(self.starts):
+            acted = np.flatnonzero(self.starts == start)
+            attention, logits = (values[acted - start] for values in self._window(start))
+            pooled[acted] = attention.reshape(*attention.shape[:-1], window, -1).sum(-1)
+            chances[acted] = softmax(logits, axis=-1)
             if whole:
-                full[e] = attention
+                full[acted] = attention
         return maps.packed(lifetime) | {
             "starts": page.packed(self.starts, "int32"),
             "rewards": page.packed(lifetime.arrays["reward"][0], "float32"),
@@ -153,47 +152,21 @@ class EpisodeAttention(page.View):
             **_quantised("full", full),
         }
 
-    def _decisions(self, episodes: Sequence[int], without: int | None = None) -> Iterator[tuple]:
-        """Yield (episode, attention (H, L, heads + 2, S), logits (H, A)) for each of `episodes`.
+    def _window(self, start: int, without: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return attention (w, H, L, heads + 2, S) and logits (w, H, A) of a window of w episodes.
 
-        Each episode is run in the window it was acted in; windows of one length run together.
-        `without` leaves an earlier episode out of the window, as if it had not happened.
+        `without` leaves an episode out, as if it had not happened.
         """
-        episodes = np.asarray(episodes)
-        starts, per = self.starts[episodes], self.lifetime.spec.horizon + 1
-        # a window is as long as the episodes there are: all but the last window are full
-        lengths = np.minimum(self.model.window, self.lifetime.n_episodes - starts)
-        for length in np.unique(lengths):
-            first = np.unique(starts[lengths == length])
-            at_once = max(1, PATTERN_AT_ONCE // (int(length) * per) ** 2)
-            for some in np.split(first, range(at_once, len(first), at_once)):
-                windows = self.lifetime.windows(np.zeros(len(some), int), some, int(length))
-                if without is not None:
-                    gone = int(without - some[0])
-                    windows = {name: np.delete(x, gone, axis=1) for name, x in windows.items()}
-                attention, logits = self._attend(windows)
-                for e in episodes[np.isin(starts, some)]:
-                    window = np.searchsorted(some, self.starts[e])
-                    place = e - self.starts[e] - (without is not None)
-                    yield int(e), attention[window, place], logits[window, place]
-
-    def _attend(self, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return attention (B, W, H, L, heads + 2, S) and logits (B, W, H, A) of whole windows."""
-        n, episodes = arrays["action"].shape[:2]
-        task, episode = np.zeros(n, int), np.arange(episodes)
-        windows = replace(self.lifetime, task=task, arrays=arrays, episode=episode)
-        seen = record(self.model, windows, "blocks.*.attn.pattern", "logits")
-        layers, heads = self.model.config["layers"], self.model.config["heads"]
-        patterns = [seen[f"blocks.{layer}.attn.pattern"] for layer in range(layers)]
-        tokens = patterns[0].shape[-1]
-        horizon = self.lifetime.spec.horizon
-        attention = np.empty((n, episodes, horizon, layers, heads + 2, tokens), np.float32)
-        for layer, rollout in enumerate(attention_rollout(patterns)):
-            pattern = patterns[layer][:, :, :-1]  # an episode's last token decides nothing
-            attention[:, :, :, layer, :heads] = pattern
-            attention[:, :, :, layer, heads] = pattern.mean(3)
-            attention[:, :, :, layer, heads + 1] = rollout[:, :, :-1]
-        return attention, seen["logits"][:, :, :-1]
+        window = np.arange(start, min(start + self.model.window, self.lifetime.n_episodes))
+        some = self.lifetime.episodes[window[window != without]]
+        seen = record(self.model, some, "blocks.*.attn.pattern", "logits")
+        *patterns, logits = seen.values.values()
+        layers = [
+            np.concatenate([heads, heads.mean(3, keepdims=True), rollout[..., None, :]], axis=3)
+            for heads, rollout in zip(patterns, attention_rollout(patterns), strict=True)
+        ]
+        # an episode's last token decides nothing
+        return np.stack(layers, axis=3)[0, :, :-1], logits[0, :, :-1]
 
     def at_cursor(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Return the attention at the cursor, computed anew and therefore exact.
@@ -202,11 +175,10 @@ class EpisodeAttention(page.View):
         attention on each (w, H + 1). The decision is in the last of the w episodes.
         """
         e, t = self._cursor()
-        start = int(self.starts[e])
-        ((_, attention, _),) = self._decisions([e])
-        per = self.lifetime.spec.horizon + 1
+        start, per = int(self.starts[e]), self.lifetime.spec.horizon + 1
+        attention, _ = self._window(start)
         last = np.append(self.lifetime.length[0, start:e], t)  # earlier episodes in full
-        attended = attention[t, self.layer, self.head].reshape(-1, per)[: e + 1 - start]
+        attended = attention[e - start, t, self.layer, self.head].reshape(-1, per)[: len(last)]
         return start, np.arange(per) <= last[:, None], attended
 
     def _cursor(self) -> tuple[int, int]:
@@ -238,8 +210,8 @@ class EpisodeAttention(page.View):
             every = head == self.model.config["heads"]
             changes[f"blocks.{layer}.attn.z"] = torch.zeros_like if every else ablate_head(head)
         with edit(self.model, changes):
-            ((_, _, logits),) = self._decisions([episode], without)
-        return softmax(logits[step])
+            _, logits = self._window(start, without)
+        return softmax(logits[episode - start - (without is not None), step])
 
     def _answer(self, widget, question: dict, buffers) -> None:
         """Answer the browser, also on failure: it waits for a message with its key."""
@@ -254,8 +226,9 @@ class EpisodeAttention(page.View):
         """Return step-by-step attention on demand, or a decision under interventions."""
         episode, step = int(question["episode"]), int(question["step"])
         if question["ask"] == "row":
-            ((_, attention, _),) = self._decisions([episode])
-            row = np.ascontiguousarray(attention[step], "<f4")  # (L, heads + 2, S)
+            start = self.starts[episode]
+            attention, _ = self._window(start)
+            row = attention[episode - start, step].astype("<f4")  # (L, heads + 2, S)
             return {}, [row.tobytes()]
         layer, head, attended = (int(question[name]) for name in ("layer", "head", "attended"))
         message: dict = {"head": None, "episode": None}

@@ -53,26 +53,23 @@ def _draw_field(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = 
 
     `waits` adds grey discs for the actions that lead nowhere.
     """
-    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Circle
 
     size = math.isqrt(len(values))
     maps.draw_room(ax, np.zeros((size, size)), np.zeros((0, 2)), maps.task_marks(task))
     xy = np.argwhere(np.ones((size, size)))
     eats, rest = _radii(values, task)
-    lines, shapes, paints = [], [], []
     for radii, paint in ((rest * waits, "#9aa0a6"), (eats, colour)):
-        discs = [maps.circle(*xy[cell], radii[cell]) for cell in np.flatnonzero(radii > 0.02)]
-        shapes, paints = shapes + discs, paints + [paint] * len(discs)
+        discs = [Circle(place, radius) for place, radius in zip(xy, radii, strict=True)]
+        ax.add_collection(PatchCollection(discs, color=paint, linewidths=0, zorder=2.5))
     length = REACH * values[:, :4].clip(0, 1)  # (cells, moves)
-    for cell, move in np.argwhere(length > 0.02):
-        along, across = MOVES[move], 0.7 * MOVES[move][::-1]
-        tip, barb = xy[cell] + length[cell, move] * along, min(0.1, 0.6 * length[cell, move])
-        lines.append([xy[cell], tip - barb * along])
-        shapes.append([tip, tip - barb * (along + across), tip - barb * (along - across)])
-    paints += [colour] * len(lines)
-    ax.add_collection(PolyCollection(shapes, facecolors=paints, linewidths=0, zorder=2.5))
-    look = {"colors": colour, "linewidths": 1.5, "capstyle": "butt", "zorder": 3}
-    ax.add_collection(LineCollection(lines, **look))
+    cell, move = np.nonzero(length > 0.02)
+    arrows = length[cell, move, None] * MOVES[move]
+    cells = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "xy"}
+    head = {"headwidth": 3, "headlength": 2, "headaxislength": 2, "minlength": 0}
+    look = {"color": colour, "width": 0.05, "zorder": 3}
+    ax.quiver(*xy[cell].T, *arrows.T, **cells, **head, **look)
 
 
 def _radii(values: np.ndarray, task: Tasks) -> tuple[np.ndarray, np.ndarray]:

@@ -47,29 +47,24 @@ class Figure(go.Figure):
         from matplotlib.ticker import LogFormatter
 
         layout = self.layout
-        panels = sorted({trace.xaxis or "x" for trace in self.data})
-        n = max(1, len(panels))
-        subplots = np.ravel(canvas.subplots(1, n, sharey=n > 1))
-        axes = dict(zip(panels, subplots, strict=False))
+        panels = sorted({trace.xaxis or "x" for trace in self.data}) or ["x"]
+        subplots = np.ravel(canvas.subplots(1, len(panels), sharey=len(panels) > 1))
+        axes = dict(zip(panels, subplots, strict=True))
         for trace in self.data:
             _draw_trace(axes[trace.xaxis or "x"], trace)
         notes = layout.annotations or ()
         titles = [note.text for note in notes if note.showarrow is False and note.name != MARK]
         for i, (panel, ax) in enumerate(axes.items()):
             axis = layout[panel.replace("x", "xaxis")]
-            ax.set_xlabel(literal(axis.title.text))
+            _label(ax.xaxis, axis)
             if axis.type == "log":
                 ax.set_xscale("log")
                 formatter = LogFormatter(labelOnlyBase=False)
                 ax.xaxis.set(major_formatter=formatter, minor_formatter=formatter)
             ax.set_title(literal(titles[i]) if i < len(titles) else "", fontsize=10)
-            if axis.ticktext:
-                ax.set_xticks(axis.tickvals, [literal(text) for text in axis.ticktext])
-        first, axis = subplots[0], layout.yaxis
-        first.set_ylabel(literal(axis.title.text))
-        first.yaxis.set_visible(axis.visible is not False)
-        if axis.ticktext:
-            first.set_yticks(axis.tickvals, [literal(text) for text in axis.ticktext])
+        first = subplots[0]
+        _label(first.yaxis, layout.yaxis)
+        first.yaxis.set_visible(layout.yaxis.visible is not False)
         if layout.title.text:
             canvas.suptitle(literal(layout.title.text), fontsize=11)
         handles, labels = first.get_legend_handles_labels()
@@ -89,6 +84,13 @@ class Figure(go.Figure):
         return self
 
 
+def _label(axis, like) -> None:
+    """Give a matplotlib axis the title and the ticks of a plotly axis."""
+    axis.set_label_text(literal(like.title.text))
+    if like.ticktext:
+        axis.set_ticks(like.tickvals, [literal(text) for text in like.ticktext])
+
+
 def _draw_trace(ax, trace) -> None:
     """Draw one plotly trace with matplotlib: a heat map, a band, or a line."""
     label = literal(trace.name) if trace.showlegend is not False else None
@@ -105,12 +107,8 @@ def _draw_trace(ax, trace) -> None:
 
 
 def _draw_heat_map(ax, trace) -> None:
-    rows, columns = np.shape(trace.z)
-    x = np.arange(columns) if trace.x is None else trace.x
-    y = np.arange(rows) if trace.y is None else trace.y
-    image = ax.pcolormesh(x, y, trace.z, cmap="viridis", vmin=trace.zmin, vmax=trace.zmax)
-    ax.set_ylim(rows - 0.5, -0.5)
-    ax.set_aspect("auto" if trace.texttemplate else "equal")
+    aspect = "auto" if trace.texttemplate else "equal"
+    image = ax.imshow(trace.z, "viridis", vmin=trace.zmin, vmax=trace.zmax, aspect=aspect)
     if trace.texttemplate:
         middle = {"ha": "center", "va": "center", "fontsize": 8}
         for (row, column), value in np.ndenumerate(np.asarray(trace.z)):
@@ -139,11 +137,10 @@ def band(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({r},{g},{b},{alpha})"
 
 
-def _rgba(colour: str) -> tuple[float, ...]:
+def _rgba(colour: str) -> np.ndarray:
     """Return what `band` returned as matplotlib reads it."""
     numbers = colour.removeprefix("rgba(").removesuffix(")").split(",")
-    r, g, b, alpha = map(float, numbers)
-    return r / 255, g / 255, b / 255, alpha
+    return np.array(numbers, float) / (255, 255, 255, 1)
 
 
 def add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:

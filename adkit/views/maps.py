@@ -143,15 +143,20 @@ PLACES = ("goal", "key", "door", "home", "jar", "garden")
 
 
 def marks(lifetime: Histories) -> list[dict]:
-    """Return marks of what is hidden: name, place (x, y) in cells, and the lines of its glyph."""
+    """Return marks of what is hidden: name, place (x, y) in cells, and the lines of its glyph.
+
+    `when`, packed (E, H + 1), says at which tokens a mark that comes and goes is visible.
+    """
     columns = lifetime.task_values.columns
-    if not len(lifetime):
-        return []
-    if kind(lifetime) == "arms":
-        return [_mark("best", int(columns["means"][0].argmax()), 0)]
-    if kind(lifetime) == "round":
-        return [_mark("platform", *round_cells(columns["goal"][0]))] if "goal" in columns else []
-    return task_marks(lifetime.task_values) if kind(lifetime) == "grid" else []
+    match kind(lifetime):
+        case "arms":
+            return [_mark("best", int(columns["means"][0].argmax()), 0)]
+        case "round" if "goal" in columns:
+            return [_mark("platform", *round_cells(columns["goal"][0]))]
+        case "grid":
+            changing = _changing_marks(lifetime) if "jar" in columns and lifetime.n_episodes else []
+            return task_marks(lifetime.task_values) + changing
+    return []
 
 
 def task_marks(tasks: Tasks) -> list[dict]:
@@ -160,19 +165,13 @@ def task_marks(tasks: Tasks) -> list[dict]:
     return [_mark(name, *tasks[name][0]) for name in names]
 
 
-def changing_marks(lifetime: Histories) -> list[dict]:
-    """Return marks that come and go in a CookieWorld: lid, cookies, gift and latch.
-
-    `when`, packed (E, H + 1), says at which tokens the mark is visible.
-    """
-    columns = lifetime.task_values.columns
-    if not len(lifetime) or not lifetime.n_episodes or "jar" not in columns:
-        return []
+def _changing_marks(lifetime: Histories) -> list[dict]:
+    """Return marks that come and go in a CookieWorld: lid, cookies, gift and latch."""
     from adkit.cookieworld.world import CLOSED, COOKIES, GIFT
 
     obs = token_observations(lifetime)  # (E, H + 1, 12)
     closed, in_the_morning = obs[..., CLOSED] > 0, np.arange(obs.shape[1]) == 0
-    jar, home = columns["jar"][0], columns["home"][0]
+    jar, home = (lifetime.task_values[name][0] for name in ("jar", "home"))
     visible = {
         "lid open": (jar, ~closed),
         "lid closed": (jar, closed),

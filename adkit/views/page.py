@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +40,8 @@ class View(anywidget.AnyWidget):
         inherited = anywidget.AnyWidget.class_trait_names()
         names = [name for name in self.trait_names(sync=True) if name not in inherited]
         state = {name: getattr(self, name) for name in names if not name.startswith("_")}
-        return write_page(path, self.title, self._esm, state)
+        Path(path).write_text(_page(self.title, self._esm, state), encoding="utf-8")
+        return Path(path)
 
     def _repr_mimebundle_(self, **kwargs):
         return with_picture(super()._repr_mimebundle_(**kwargs), self.png(), self.describe())
@@ -58,13 +58,13 @@ def packed(array: np.ndarray, dtype: str) -> dict:
     return {"dtype": dtype, "shape": list(array.shape), "bytes": array.tobytes()}
 
 
-def write_page(path: str | Path, title: str, module: str, state: dict) -> Path:
-    """Write a view's module and state as one HTML file, atomically."""
+def _page(title: str, module: str, state: dict) -> str:
+    """Return a view's module and state as one HTML page."""
     values = json.dumps(state, default=lambda data: {"base64": base64.b64encode(data).decode()})
     safe = values.replace("<", "\\u003c")  # no text from a file may close the script
     module = module.replace("export default", "const view =").replace("</", "<\\/")
     style = "body { margin: 1rem; font-family: system-ui, sans-serif }"
-    text = f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>:root {{ color-scheme: light dark }} {style}</style></head>
 <body><main id="view"></main>
@@ -72,14 +72,6 @@ def write_page(path: str | Path, title: str, module: str, state: dict) -> Path:
 view.render({{ model: adkit.offline({safe}), el: document.getElementById("view") }});
 </script></body></html>
 """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 # ---- static pictures ----

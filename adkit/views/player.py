@@ -71,32 +71,23 @@ class Player(page.View):
     def _draw_lifetime(self, ax, name: str, lifetime: Histories) -> None:
         e, lengths = min(self.episode, lifetime.n_episodes - 1), lifetime.length[0]
         t = min(self.step, lengths[e])
-        cells, headings, kind = (
-            maps.token_cells(lifetime),
-            maps.headings(lifetime),
-            self.data["kind"],
-        )
+        cells, headings = maps.token_cells(lifetime), maps.headings(lifetime)
         earlier = [cells[i, : lengths[i] + 1] for i in range(e)]
         visits = maps.weigh(maps.size(lifetime), np.concatenate([cells[:0, 0], *earlier]))
+        kind = self.data["kind"]
         shade = visits if kind == "arms" else visits**0.5
-        marks = [
-            mark for mark in _marks(lifetime) if self.show_goal and maps.is_visible(mark, e, t)
-        ]
+        marks = [mark for mark in maps.marks(lifetime) if maps.is_visible(mark, e, t)]
         heading = headings[e, t] if len(headings) else None
-        maps.draw_room(ax, shade, cells[e, : t + 1], marks, kind, heading)
+        maps.draw_room(ax, shade, cells[e, : t + 1], marks * self.show_goal, kind, heading)
         ax.set_anchor("S")  # what is left over is above, where the names are
-        earned = f"episode {lifetime.episode[e]}: return {lifetime.episode_returns[0, e]:g}"
-        ax.set_title(f"{name}\n{earned}", fontsize=10)
-
-
-def _marks(lifetime: Histories) -> list[dict]:
-    return [*maps.marks(lifetime), *maps.changing_marks(lifetime)]
+        about = f"episode {lifetime.episode[e]}: return {lifetime.episode_returns[0, e]:g}"
+        ax.set_title(f"{name}\n{about}", fontsize=10)
 
 
 def _lifetime_data(name: str, lifetime: Histories) -> dict:
     """Return what the front end draws of one lifetime."""
     headings = page.packed(maps.headings(lifetime), "float32")
-    more = {"name": str(name), "marks": _marks(lifetime), "headings": headings}
+    more = {"name": str(name), "marks": maps.marks(lifetime), "headings": headings}
     return maps.packed(lifetime) | more
 
 

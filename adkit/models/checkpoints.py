@@ -85,7 +85,8 @@ def _renamed(found) -> dict:
 
 def _check_log(log, steps: int) -> None:
     """Raise ValueError unless the log has a row for each of the first 1 to `steps` steps."""
-    found = [row["step"] for row in log if {"loss", "seconds"} <= row.keys()]
+    numbers = lambda row: all(isinstance(row[name], int | float) for name in ("loss", "seconds"))
+    found = [row["step"] for row in log if numbers(row)]
     if not 0 < len(log) <= steps or found != list(range(1, len(log) + 1)):
         raise ValueError(f"its log is not that of the first 1 to {steps} steps: {str(log)[:100]}")
 

@@ -23,7 +23,6 @@ from adkit.views import maps, page
 
 # Bytes of step-by-step attention sent to the browser; beyond it, rows are sent on demand.
 FULL_AT_MOST = 16 * 2**20
-EMPTY = "This lifetime has no episodes: there is nothing to look back at."
 
 
 class EpisodeAttention(page.View):
@@ -76,12 +75,11 @@ class EpisodeAttention(page.View):
             raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
         self.model, self.lifetime, self.action_names = model, lifetime, names
         self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window))
-        last = lifetime.n_episodes - 1
         if episode is None:  # the first decisions that can attend to a reward
-            rewarded = np.flatnonzero(lifetime.episode_returns[0] > 0)
-            episode = min(rewarded[0] + 1, last) if len(rewarded) else 0
+            rewarded = lifetime.episode_returns[0] > 0
+            episode = min(rewarded.argmax() + 1, lifetime.n_episodes - 1) if rewarded.any() else 0
         layer, head = model.config["layers"] - 1, model.config["heads"]
-        data = self._about(env) | (self._numbers() if lifetime.n_episodes else {})
+        data = self._about(env) | self._numbers()
         super().__init__(data=data, episode=int(episode), layer=layer, head=head)
         self.on_msg(self._answer)
 
@@ -90,7 +88,7 @@ class EpisodeAttention(page.View):
         name, value, config = proposal["trait"].name, proposal["value"], self.model.config
         most = {"layer": config["layers"] - 1, "head": config["heads"] + 1}
         most |= {"step": self.lifetime.spec.horizon - 1}
-        least, most = -(name == "attended"), most.get(name, max(0, self.lifetime.n_episodes - 1))
+        least, most = -(name == "attended"), most.get(name, self.lifetime.n_episodes - 1)
         if not least <= value <= most:
             raise traitlets.TraitError(f"`{name}` must be in {least} to {most}, got {value}")
         return value
@@ -99,16 +97,15 @@ class EpisodeAttention(page.View):
 
     def _about(self, env: Env | None) -> dict:
         """Return names, sizes and the references that the return panel shows."""
-        model, lifetime = self.model, self.lifetime
-        kind = maps.kind(lifetime)
+        lifetime, kind = self.lifetime, maps.kind(self.lifetime)
         columns, rows = (0, 0) if kind == "arms" else maps.size(lifetime)
         marks = [mark for mark in maps.marks(lifetime) if columns and "when" not in mark]
         about = {
             "episodes": lifetime.n_episodes,
             "horizon": lifetime.spec.horizon,
-            "window": model.window,
-            "layers": model.config["layers"],
-            "heads": model.config["heads"],
+            "window": self.model.window,
+            "layers": self.model.config["layers"],
+            "heads": self.model.config["heads"],
             "actions": lifetime.spec.n_actions,
             "action_names": self.action_names,
             "columns": columns,
@@ -118,7 +115,7 @@ class EpisodeAttention(page.View):
             "optimum": None,
             "random": None,
         }
-        if env is not None and lifetime.n_episodes:
+        if env is not None:
             tasks = lifetime.task_values[lifetime.task]
             rollouts = collect(env, tasks, Random(), episodes=8, lifetimes=50)
             about["random"] = float(rollouts.returns.mean())
@@ -249,9 +246,6 @@ class EpisodeAttention(page.View):
         return page.draw_png(self._draw, 10.4, 4.4, layout=None)
 
     def _draw(self, canvas) -> None:
-        if not self.lifetime.n_episodes:
-            canvas.text(0.5, 0.5, EMPTY, ha="center")
-            return
         panels = [["room", "returns"], ["room", "episodes"], ["room", "steps"]]
         space = {"left": 0.02, "right": 0.99, "bottom": 0.07, "top": 0.93}
         space |= {"hspace": 0.55, "wspace": 0.1}
@@ -265,9 +259,8 @@ class EpisodeAttention(page.View):
         uniform = tokens.sum(1) / tokens.sum()
         episodes.plot(labels, uniform, "_", color="#333333", markersize=14)
         episodes.set_title("attention per episode (dashes: uniform attention)", fontsize=10)
-        chosen = self.attended - start
-        if not 0 <= chosen < len(labels):
-            chosen = int(per_episode.argmax())
+        seen = start <= self.attended <= self.episode
+        chosen = self.attended - start if seen else int(per_episode.argmax())
         self._draw_steps(steps, start + chosen, attention[chosen][tokens[chosen]])
         for ax in (returns, episodes, steps):
             ax.spines[["top", "right"]].set_visible(False)

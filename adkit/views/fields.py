@@ -28,7 +28,7 @@ TITLES = {
 }
 
 
-def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks, title: str = "") -> page.Picture:
+def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks) -> page.Picture:
     """Draw values (cells, 8) in [0, 1], such as probabilities, as arrows: one room per name.
 
     Each move has an arrow as long as its value, EAT a disc on the jar or in the garden. Values
@@ -38,13 +38,10 @@ def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks, title: str = "")
     def draw(canvas) -> None:
         axes = canvas.subplots(1, len(fields), squeeze=False)[0]
         for ax, (name, values) in zip(axes, fields.items(), strict=True):
-            colour = COLOURS.get(name.split()[0], page.ATTENTION)
-            _draw_field(ax, np.asarray(values), task, colour)
+            _draw_field(ax, values, task, COLOURS.get(name, page.ATTENTION))
             ax.set_title(name, fontsize=10)
-        if title:
-            canvas.suptitle(title, fontsize=11)
 
-    png = page.draw_png(draw, 2.6 * len(fields) + 0.2, 3 + 0.3 * bool(title))
+    png = page.draw_png(draw, 2.6 * len(fields) + 0.2, 3)
     return page.Picture(png, f"Fields: {', '.join(fields)}")
 
 

@@ -154,7 +154,7 @@ def marks(lifetime: Histories) -> list[dict]:
         case "round" if "goal" in columns:
             return [_mark("platform", *round_cells(columns["goal"][0]))]
         case "grid":
-            changing = _changing_marks(lifetime) if "jar" in columns and lifetime.n_episodes else []
+            changing = _changing_marks(lifetime) if "jar" in columns else []
             return task_marks(lifetime.task_values) + changing
     return []
 

@@ -43,7 +43,7 @@ class Player(page.View):
                     f"{name!r} has another map or horizon than the first; play it alone"
                 )
         last = max(each.n_episodes for each in lifetimes.values()) - 1
-        if not 0 <= episode <= max(0, last):
+        if not 0 <= episode <= last:
             raise ValueError(f"`episode` must be in 0 to {last}, got {episode}")
         self.lifetimes = dict(lifetimes)
         kind, (columns, rows), horizon = world
@@ -62,11 +62,7 @@ class Player(page.View):
     def _draw(self, canvas) -> None:
         axes = canvas.subplots(1, len(self.lifetimes), squeeze=False)[0]
         for ax, (name, lifetime) in zip(axes, self.lifetimes.items(), strict=True):
-            if lifetime.n_episodes:
-                self._draw_lifetime(ax, name, lifetime)
-            else:
-                ax.axis("off")
-                ax.set_title(f"{name}: no episodes", fontsize=10)
+            self._draw_lifetime(ax, name, lifetime)
 
     def _draw_lifetime(self, ax, name: str, lifetime: Histories) -> None:
         e, lengths = min(self.episode, lifetime.n_episodes - 1), lifetime.length[0]

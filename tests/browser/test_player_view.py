@@ -26,11 +26,10 @@ def first_episodes(lifetime, episodes, reward=None):
 @pytest.mark.parametrize(
     ("episodes", "reward", "says"),
     [
-        (0, None, "has no episodes"),
         (1, None, "Episode 0, step 0"),
         (5, 0, "No reward in this lifetime"),
     ],
-    ids=["no episodes", "one episode", "no reward"],
+    ids=["one episode", "no reward"],
 )
 def test_odd_lifetimes_render_and_say_so(
     page, env, model, histories, tmp_path, episodes, reward, says

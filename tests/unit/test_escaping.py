@@ -1,8 +1,8 @@
 """Text that came from a file is shown as text: never as markup, a link, a script or a formula."""
 
-import dataclasses
 import html
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,30 +24,24 @@ def assert_harmless(text: str) -> None:
 
 
 def assert_figure_is_harmless(figure: ad.views.Figure) -> None:
-    shown = figure.to_json()
-    assert_harmless(shown)
-    assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(shown))
+    assert_harmless(figure.to_json())
+    assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(figure.to_json()))
     assert figure.png().startswith(b"\x89PNG")
 
 
 def test_no_text_from_a_file_becomes_markup_or_a_formula(histories, tmp_path):
     life = histories[:4]
-    columns = {**life.task_values.columns, "<img>": np.array([EVIL] * len(life.task_values))}
+    columns = {**life.task_values.columns, "<img>": np.array([EVIL])}
+    spec, about = replace(life.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
     tasks = ad.Tasks(columns, life.task_values.ids)
-    spec, about = dataclasses.replace(life.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
-    life = dataclasses.replace(life, spec=spec, task_values=tasks, about=about)
+    life = replace(life, spec=spec, task_values=tasks, about=about)
     life = ad.Histories.load(life.save(tmp_path / "it"))
     assert life.spec.name == EVIL and life.about["env"] == EVIL
     model = ad.CausalTransformer(life.spec, context=16, layers=1, heads=1, width=4)
-    for view in (
-        ad.views.replay(life[0]),
-        ad.views.Player({EVIL: life[0]}),
-        ad.views.EpisodeAttention(model, life[0]),
-    ):
+    for view in (ad.views.Player({EVIL: life[0]}), ad.views.EpisodeAttention(model, life[0])):
         assert_harmless(view.to_html(tmp_path / "page.html").read_text())
         assert view.png().startswith(b"\x89PNG")
-    assert_harmless(life._repr_html_())
-    assert_harmless(life.task_values._repr_html_())
+    assert_harmless(life._repr_html_() + life.task_values._repr_html_())
     table, paper = life.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
     assert_figure_is_harmless(ad.views.learning_curves({EVIL: life}))
     assert_figure_is_harmless(ad.views.visits({EVIL: life}, title=EVIL))
@@ -77,5 +71,4 @@ def test_no_view_makes_markup_of_strings():
     sinks = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
     sinks += ["new Function", "DOMParser", "srcdoc"]
     for script in page.VIEWS.glob("*.js"):
-        text = script.read_text()
-        assert not [sink for sink in sinks if sink in text], script.name
+        assert not [sink for sink in sinks if sink in script.read_text()], script.name

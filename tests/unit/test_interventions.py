@@ -54,70 +54,57 @@ def prefers(action, where=(slice(None), -1, 7)):
 
 
 def test_a_change_everywhere_is_an_edit_and_one_somewhere_leaves_the_past_alone(world):
-    model, lives = world
-    clean = ad.record(model, lives).array
+    model, histories = world
+    clean = ad.record(model, histories).array
     double = lambda x: 2 * x
     with ad.edit(model, {"blocks.0.resid": double}):
-        edited = ad.record(model, lives, "logits", batch=4).array
-    changes = {"blocks.0.resid": lambda x, cut: double(x)}
-    np.testing.assert_array_equal(edited, ad.record(model, lives, batch=4, changes=changes).array)
+        edited = ad.record(model, histories, "logits", batch=4).array
+    changes = {"blocks.0.resid": only_at(None, double)}
+    changed = ad.record(model, histories, batch=4, changes=changes).array
+    np.testing.assert_array_equal(edited, changed)
 
     late = np.zeros(clean.shape[:3], bool)
     late[::2, 5, 1] = True  # episode 5 is in the second and third windows
     for at in (late, late[:, :, :-1]):  # tokens, or decisions
         changes = {"blocks.0.resid": only_at(at, double)}
-        moved = np.abs(ad.record(model, lives, changes=changes).array - clean)
+        moved = np.abs(ad.record(model, histories, changes=changes).array - clean)
         assert not moved[1::2].any() and not moved[:, :5].any() and not moved[:, 5, 0].any()
         assert moved[::2, 5, 1].min() > 0
 
 
 def test_resuming_saves_time_and_changes_nothing(world):
     """From every stream between blocks, with and without a change there."""
-    model, lives = world
-    short = lives.episodes[:4]
-    at = np.zeros((6, 4, 9), bool)
+    model, long = world
+    histories, at = long.episodes[:4], np.zeros((6, 4, 9), bool)
     at[::2, 1, 1] = True
     change = only_at(at, lambda x: x.flip(-1))
-    for tap in ("embed", "blocks.0.resid", LAST):
-        resume = ad.record(model, short, tap, batch=4)
-        for changes in ({}, {tap: change}):
-            again = ad.record(model, short, LAST, "logits", changes=changes, resume=resume)
-            whole = ad.record(model, short, LAST, "logits", changes=changes)
-            for name in (LAST, "logits"):
-                np.testing.assert_allclose(again[name], whole[name], atol=1e-6)
-    both = ad.record(model, short, "blocks.0.resid", LAST)  # a change comes before the last of them
-    again = ad.record(model, short, changes={"blocks.0.resid": change}, resume=both).array
-    whole = ad.record(model, short, changes={"blocks.0.resid": change}).array
-    np.testing.assert_allclose(again, whole, atol=1e-6)
-    early = ad.record(model, short, "embed", resume=resume)  # comes before: nothing to resume from
-    np.testing.assert_array_equal(early.array, ad.record(model, short, "embed").array)
-    sliding = ad.record(model, lives, LAST)  # more episodes than the window has
-    np.testing.assert_array_equal(
-        ad.record(model, lives, resume=sliding).array, ad.record(model, lives).array
+    run = lambda tap, resume, **changes: (
+        ad.record(model, histories, tap, changes=changes, resume=resume).array
     )
+    resumes = [(tap, [tap]) for tap in ("embed", "blocks.0.resid", LAST)]
+    for changed, taps in [*resumes, ("blocks.0.resid", ["blocks.0.resid", LAST])]:
+        resume = ad.record(model, histories, *taps)
+        for changes in ({}, {changed: change}):
+            for tap in (LAST, "logits"):
+                whole = run(tap, None, **changes)
+                np.testing.assert_allclose(run(tap, resume, **changes), whole, atol=1e-6)
+    # nothing to resume from: it comes later, or there are more episodes than the window has
+    np.testing.assert_array_equal(run("embed", resume), run("embed", None))
+    sliding = ad.record(model, long, resume=ad.record(model, long, LAST))
+    np.testing.assert_array_equal(sliding.array, ad.record(model, long).array)
 
 
 def test_gathering_is_recording_at_chosen_tokens(world):
-    model, lives = world
-    whole, rng = ad.record(model, lives, "*resid"), np.random.default_rng(0)
+    model, histories = world
+    whole, rng = ad.record(model, histories, "*resid"), np.random.default_rng(0)
     for shape in ((6, 9, 8), (6, 9, 9)):
         at = rng.random(shape) < 0.3
-        found = gather(model, lives, at, "*resid")
+        found = gather(model, histories, at, "*resid")
         for tap in whole.values:
             np.testing.assert_allclose(found[tap], pick(whole[tap], at), atol=1e-6)
 
 
 # ---- patching ----
-
-
-def test_patching_a_history_with_itself_changes_nothing(world):
-    model, lives = world[0], world[1].episodes[:4]
-    total = lambda logits: np.abs(logits).sum((1, 2, 3))
-    for tap in ("embed", "blocks.*.resid", "blocks.*.attn.z"):
-        patched = patch(model, lives, lives, tap, total)
-        np.testing.assert_allclose(
-            patched.patched, np.broadcast_to(patched.base, patched.patched.shape), rtol=1e-6
-        )
 
 
 def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
@@ -132,23 +119,22 @@ def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
     np.testing.assert_allclose(patched.patched[1, 1], patched.donor, atol=1e-5)
     np.testing.assert_allclose(patched.share[1], [0, 1], atol=1e-4)
     assert np.abs(patched.patched[0, 0] - patched.base).max() > 1e-3
-    earlier = prefers(0, (slice(None), 1, 0))
-    later = patch(model, base, donor, "*resid", earlier, positions={"later": read})
-    assert (later.patched == later.base).all(), "the future moved the past"
 
 
 def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activations(world):
     """In FrozenLake episodes end at different steps: a step is elsewhere in the packed window."""
-    model, lives = world
-    base, donor = lives[:3].episodes[:4], lives[3:].episodes[:4]
+    model, histories = world
+    base, donor = histories[:3].episodes[:4], histories[3:].episodes[:4]
     read = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
     read &= np.random.default_rng(0).random(read.shape) < 0.5
     total = lambda logits: np.where(read, logits[..., 0] - logits.mean(-1), 0).sum((1, 2))
-    patched = patch(model, base, donor, "*resid", total, positions={"here": read})
+    run = lambda donor, tap: patch(model, base, donor, tap, total, positions={"here": read})
+    patched = run(donor, "*resid")
     np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
     assert np.abs(patched.donor - patched.base).min() > 1e-3
-    heads = patch(model, base, donor, "blocks.1.attn.z", total, positions={"here": read})
+    heads, own = run(donor, "blocks.1.attn.z"), run(base, "blocks.*.attn.z")
     assert np.abs(heads.patched - heads.base).min() > 1e-4
+    np.testing.assert_allclose(own.patched, np.broadcast_to(own.base, (2, 1, 3)), rtol=1e-5)
 
 
 def test_a_subspace_or_an_erasers_coordinate_is_patched_beside_the_whole(model, pair):
@@ -172,60 +158,60 @@ def test_a_subspace_or_an_erasers_coordinate_is_patched_beside_the_whole(model, 
 
 @pytest.fixture(scope="module")
 def own(model, histories):
-    """Lifetimes, the stream, and the loss against the model's own choices."""
-    lives = histories[:40]
-    logits = ad.record(model, lives).array
+    """Lifetimes, the stream, the model's logits, and the loss against its own choices."""
+    some = histories[:40]
+    logits = ad.record(model, some).array
     policy = torch.as_tensor(logits[:, :, :-1]).softmax(-1).numpy()
-    return lives, ad.record(model, lives, LAST), logits, action_loss(lives, policy=policy)
+    return some, ad.record(model, some, LAST), logits, action_loss(some, policy=policy)
 
 
 def test_erasing_what_is_used_costs_more_than_erasing_at_random(model, own):
     """The logit margin of action 0 is used, noise is not."""
-    lives, stream, logits, loss = own
+    some, stream, logits, loss = own
     used = erase(stream, logits[..., 0] - logits.mean(-1))
-    effect = erasure_effect(model, lives, {LAST: used}, loss, random=19)
+    effect = erasure_effect(model, some, {LAST: used}, loss, random=19)
     assert effect.p == 0.05 and effect.excess.mean() > 0.02
     noise = erase(stream, np.random.default_rng(0).normal(size=logits.shape[:3]))
-    unused = erasure_effect(model, lives, {LAST: noise}, loss, random=19)
+    unused = erasure_effect(model, some, {LAST: noise}, loss, random=19)
     assert unused.p > 0.05 and unused.excess.mean() < 0.02
     with ad.edit(model, {LAST: used}):
-        np.testing.assert_allclose(loss(ad.record(model, lives).array), effect.erased, atol=1e-6)
+        np.testing.assert_allclose(loss(ad.record(model, some).array), effect.erased, atol=1e-6)
     nowhere = np.zeros(logits.shape[:3], bool)
-    effect = erasure_effect(model, lives, {LAST: used}, loss, random=1, at=nowhere)
+    effect = erasure_effect(model, some, {LAST: used}, loss, random=1, at=nowhere)
     np.testing.assert_array_equal(effect.erased, effect.clean)
 
 
 def test_a_frozen_coordinate_stays_at_its_lifetimes_mean_and_a_random_one_moves_as_far(model, own):
-    lives, stream, logits, _ = own
+    some, stream, logits, _ = own
     eraser = erase(stream, logits[..., 0] - logits.mean(-1))
     at, before = np.zeros(logits.shape[:3], bool), stream.array
     at[:, 2:5, 1:4] = True
     where = {"at": at, "stream": before, "like": eraser}
-    run = lambda change: ad.record(model, lives, LAST, changes={LAST: change}).array
+    run = lambda change: ad.record(model, some, LAST, changes={LAST: change}).array
     after = run(_frozen(eraser, **where))
     np.testing.assert_array_equal(after[~at], before[~at])
-    for n in range(len(lives)):
+    for n in range(len(some)):
         read = after[n][at[n]] @ eraser.readers.T
         np.testing.assert_allclose(read, (before[n][at[n]] @ eraser.readers.T).mean(), atol=1e-4)
     other = run(_frozen(eraser.random(1)[0], **where))
     moved = lambda after: np.square(after - before).sum()
     assert moved(other) == pytest.approx(moved(after), rel=1e-3)
     size = lambda found: np.abs(found - logits).sum((1, 2, 3))
-    effect = erasure_effect(model, lives, {LAST: eraser}, size, at=at, random=1, freeze=True)
-    frozen = size(ad.record(model, lives, changes={LAST: _frozen(eraser, **where)}).array)
+    effect = erasure_effect(model, some, {LAST: eraser}, size, at=at, random=1, freeze=True)
+    frozen = size(ad.record(model, some, changes={LAST: _frozen(eraser, **where)}).array)
     np.testing.assert_allclose(effect.erased, frozen, rtol=1e-5)
     assert not effect.clean.any() and effect.random.all()
 
 
 def test_outcomes_are_means_over_the_decisions_that_were_taken(world):
-    model, lives = world
-    logits = ad.record(model, lives).array
+    model, histories = world
+    logits = ad.record(model, histories).array
     log_p = torch.as_tensor(logits).log_softmax(-1).numpy()
     n, e = 3, 2
-    taken, action = range(lives.length[n, e]), lives.arrays["action"]
+    taken, action = range(histories.length[n, e]), histories.arrays["action"]
     where = np.zeros(action.shape, bool)
     where[n, e] = True
-    loss = action_loss(lives, where)(logits)
+    loss = action_loss(histories, where)(logits)
     by_hand = -np.mean([log_p[n, e, t, action[n, e, t]] for t in taken])
     assert loss[n] == pytest.approx(by_hand, rel=1e-5) and np.isnan(np.delete(loss, n)).all()
     wanted = np.zeros((*action.shape, logits.shape[-1]), bool)
@@ -240,26 +226,23 @@ def test_outcomes_are_means_over_the_decisions_that_were_taken(world):
 @pytest.fixture(scope="module")
 def steered(model, histories):
     """Steering of the last stream towards action 0: along the head's own direction for it."""
-    lives, unrelated = histories[:40], np.zeros((40, 8, 9), bool)
-    unrelated[:, :4, :8] = True
+    some, late = histories[:40], (slice(None), slice(4, None), slice(8))
     head = model.head.weight.detach().numpy().astype(float)
-    late = (slice(None), slice(4, None), slice(8))
     outcome = lambda logits: prefers(0, late)(logits).mean((1, 2))
-    run = lambda v, random=1, **how: steer(model, lives, LAST, v, outcome, random=random, **how)
-    return run, head[0] - head[1:].mean(0), unrelated
+    run = lambda v, random=1, **how: steer(model, some, LAST, v, outcome, random=random, **how)
+    return run, head[0] - head[1:].mean(0)
 
 
 def test_a_planted_direction_has_a_dose_response_and_random_ones_have_none(steered):
-    run, vector, unrelated = steered
+    run, vector = steered
+    unrelated = np.zeros((40, 8, 9), bool)
+    unrelated[:, :4, :8] = True
     found, alike = (run(vector, random=9, unrelated=at) for at in (None, unrelated))
     assert found.slope.low > 0 and (np.diff(found.response.mean(1)) > 0).all()
     assert found.p == 1 / 10 and alike.p <= 2 / 10
     assert found.doses.tolist() == [-4, -2, -1, 0, 1, 2, 4]
     # vectors that do less harm must grow to do as much
     assert np.abs(alike.random).mean() > np.abs(found.random).mean()
-    rng = np.random.default_rng(3)
-    p = [run(rng.normal(size=16), random=5, doses=(-4, 4)).p for _ in range(3)]
-    assert np.mean(p) > 0.2
 
 
 def test_a_factor_brings_a_vector_to_equal_kl(model, histories):
@@ -278,20 +261,11 @@ def test_a_factor_brings_a_vector_to_equal_kl(model, histories):
 
 
 def test_nothing_is_left_at_the_last_layer_without_the_unembedding(steered, model):
-    run, vector, _ = steered
+    run, vector = steered
     left, share = off_unembedding(vector + 0.1, model)
     assert share > 0.9 and off_unembedding(left, model)[1] < 1e-9
     off, on = (run(v, doses=(-1, 0, 1)).slope.estimate for v in (left, vector))
     assert abs(off) < 0.2 * on
-
-
-def test_steering_acts_where_it_is_told_to(steered):
-    run, vector, _ = steered
-    early, late = np.zeros((2, 40, 8, 9), bool)
-    early[:, :4], late[:, 4:] = True, True
-    assert not run(vector, doses=(-1, 1), at=early).swing.any()
-    slopes = [run(vector, doses=(-1, 1), at=at).slope.estimate for at in (late, None)]
-    assert slopes[0] == pytest.approx(slopes[1], rel=0.1)
 
 
 def test_means_are_compared_within_strata():

@@ -118,8 +118,7 @@ def _follow(begin, end, told, all_known, all_particles, all_keys, settings, upda
                         place[0] = obs[world.POSITION]
                     _morning(obs, day, known, particles, keys, settings.walk, t)
                     if updates:
-                        _weigh_stock(obs, particles, weights, stock)
-                    weights /= weights.sum()
+                        _weigh_stock(known, particles, weights, stock)
                 _look(obs, known, q, place, size)
                 if i == 0:
                     _intend(known, q, place, settings, particles, weights, gains)
@@ -129,9 +128,7 @@ def _follow(begin, end, told, all_known, all_particles, all_keys, settings, upda
                     for k in range(count):
                         weights[k] *= max(p[k, action], UNLIKELY)
                     weights /= weights.sum()
-                at = obs[world.POSITION]
-                ate = action == world.EAT and place[1] == at and 0 < rewards[n, day, i] < world.MEAL
-                meal = action == world.EAT and place[2] == at and not ate
+                ate, meal = 0 < rewards[n, day, i] < world.MEAL, rewards[n, day, i] == world.MEAL
                 _feed(ate, particles, keys, t)
                 _learn(obs, action, ate, meal, later, known, q, visited, lr)
                 t += np.uint64(1)
@@ -160,13 +157,12 @@ def _morning(obs, day, known, particles, keys, walk, t):
 
 
 @njit(cache=True)
-def _weigh_stock(obs, particles, weights, stock):
+def _weigh_stock(known, particles, weights, stock):
     """Weigh particles by the morning's stock bit."""
-    stocked = obs[world.STOCK] == 2
     for k in range(len(particles)):
-        it = particles[k]
-        chance = 0.5 if it.regime == YOKED else stock[it.type]
-        weights[k] *= max(chance if stocked else 1 - chance, UNLIKELY)
+        chance = 0.5 if particles[k].regime == YOKED else stock[particles[k].type]
+        weights[k] *= max(chance if known.stocked else 1 - chance, UNLIKELY)
+    weights /= weights.sum()
 
 
 @njit(cache=True)

@@ -100,16 +100,14 @@ class Shards:
         yoked, recovering = traits["regime"] == YOKED, traits["regime"] == RECOVERY
         if not (yoked | recovering).any():
             return tasks
-        script = np.full((len(tasks), episodes, 3), world.BY_CHANCE, np.int8)
-        script[..., 2] = 0
+        script = np.tile(np.array([world.BY_CHANCE] * 2 + [0], np.int8), (len(tasks), episodes, 1))
         begin = (episodes * (0.3 + 0.3 * rng.at(BIRTH).uniform(7))).astype(int)[:, None]
         day = np.arange(episodes)
         abstinent = (begin <= day) & (day < begin + ABSTINENCE)
         script[..., 0][recovering[:, None] & abstinent] = 0
         if yoked.any():
-            rngs = {"rng": rng[yoked], "env_rng": lifetimes.env_rng[yoked]}
-            alike = replace(lifetimes, tasks=tasks[yoked], every=1, **rngs)
-            script[yoked] = self._partners(alike)
+            of = {"tasks": tasks[yoked], "rng": rng[yoked], "env_rng": lifetimes.env_rng[yoked]}
+            script[yoked] = self._partners(replace(lifetimes, every=1, **of))
         return tasks.replace(script=script)
 
     def _partners(self, lifetimes: Lifetimes) -> np.ndarray:
@@ -144,8 +142,7 @@ class Shards:
         how = env.tolerance_visible, lifetimes.episodes, lifetimes.every
         in_parallel(_simulate, len(rng), agents, settings, worlds, how, record)
         if self.labelled:
-            labels = _observed(arrays["obs"][:, :, 0], arrays["obs"]) | _lifelong(agents)
-            for name, values in labels.items():
+            for name, values in _labels(agents, arrays["obs"][:, :, 0], arrays["obs"]).items():
                 arrays[name][:] = values
         return True
 
@@ -175,9 +172,8 @@ class Shards:
         recovers = traits["regime"] == RECOVERY
         used = recovers | (traits["regime"] == USE)
         traits["eta"] = used * np.exp(between(u[2], *np.log(ETAS)))
-        traits["mu"] = used * np.where(
-            recovers, *(between(u[3], *of) for of in (RECOVERY_MUS, MUS))
-        )
+        mu = np.where(recovers, between(u[3], *RECOVERY_MUS), between(u[3], *MUS))
+        traits["mu"] = used * mu
         traits["w_first"] = between(u[4], *FIRST_STRENGTHS)
         traits["w_food"] = between(u[5], *APPETITES)
         traits["hide_rate"] = between(u[6], *HIDE_RATES)
@@ -191,8 +187,7 @@ class ShardLearner:
     def __init__(self, config: Shards, spec: EnvSpec, rng: Rng):
         self.config, self.agents, self.t = config, config._born(spec, rng), 0
         self.settings = config.settings(spec)
-        # the first observation of the day
-        self.morning = np.zeros((len(rng), CLOSED + 1), spec.obs_dtype)
+        self.morning = np.zeros((len(rng), CLOSED + 1), spec.obs_dtype)  # the day's first obs
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Return actions (N,)."""
@@ -203,10 +198,9 @@ class ShardLearner:
 
     def update(self, transition: Transition) -> None:
         """Learn from the last actions."""
-        told = transition.obs, transition.next_obs, transition.terminated
-        obs, next_obs, over = (np.ascontiguousarray(x) for x in told)
+        next_obs, over = map(np.ascontiguousarray, (transition.next_obs, transition.terminated))
         action = np.asarray(transition.action, np.int64)
-        _learn_all(self.agents, self.settings.lr, obs, action, over, next_obs)
+        _learn_all(self.agents, self.settings.lr, self.obs, action, over, next_obs)
         self.t += 1
 
     def labels(self) -> dict[str, np.ndarray]:
@@ -214,7 +208,7 @@ class ShardLearner:
         if not self.config.labelled:
             return {}
         state = {name: self.agents.state[name] for name in STATE_LABELS}
-        return state | _observed(self.morning, self.obs) | _lifelong(self.agents)
+        return state | _labels(self.agents, self.morning, self.obs)
 
 
 def _drawn(shares: Mapping[str, float], names: tuple[str, ...], u: np.ndarray) -> np.ndarray:
@@ -223,14 +217,9 @@ def _drawn(shares: Mapping[str, float], names: tuple[str, ...], u: np.ndarray) -
     return np.searchsorted(np.cumsum(weights / weights.sum())[:-1], u, side="right")
 
 
-def _lifelong(agents: Agents) -> dict[str, np.ndarray]:
-    """Return the labels of whole lifetimes."""
-    return {name: agents.traits[name] for name in TRAIT_LABELS}
-
-
-def _observed(morning: np.ndarray, obs: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the labels that are in the observation of the morning and in the current one."""
-    return {
+def _labels(agents: Agents, morning: np.ndarray, obs: np.ndarray) -> dict[str, np.ndarray]:
+    """Return traits, and what the observations of the morning and of the step show."""
+    return {name: agents.traits[name] for name in TRAIT_LABELS} | {
         "stock": morning[..., STOCK] == 2,
         "decoy": morning[..., DECOY] == 2,
         "gift": morning[..., GIFT],

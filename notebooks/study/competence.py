@@ -5,49 +5,30 @@ The ceiling is the particle filter, which sees what the model sees and knows the
 floor is the same filter when it learns nothing of the individual.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
 
-from adkit.histories import Histories
-from adkit.models.in_context import InContext
-from adkit.models.transformer import CausalTransformer
-from adkit.probing.record import record
-from adkit.rollout import collect
+import adkit as ad
 from adkit.stats import Interval
-from study.corpora import (
-    DAYS,
-    against,
-    difference,
-    directed,
-    interval,
-    pick,
-    ratio,
-    sites,
-    split,
-    table,
-    world,
-)
+from study.corpora import DAYS, cross_entropy, directed, sites, split, table, world
 from study.interventions import LOGS
-from study.statistics import magnitude
+from study.statistics import Measures, against, difference, interval, magnitude, pick, ratio
 
 SITES = ("decision", "home late", "cookie visible", "all")
 BINS = 10  # of predicted probability, for the calibration error
 PARTS = 12  # of a lifetime, in which returns are averaged
-TYPES = ("P", "S", "R")
 
 
-def predictions(model: CausalTransformer, histories: Histories) -> np.ndarray:
+def predictions(model: ad.CausalTransformer, histories: ad.Histories) -> np.ndarray:
     """Return the model's action probabilities (N, E, H, 8) float32, given the lifetime so far."""
-    logits = record(model, histories, "logits", batch=4).array[:, :, :-1]
+    logits = ad.record(model, histories, "logits", batch=4).array[:, :, :-1]
     return torch.as_tensor(logits).softmax(-1).numpy()
 
 
-def per_lifetime(histories: Histories, p: np.ndarray) -> pd.DataFrame:
+def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
     """Return per lifetime the cross-entropies of the exact source policy under each predictor.
 
     `p` (N, E, H, 8) are the model's action probabilities. Columns: "site: n" decisions, and nats
@@ -56,36 +37,31 @@ def per_lifetime(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     "bin i: model", "bin i: source"; and the sums of products "sum mm", "sum ms".
     """
     labels, where = histories.arrays, sites(histories)
+    total = lambda values, where: np.where(where, values, 0).sum((1, 2))
     predicted = {"model": p, "filter": labels["belief_pi"], "prior": labels["prior_pi"]}
     predicted["source"] = pi = labels["pi"]
-    columns = {f"{site}: n": where[site].sum((1, 2)) for site in SITES}
-    for name, q in predicted.items():
-        nats = -(pi * np.log(np.maximum(q, 1e-9))).sum(-1)
-        columns |= {f"{site}: {name}": _sum(nats, where[site]) for site in SITES}
+    values = {name: cross_entropy(pi, q) for name, q in predicted.items()} | {"n": 1}
+    columns = {
+        f"{site}: {name}": total(x, where[site]) for site in SITES for name, x in values.items()
+    }
     here, jar = where["cookie visible"], directed(histories)
     model, source = (np.where(jar, q, 0).sum(-1) for q in (p, pi))
     bins = np.minimum((model * BINS).astype(int), BINS - 1)
     for i in range(BINS):
         inside = here & (bins == i)
-        columns[f"bin {i}: n"] = inside.sum((1, 2))
-        columns[f"bin {i}: model"] = _sum(model, inside)
-        columns[f"bin {i}: source"] = _sum(source, inside)
-    columns["sum mm"] = _sum(model * model, here)
-    columns["sum ms"] = _sum(model * source, here)
-    return table(histories, **columns)
+        for name, x in {"n": 1, "model": model, "source": source}.items():
+            columns[f"bin {i}: {name}"] = total(x, inside)
+    products = {"sum mm": total(model * model, here), "sum ms": total(model * source, here)}
+    return table(histories, **columns, **products)
 
 
-def _sum(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    return np.where(where, values, 0).sum((1, 2))
-
-
-def rollouts(model: CausalTransformer, n: int = 100, days: int = DAYS, seed: int = 0) -> Histories:
+def rollouts(model: ad.CausalTransformer, n: int, seed: int) -> ad.Histories:
     """Roll the model out in held-out layouts: weights frozen, actions sampled."""
-    tasks = split()[1].drawn(n, 99)
-    return collect(world(), tasks, InContext(model), episodes=days, seed=10_000 + seed)
+    tasks, agent = split()[1].drawn(n, 99), ad.InContext(model)
+    return ad.collect(world(), tasks, agent, episodes=DAYS, seed=10_000 + seed)
 
 
-def returns_per_lifetime(rollouts: Histories) -> pd.DataFrame:
+def returns_per_lifetime(rollouts: ad.Histories) -> pd.DataFrame:
     """Return the mean daily return in each twelfth of the model's rollouts, "part 0" on."""
     parts = np.array_split(rollouts.episode_returns, PARTS, axis=1)
     columns = {"history": np.arange(len(rollouts))}
@@ -121,16 +97,16 @@ def gap_closed(frame: pd.DataFrame, site: str = "decision") -> Interval:
 
 def improvement(returns: pd.DataFrame) -> Interval:
     """Return the mean daily return in the last sixth of a lifetime minus that in the first."""
-    columns = ["part 0", "part 1", f"part {PARTS - 2}", f"part {PARTS - 1}"]
+    columns = [f"part {i}" for i in (0, 1, PARTS - 2, PARTS - 1)]
     return interval(returns, columns, lambda m: (m[..., 2:].sum(-1) - m[..., :2].sum(-1)) / 2)
 
 
-def effect(edits: pd.DataFrame, kind: str, types: tuple[str, ...] = TYPES) -> Interval:
-    """Return the mean effect of an edit on the model, over agents of some types."""
-    return interval(pick(edits, kind=kind, type=tuple(types)), ["effect"])
+def effect(edits: pd.DataFrame, kind: str, types: str = "PSR", of: str = "effect") -> Interval:
+    """Return the mean effect of an edit on the model, or on the filter, over some types."""
+    return interval(pick(edits, kind=kind, type=tuple(types)), [of])
 
 
-def effect_ratio(edits: pd.DataFrame, kind: str, types: tuple[str, ...] = TYPES) -> Interval:
+def effect_ratio(edits: pd.DataFrame, kind: str, types: str = "PSR") -> Interval:
     """Return the ratio of the model's mean effect to the particle filter's."""
     return interval(pick(edits, kind=kind, type=tuple(types)), ["effect", "filter"], ratio)
 
@@ -144,30 +120,35 @@ def change_ratio(
 
 def measured_competence(
     frame: pd.DataFrame, returns: pd.DataFrame, edits: pd.DataFrame
-) -> dict[str, Interval | float]:
+) -> Measures:
     """Measure what gate G1 names."""
     return {
         "gap_closed": gap_closed(frame),
         "improvement": improvement(returns),
-        "type_ratio": effect_ratio(edits, "stock", ("S",)),
-        "random_hider_flip": magnitude(effect(edits, "stock", ("R",))),
+        "type_ratio": effect_ratio(edits, "stock", "S"),
+        "random_hider_flip": magnitude(effect(edits, "stock", "R")),
     }
 
 
 def measured_activation(
     frame: pd.DataFrame, edits: pd.DataFrame, untrained: pd.DataFrame
-) -> dict[str, Interval | float]:
+) -> Measures:
     """Measure what H1 names; `untrained` are the edits' effects on an untrained twin."""
     hunger = pick(edits, kind="delay").assign(size=lambda rows: np.sqrt(rows["square"]))
+    over_source = lambda name: interval(
+        frame,
+        [f"cookie visible: {column}" for column in (name, "source", "n")],
+        lambda m: difference(m) / m[..., 2],
+    )
     return {
         "hunger_ratio": change_ratio(edits, "delay"),
         **change_ratio(edits, "delay", against, null=0.25),
         "cue_ratio": change_ratio(edits, "cue"),
         "decoy_effect": effect(edits, "decoy seen"),
         **_calibration(frame),
-        "kl_to_source": _nats_over_source(frame, "model"),
-        "kl_of_filter": _nats_over_source(frame, "filter"),
-        "kl_of_prior": _nats_over_source(frame, "prior"),
+        "kl_to_source": over_source("model"),
+        "kl_of_filter": over_source("filter"),
+        "kl_of_prior": over_source("prior"),
         "filter_hunger_effect": interval(hunger, ["size"]),
         "untrained_cue_ratio": change_ratio(untrained, "cue"),
     }
@@ -188,9 +169,3 @@ def _calibration(frame: pd.DataFrame) -> dict[str, Interval]:
 
     calibration = interval(frame, [*bins, "sum mm", "sum ms"], slope)
     return {"calibration_slope": calibration, "ece": interval(frame, bins, error)}
-
-
-def _nats_over_source(frame: pd.DataFrame, name: str) -> Interval:
-    """Return a predictor's KL divergence from the source at cookie-visible steps, in nats."""
-    columns = [f"cookie visible: {column}" for column in (name, "source", "n")]
-    return interval(frame, columns, lambda m: difference(m) / m[..., 2])

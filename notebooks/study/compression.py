@@ -4,25 +4,19 @@ The predictors are fitted by maximum likelihood to half of the layout orbits and
 half. Their parameters are counted.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from adkit.histories import Histories
-from adkit.stats import Interval
-from study.corpora import against, interval
+import adkit as ad
 from study.predictors import PREDICTORS, Decisions, Utility, decisions
+from study.statistics import Measures, against, interval
 
-KINDS = ("model", "source", "unitary")
 CODED = ["n", *PREDICTORS]  # columns of `code`
 
 
-def per_lifetime(
-    histories: Histories, kind: str = "model", site: str = "decision", seed: int = 0
-) -> pd.DataFrame:
+def per_lifetime(histories: ad.Histories, kind: str = "model", seed: int = 0) -> pd.DataFrame:
     """Return the held-out bits per decision of each lifetime under each predictor.
 
     Half of the orbits are held out, then the other half. `kind` names the lifetimes: "model", its
@@ -30,7 +24,7 @@ def per_lifetime(
     from the one utility that fits them best. `bits_*` leave out the parameters; their number is in
     `parameters_*`, shared by the `coded` decisions of the same half.
     """
-    made = decisions(histories, site)
+    made = decisions(histories)
     if kind == "unitary":
         everything = Utility(made)
         made = replace(made, action=everything.drawn(everything.fit(), seed))
@@ -61,11 +55,10 @@ def code(lifetimes: pd.DataFrame) -> np.ndarray:
     """
     per_parameter = np.log2(lifetimes["coded"]) / lifetimes["coded"] / 2
     bits = [
-        lifetimes["decisions"]
-        * (lifetimes[f"bits_{name}"] + lifetimes[f"parameters_{name}"] * per_parameter)
+        lifetimes[f"bits_{name}"] + lifetimes[f"parameters_{name}"] * per_parameter
         for name in PREDICTORS
     ]
-    return np.stack([lifetimes["decisions"], *bits], axis=1)
+    return np.stack([np.ones(len(lifetimes)), *bits], 1) * lifetimes[["decisions"]].to_numpy()
 
 
 def saved(mean: np.ndarray) -> np.ndarray:
@@ -74,7 +67,7 @@ def saved(mean: np.ndarray) -> np.ndarray:
     return (rivals - shards) / mean[..., 0]
 
 
-def measured(lifetimes: pd.DataFrame) -> dict[str, Interval | float]:
+def measured(lifetimes: pd.DataFrame) -> Measures:
     """Measure what H0 names, from `per_lifetime` tables of every kind and seed.
 
     A seed agrees if the interval of its own saving, over orbits and lifetimes, lies above 0.
@@ -82,16 +75,7 @@ def measured(lifetimes: pd.DataFrame) -> dict[str, Interval | float]:
     coded = lifetimes.assign(**dict(zip(CODED, code(lifetimes).T, strict=True)))
     model = coded[coded["kind"] == "model"]
     agreeing = [interval(of, CODED, saved).low > 0 for _, of in model.groupby("seed")]
-    found = {
-        "saving": interval(model, CODED, saved),
-        "seeds_agreeing": float(np.mean(agreeing)),
-        **against(model, CODED, saved),
-    }
-    for kind in (
-        "source",
-        "unitary",
-    ):  # the source's lifetimes stand in the first seed's table only
-        rows = coded[coded["kind"] == kind]
-        if len(rows):
-            found[f"{kind}_saving"] = interval(rows, CODED, saved)
-    return found
+    found = {"saving": interval(model, CODED, saved), "seeds_agreeing": float(np.mean(agreeing))}
+    controls = coded[coded["kind"] != "model"]  # the source's stand in the first seed's table only
+    found |= {f"{kind}_saving": interval(of, CODED, saved) for kind, of in controls.groupby("kind")}
+    return found | against(model, CODED, saved)

@@ -9,8 +9,6 @@ Read-outs of the label, besides the probe and its twins: B1, cookies eaten and d
 what a patient observer would count; B4, the particle filter's estimate; the model's own logits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -18,14 +16,13 @@ import numpy as np
 import pandas as pd
 from torch import Generator, nn
 
+import adkit as ad
 from adkit.cookieworld.world import TOLERANCE
-from adkit.histories import Histories
-from adkit.models.transformer import CausalTransformer
 from adkit.probing import Probe, erase, fit
 from adkit.stats import Interval
-from study.corpora import balance, interval, pick, table
-from study.readouts import PARTS, Label, Lifetimes, features, recording, streams
-from study.statistics import draws_of
+from study.corpora import balance, table
+from study.readouts import Label, Lifetimes, features, of_regime, recording, streams
+from study.statistics import Measures, draws_of, explained, interval, of_kind, pick
 
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes
@@ -41,7 +38,7 @@ LEVEL = ["level missed", "level spread"]
 WITHIN = ["within product", "within read", "within label"]
 
 
-def untrained(model: CausalTransformer) -> CausalTransformer:
+def untrained(model: ad.CausalTransformer) -> ad.CausalTransformer:
     """Return the same architecture and seed before training.
 
     Weights that start at 0 are drawn too, or the layers would do nothing.
@@ -54,7 +51,7 @@ def untrained(model: CausalTransformer) -> CausalTransformer:
     return twin.eval()
 
 
-def tolerance(histories: Histories) -> np.ndarray:
+def tolerance(histories: ad.Histories) -> np.ndarray:
     """Return the label (N, E, H) of gate G2, shown in the corpus "tolerance visible"."""
     return histories.arrays["obs"][..., TOLERANCE].astype(float)
 
@@ -63,15 +60,14 @@ def tolerance(histories: Histories) -> np.ndarray:
 
 
 def per_lifetime(
-    model: CausalTransformer,
+    model: ad.CausalTransformer,
     lifetimes: Lifetimes,
-    twins: Mapping[str, CausalTransformer],
+    twins: Mapping[str, ad.CausalTransformer],
     site: str = "first visible",
     *,
     label: Label = balance,
     regime: int = DRIFT,
     permutations: int = 200,
-    seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fit probes of a label in lifetimes of one regime; return errors per test lifetime, and nulls.
 
@@ -86,48 +82,36 @@ def per_lifetime(
     activations = streams(model, lifetimes, site, *STREAMS, "logits")
     days["logits"] = activations.pop("logits")
     mine = days["regime"] == regime
+    begin = len(mine) - len(lifetimes["test"])
     of = {name: values[mine] for name, values in days.items()}
-    plain = _plain_fit(of, seed)
-    others = {
-        name: streams(twin, lifetimes, site, *STREAMS, regime=regime)
-        for name, twin in twins.items()
-    }
-    probe = plain(
-        recording({tap: values[mine] for tap, values in activations.items()}),
-        of["label"],
-        permutations=permutations,
-        stratum=of["type"],
-        kinds=of["kind"],
-        compare={name: of[name] for name in BASELINES}
-        | {name: recording(values) for name, values in others.items()},
-    )
-    columns = _errors(probe, _planted(plain, activations[probe.tap][mine], of, seed))
+    compare = {name: of[name] for name in BASELINES}
+    for name, twin in twins.items():
+        compare[name] = recording(streams(twin, lifetimes, site, *STREAMS, regime=regime))
+    own = recording({tap: values[mine] for tap, values in activations.items()})
+    how = {"permutations": permutations, "stratum": of["type"], "kinds": of["kind"]}
+    probe = _fit(of)(own, of["label"], compare=compare, **how)
+    columns = _errors(probe, _planted(own[probe.tap], of))
     if label is balance:  # the filter's estimate as it is, not as it is best fitted
         error = np.where(of["used"], of["label"] - of["B4"], 0)[probe.history]
         columns["missed: B4"] = (error**2).sum(1)
-    begin = len(mine) - len(lifetimes["test"])
-    rows = np.flatnonzero(mine)[probe.history] - begin
-    about = table(lifetimes["test"])
+    about, rows = table(lifetimes["test"]), np.flatnonzero(mine)[probe.history] - begin
     frames = [about.iloc[rows].assign(**columns)]
-    taps = {f"tap: {tap}": score for tap, score in probe.taps.items()}
-    draws = draws_of(permutation=probe.null, selectivity=probe.controls["selectivity"], **taps)
     test = {name: values[begin:] for name, values in days.items()}
     if YOKED in test["regime"]:
         frames.append(_yoked(probe, activations[probe.tap][begin:], test, about))
+    draws = draws_of(permutation=probe.null, selectivity=probe.controls["selectivity"])
     return pd.concat(frames, ignore_index=True), draws
 
 
-def _plain_fit(of: Mapping[str, np.ndarray], seed: int) -> Callable:
+def _fit(of: Mapping[str, np.ndarray]) -> Callable:
     """Return `fit` on the days' decisions, with no controls but those that a call asks for."""
     split = {"where": of["used"], "groups": of["orbit"], "holdout": of["part"]}
-    return partial(fit, **split, permutations=0, seed=seed)
+    return partial(fit, **split, permutations=0)
 
 
-def _planted(
-    plain: Callable, x: np.ndarray, of: Mapping[str, np.ndarray], seed: int
-) -> dict[str, Probe]:
+def _planted(x: np.ndarray, of: Mapping[str, np.ndarray]) -> dict[str, Probe]:
     """Return probes of other labels, and of activations that the estimate was planted in."""
-    rng, belief = np.random.default_rng(seed), of["B4"]
+    rng, belief, plain = np.random.default_rng(0), of["B4"], _fit(of)
     direction = rng.normal(size=x.shape[-1])
     length = PLANTED * np.sqrt(x[of["used"]].var(0).sum()) / belief[of["used"]].std()
     planted = x + length * belief[..., None] * direction / np.linalg.norm(direction)
@@ -188,18 +172,15 @@ def _matched(read: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[np.ndarray
     return pairs, wins
 
 
-def readings(
-    model: CausalTransformer, lifetimes: Lifetimes, site: str = "first visible", seed: int = 0
-) -> pd.DataFrame:
-    """Return the drifting test lifetimes day by day.
+def readings(model: ad.CausalTransformer, lifetimes: Lifetimes) -> pd.DataFrame:
+    """Return the drifting test lifetimes day by day, where the cookie is first visible.
 
-    Columns: `label`, the true w_rel at the site's decision; `read` by the probe; `believed`, the
-    particle filter's estimate.
+    Columns: `label`, the true w_rel; `read` by the probe; `believed`, the filter's estimate.
     """
-    drifting = {part: lifetimes[part][lifetimes[part].arrays["regime"] == DRIFT] for part in PARTS}
+    drifting, site = of_regime(lifetimes, DRIFT), "first visible"
     days = features(drifting, site, balance)
     activations = streams(model, drifting, site, *STREAMS)
-    probe = _plain_fit(days, seed)(recording(activations), days["label"])
+    probe = _fit(days)(recording(activations), days["label"])
     row, day = np.nonzero(days["used"] & (days["part"] == "test")[:, None])
     begin = len(days["part"]) - len(drifting["test"])
     about = table(drifting["test"]).iloc[row - begin].reset_index(drop=True)
@@ -214,53 +195,37 @@ def readings(
 # ---- measures, from tables of all seeds ----
 
 
-def _explained(m: np.ndarray) -> np.ndarray:
-    """R2 of (missed, spread)."""
-    return 1 - m[..., 0] / m[..., 1]
+# R2 gained, of (missed by the weaker, by the better, spread); the weaker has at least R2 = 0
+_gain = lambda m: (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2]
+# the share of the way from the first to the third that the second has come
+_share = lambda m: (m[..., 0] - m[..., 1]) / (m[..., 0] - m[..., 2])
+# signed squared correlation within lifetimes, of the sums `WITHIN`
+_within = lambda m: m[..., 0] * np.abs(m[..., 0]) / (m[..., 1] * m[..., 2])
 
 
-def _gain(m: np.ndarray) -> np.ndarray:
-    """R2 gained from (missed by the weaker, missed by the better, spread); the weaker has at least
-    the R2 of the mean, 0.
-    """
-    return (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2]
-
-
-def _share(m: np.ndarray) -> np.ndarray:
-    """The share of the way from the first to the third that the second has come."""
-    return (m[..., 0] - m[..., 1]) / (m[..., 0] - m[..., 2])
-
-
-def _within(m: np.ndarray) -> np.ndarray:
-    """Signed squared correlation within lifetimes, of the sums `WITHIN`."""
-    return m[..., 0] * np.abs(m[..., 0]) / (m[..., 1] * m[..., 2])
-
-
-def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
+def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     """Measure what H2a and H2a_future name; `null` is phi with labels of other lifetimes."""
     drifts = frame[frame["spread"].notna()]
     missed = lambda *names: [f"missed: {name}" for name in names]
     over = lambda name: interval(drifts, [*missed(name, "probe"), "spread"], _gain)
-    r2 = lambda name, spread="spread": interval(drifts, [*missed(name), spread], _explained)
     phi = lambda name: interval(drifts, missed("B1", name, "B4"), _share)
+    b1, r2, b4 = (_r2(drifts, name).estimate for name in ("B1", "probe", "B4"))
     within = [f"{column}: {name}" for name in ("probe", "B4") for column in WITHIN]
-    permuted = draws[draws["kind"] == "permutation"].groupby("draw")["value"].mean().to_numpy()
-    b1, b4 = r2("B1").estimate, r2("B4").estimate
-    p = float((1 + (permuted >= r2("probe").estimate).sum()) / (1 + len(permuted)))
+    over_filter = lambda m: _within(m[..., :3]) / _within(m[..., 3:])
+    permuted = of_kind(draws, "permutation").mean(0)
+    p = float((1 + (permuted >= r2).sum()) / (1 + len(permuted)))
     found = {
         "phi": phi("probe"),
         "over_logits": over("logits"),
         "over_rich_features": over("B3"),
         "headroom": interval(drifts, [*missed("B1", "B4"), "spread"], _gain),
         "planted_phi": phi("planted"),
-        "unrelated_r2": r2("unrelated", "spread: unrelated"),
-        "belief_r2": r2("belief", "spread: belief"),
-        "level_r2": interval(drifts, [f"{x}: probe" for x in LEVEL], _explained),
+        "unrelated_r2": _r2(drifts, "unrelated", "spread: unrelated"),
+        "belief_r2": _r2(drifts, "belief", "spread: belief"),
+        "level_r2": interval(drifts, [f"{x}: probe" for x in LEVEL], explained),
         "within_r2": interval(drifts, within[:3], _within),
-        "within_share_of_filter": interval(
-            drifts, within, lambda m: _within(m[..., :3]) / _within(m[..., 3:])
-        ),
-        "selectivity": float(draws.loc[draws["kind"] == "selectivity", "value"].mean()),
+        "within_share_of_filter": interval(drifts, within, over_filter),
+        "selectivity": float(of_kind(draws, "selectivity").mean()),
         "permutation_p": p,
         "p": p,
         "null": (permuted - b1) / (b4 - b1),
@@ -274,32 +239,32 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
     return found
 
 
+def _r2(frame: pd.DataFrame, name: str, spread: str = "spread") -> Interval:
+    return interval(frame, [f"missed: {name}", spread], explained)
+
+
 def _yoked_area(frame: pd.DataFrame, wins: str) -> Interval:
     """Return the share of pairs in which D1 is read higher.
 
     Both lifetimes of a pair count it, so it varies with the lifetimes of both regimes.
     """
-    sides = [(frame["regime"] == regime).to_numpy() for regime in ("D1", "D5")]
-    columns = {
-        f"side {i}": np.where(side, frame[name], 0)
-        for i, (side, name) in enumerate((side, name) for side in sides for name in (wins, "pairs"))
-    }
-    once = columns["side 0"].sum() / columns["side 1"].sum()
-    yoked = frame.assign(**columns)[sides[0] | sides[1]]
+    pairs = pick(frame, regime=("D1", "D5"))
+    columns = {}
+    for regime in ("D1", "D5"):
+        for name in (wins, "pairs"):
+            columns[f"{regime} {name}"] = np.where(pairs["regime"] == regime, pairs[name], 0)
+    once = columns[f"D1 {wins}"].sum() / columns["D1 pairs"].sum()
     area = lambda m: m[..., 0] / m[..., 1] + m[..., 2] / m[..., 3] - once
-    return interval(yoked, list(columns), area)
+    return interval(pairs.assign(**columns), list(columns), area)
 
 
-def measured_controls(
-    frame: pd.DataFrame, tolerance: pd.DataFrame | None = None
-) -> dict[str, Interval]:
+def measured_controls(frame: pd.DataFrame, tolerance: pd.DataFrame | None = None) -> Measures:
     """Measure what gates G2 and G3 name; `tolerance` is the table of the positive control."""
     drifts = pick(frame, regime="D2")
-    r2 = lambda name, spread: interval(drifts, [f"missed: {name}", spread], _explained)
     found = {
-        "planted_found": r2("planted belief", "spread: belief"),
-        "planted_erased": r2("planted erased", "spread: belief"),
-        "untrained_r2": r2("untrained", "spread"),
+        "planted_found": _r2(drifts, "planted belief", "spread: belief"),
+        "planted_erased": _r2(drifts, "planted erased", "spread: belief"),
+        "untrained_r2": _r2(drifts, "untrained"),
     }
     if tolerance is not None:
         found["tolerance_visible_r2"] = over_counting(tolerance)

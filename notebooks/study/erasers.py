@@ -1,19 +1,16 @@
 """Which coordinates of the stream H2b erases."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from adkit.cookieworld.world import JAR, VISIBLE
-from adkit.histories import Histories
+import adkit as ad
+from adkit.cookieworld.world import VISIBLE
 from adkit.models.taps import matching
-from adkit.models.transformer import CausalTransformer
-from adkit.probing.leace import Eraser, leace
+from adkit.probing import Eraser, gather
+from adkit.probing.leace import leace
 from adkit.probing.probes import PENALTIES, ridge_errors
-from adkit.probing.record import gather
-from study.corpora import LATE, balance, sites
+from study.corpora import balance, sites
 from study.readouts import Lifetimes
 
 CONCEPTS = ("w", "rho", "decoys", "garden from jar", "jar from home")  # w, and possible controls
@@ -39,29 +36,28 @@ class Choice:
     """
 
 
-def choose(model: CausalTransformer, lifetimes: Lifetimes) -> Choice:
+def choose(model: ad.CausalTransformer, lifetimes: Lifetimes) -> Choice:
     """Choose the block, of all but the last, where w is read best, and the concept most like it."""
     taps = matching(model, "blocks.*.resid")[:-1]
     if not taps:
         raise ValueError(
             "erasing needs a model of two blocks or more; after the last only the head reads"
         )
-    parts = [lifetimes[name] for name in ("probe train", "probe val")]
-    near = [near_jar(histories) for histories in parts]
-    pairs = list(zip(parts, near, strict=True))
-    x = [gather(model, histories, at, *taps) for histories, at in pairs]
-    seen = [histories.arrays["obs"][..., VISIBLE][at] > 0 for histories, at in pairs]
-    labels = [np.stack([c[at] for c in _concepts(histories)], 1) for histories, at in pairs]
-    y = [label[here] for label, here in zip(labels, seen, strict=True)]
-    visible = lambda part, tap: x[part][tap][seen[part]].astype(float)
+    x, seen, y = [], [], []
+    for histories in (lifetimes["probe train"], lifetimes["probe val"]):
+        near = sites(histories)["jar in view"]
+        seen.append(histories.arrays["obs"][near][:, VISIBLE] > 0)
+        y.append(np.stack([c[near] for c in _concepts(histories)], 1)[seen[-1]])
+        x.append({tap: v.astype(float) for tap, v in gather(model, histories, near, *taps).items()})
+    visible = lambda part, tap: x[part][tap][seen[part]]
     r2 = {tap: _r2(visible(0, tap), y[0], visible(1, tap), y[1]) for tap in taps}
     tap = max(taps, key=lambda name: r2[name][0])
     control = 1 + int(np.abs(r2[tap][1:] - r2[tap][0]).argmin())
     everywhere = {name: leace(visible(0, name), y[0][:, :1]) for name in taps}
     erasers = {
         "w": everywhere[tap],
-        "control": leace(visible(0, tap), y[0][:, control : control + 1]),
-        "cue": leace(x[0][tap].astype(float), seen[0][:, None].astype(float)),
+        "control": leace(visible(0, tap), y[0][:, [control]]),
+        "cue": leace(x[0][tap], seen[0][:, None].astype(float)),
     }
     thin = [slice(None, None, -(-len(values) // TOKENS)) for values in y]
     train = (
@@ -74,26 +70,18 @@ def choose(model: CausalTransformer, lifetimes: Lifetimes) -> Choice:
     return Choice(tap, CONCEPTS[control], found, erasers, everywhere, train)
 
 
-def near_jar(histories: Histories) -> np.ndarray:
-    """Return late decisions (N, E, H) by day with the jar in view."""
-    near = sites(histories)["all"] & (histories.arrays["obs"][..., JAR] > 0)
-    near[:, :LATE], near[:, :, 0] = False, False
-    return near
-
-
-def _concepts(histories: Histories) -> list[np.ndarray]:
+def _concepts(histories: ad.Histories) -> list[np.ndarray]:
     """Return each of `CONCEPTS` (N, E, H). Nobody's drift depends on any but w."""
-    shape, tasks, row = histories.arrays["action"].shape, histories.task_values, histories.task
-    apart = lambda a, b: np.abs(tasks[a].astype(int) - tasks[b]).sum(1)[row, None, None]
+    tasks, w = histories.task_values[histories.task], balance(histories)
+    apart = lambda a, b: np.abs(tasks[a].astype(int) - tasks[b]).sum(1)[:, None, None]
     decoys = histories.arrays["decoy"].cumsum(1)[..., None]
-    others = tasks["rho"][row, None, None], decoys, apart("jar", "garden"), apart("home", "jar")
-    return [balance(histories), *(np.broadcast_to(x.astype(float), shape) for x in others)]
+    others = tasks["rho"][:, None, None], decoys, apart("jar", "garden"), apart("home", "jar")
+    return [w, *(np.broadcast_to(x.astype(float), w.shape) for x in others)]
 
 
 def _r2(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> np.ndarray:
     """Return the validation R2 (Q,) of the best ridge for each label (n, Q)."""
-    mean, scale = x.mean(0), np.maximum(x.std(0), 1e-9)
-    joined, part = (np.concatenate([x, x_val]) - mean) / scale, np.arange(len(x) + len(x_val))
-    part = (part >= len(x)).astype(int)
+    joined = (np.concatenate([x, x_val]) - x.mean(0)) / np.maximum(x.std(0), 1e-9)
+    part = np.repeat([0, 1], [len(x), len(x_val)])
     errors = ridge_errors(joined, np.concatenate([y, y_val]), part, PENALTIES)
     return 1 - errors[:, 0].min(0) / ((y_val - y.mean(0)) ** 2).sum(0)

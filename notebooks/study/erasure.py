@@ -6,63 +6,54 @@ after one block; the loss is judged at the same tokens against the source's exac
 come in parts, see `drift`; erasers are never fitted on the test lifetimes.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from adkit.cookieworld.observer import ParticleFilter
+import adkit as ad
 from adkit.cookieworld.world import POSITION
-from adkit.histories import Histories
-from adkit.models.transformer import CausalTransformer
 from adkit.probing import Eraser, erasure_effect, fit, gather, off_unembedding, patch
 from adkit.probing.outcomes import log_probabilities
-from adkit.probing.record import only_at, record
-from adkit.rollout import collect
+from adkit.probing.record import only_at
 from adkit.stats import Interval
-from study.corpora import (
-    balance,
-    directed,
+from study import corpora
+from study.corpora import balance, directed, evenly, population, sites
+from study.erasers import Choice
+from study.statistics import (
+    Measures,
+    draws_of,
+    exchange_p,
+    explained,
     interval,
-    log_odds,
-    population,
+    of_kind,
+    pick,
     ratio,
-    sites,
-    table,
-    world,
 )
-from study.erasers import Choice, near_jar
-from study.statistics import draws_of, exchange_p
 
-DRIFTING, STABLE = ("D2",), ("D0", "D5")
+SIDES = {"drifting": ("D2",), "stable": ("D0", "D5")}
 CONTROL_DRAWS = 10  # random erasures beside the control concept
 PARTNERS = 4, 5, 6  # seeds of other agents in the same worlds
 
 
-def half_and_half(histories: Histories, n: int) -> Histories:
+def half_and_half(histories: ad.Histories, n: int) -> ad.Histories:
     """Return at most `n` lifetimes, half of them drifting and half stable, evenly spaced."""
-    regime = np.char.add("D", histories.arrays["regime"].astype(str))
-    taken = []
-    for kinds in (DRIFTING, STABLE):
-        side = np.flatnonzero(np.isin(regime, kinds))
-        taken.append(side[np.linspace(0, len(side) - 1, min(n // 2, len(side))).astype(int)])
-    return histories[np.sort(np.concatenate(taken))]
+    regime = corpora.table(histories)["regime"]
+    rows = [evenly(np.flatnonzero(regime.isin(kinds)), n // 2) for kinds in SIDES.values()]
+    return histories[np.sort(np.concatenate(rows))]
 
 
 # ---- the table ----
 
 
 class Bench:
-    """One model on some lifetimes, and the effect of changing its activations there."""
+    """One model on some decisions of lifetimes, and the effect of changing its activations."""
 
-    def __init__(self, model: CausalTransformer, histories: Histories):
-        self.model, self.histories = model, histories
-        self.here = sites(histories)["cookie visible"]
-        self.lifetime, self.w = np.nonzero(self.here)[0], balance(histories)[self.here]
-        self.jar = directed(histories)[self.here]
+    def __init__(self, model: ad.CausalTransformer, histories: ad.Histories, here: np.ndarray):
+        self.model, self.histories, self.here = model, histories, here
+        self.lifetime, self.w = np.nonzero(here)[0], balance(histories)[here]
+        self.jar, self.pi = directed(histories)[here], histories.arrays["pi"][here]
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sum values (n,) of decisions over lifetimes (N,)."""
@@ -70,31 +61,27 @@ class Bench:
 
     def nats(self, p: np.ndarray) -> np.ndarray:
         """Return the cross-entropy (N,) of the source's policy under predictions p (n, 8)."""
-        pi = self.histories.arrays["pi"][self.here]
-        return self.sum(-(pi * np.log(np.maximum(p, 1e-9))).sum(-1))
+        return self.sum(corpora.cross_entropy(self.pi, p))
 
     def odds(self, logits: np.ndarray) -> np.ndarray:
         """Return the log odds (n,) of going for the jar, of logits (N, E, H + 1, 8)."""
-        return log_odds((self.softmax(logits) * self.jar).sum(-1))
-
-    def softmax(self, logits: np.ndarray) -> np.ndarray:
-        return np.exp(log_probabilities(logits, self.here))
+        p = np.exp(log_probabilities(logits, self.here))
+        return corpora.log_odds((p * self.jar).sum(-1))
 
     def outcome(self, logits: np.ndarray) -> np.ndarray:
         """Return (N, 3): nats, log odds, and log odds times w, each summed over decisions."""
-        odds = self.odds(logits)
-        sums = self.nats(self.softmax(logits)), self.sum(odds), self.sum(self.w * odds)
-        return np.stack(sums, -1)
+        odds, nats = self.odds(logits), self.nats(np.exp(log_probabilities(logits, self.here)))
+        return np.stack([nats, self.sum(odds), self.sum(self.w * odds)], -1)
 
     def erased(self, erasers: Mapping[str, Eraser], at: np.ndarray) -> np.ndarray:
         """Return the outcome with erasers at their taps, at the decisions `at`."""
         changes = {tap: only_at(at, eraser) for tap, eraser in erasers.items()}
-        return self.outcome(record(self.model, self.histories, changes=changes).array)
+        return self.outcome(ad.record(self.model, self.histories, changes=changes).array)
 
 
 def per_lifetime(
-    model: CausalTransformer,
-    test: Histories,
+    model: ad.CausalTransformer,
+    test: ad.Histories,
     choice: Choice,
     *,
     n: int = 160,
@@ -110,10 +97,11 @@ def per_lifetime(
     "wl: x" sum the log odds of going for the jar, and their products with w. "spread" and
     "missed: x" are squared errors of probes of w. "pair x" belongs to `_exchanged`.
     """
-    histories = half_and_half(test, n)
-    bench, tap, erasers = Bench(model, histories), choice.tap, choice.erasers
+    histories, tap, erasers = half_and_half(test, n), choice.tap, choice.erasers
+    where = sites(histories)
+    bench = Bench(model, histories, where["cookie visible"])
     found = {
-        "cue": bench.erased({tap: erasers["cue"]}, near_jar(histories)),
+        "cue": bench.erased({tap: erasers["cue"]}, where["jar in view"]),
         "all layers": bench.erased(choice.everywhere, bench.here),
     }
     cases = {
@@ -121,21 +109,18 @@ def per_lifetime(
         "frozen": (erasers["w"], {"random": random, "freeze": True}),
         "control": (erasers["control"], {"random": CONTROL_DRAWS}),
     }
-    draws, how = {}, {"at": bench.here, "seed": seed}
+    nulls, how = {}, {"at": bench.here, "seed": seed}
     for name, (eraser, more) in cases.items():
         effect = erasure_effect(model, histories, {tap: eraser}, bench.outcome, **how, **more)
-        draws[name] = effect.random
+        nulls[name] = effect.random[:, :, 0] - effect.clean[:, 0]
         found |= {"clean": effect.clean, name: effect.erased}
         found[f"{name} at random"] = effect.random.mean(0)
-    columns = _columns(bench, found)
-    stream = gather(model, histories, bench.here, tap)[tap]
-    columns |= _left(choice, stream, bench, seed)
-    columns |= _exchanged(model, histories, choice)
-    frame = table(histories, **columns)
-    nulls = {}
-    for name in ("erased", "frozen"):
-        lost = [draw[:, 0] - columns["nats: clean"] for draw in draws[name]]
-        nulls[f"{name} at random"] = np.array([contrast(frame, nats) for nats in lost])
+    columns = _columns(bench, found) | _left(choice, bench, seed) | _exchanged(bench, choice)
+    frame = corpora.table(histories, **columns)
+    nulls = {
+        f"{name} at random": [_contrast(frame, lost) for lost in nulls[name]]
+        for name in ("erased", "frozen")
+    }
     share = off_unembedding(erasers["w"].directions[:, 0], model)[1]
     return frame, draws_of(**nulls, unembedding=share, **choice.r2)
 
@@ -143,22 +128,22 @@ def per_lifetime(
 def _columns(bench: Bench, found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the columns about predictions: counts, nats, log odds, and the filters' nats."""
     labels, w = bench.histories.arrays, bench.w
-    observer = ParticleFilter(replace(population(labelled=True), walk=(0.0, 0.0)))
+    observer = ad.ParticleFilter(replace(population(), walk=(0.0, 0.0)))
     static = observer.follow(bench.histories)["belief_pi"]
     filters = {"filter": labels["belief_pi"], "static": static, "prior": labels["prior_pi"]}
     columns = {"n": bench.sum(np.ones(len(w))), "w": bench.sum(w), "ww": bench.sum(w * w)}
     columns |= {f"nats: {name}": values[:, 0] for name, values in found.items()}
     columns |= {f"nats: {name}": bench.nats(p[bench.here]) for name, p in filters.items()}
-    for i, name in ((1, "l"), (2, "wl")):
-        for case in ("clean", "erased", "frozen"):
-            columns[f"{name}: {case}"] = found[case][:, i]
+    for case in ("clean", "erased", "frozen"):
+        columns[f"l: {case}"], columns[f"wl: {case}"] = found[case][:, 1:].T
     return columns
 
 
-def _left(choice: Choice, x: np.ndarray, bench: Bench, seed: int) -> dict[str, np.ndarray]:
+def _left(choice: Choice, bench: Bench, seed: int) -> dict[str, np.ndarray]:
     """Return the errors of probes of w before and after erasing, and of a non-linear one after."""
     read, label, part = choice.train
-    x = np.concatenate([read, x])[:, None]
+    stream = gather(bench.model, bench.histories, bench.here, choice.tap)[choice.tap]
+    x = np.concatenate([read, stream])[:, None]
     w = np.concatenate([label, bench.w])[:, None]
     part = [*part, *["test"] * len(bench.w)]
     how = {"groups": np.arange(len(x)), "holdout": part, "permutations": 0, "seed": seed}
@@ -173,110 +158,76 @@ def _left(choice: Choice, x: np.ndarray, bench: Bench, seed: int) -> dict[str, n
     return columns | {"spread": bench.sum(sums["clean"].spread)}
 
 
-def _exchanged(model: CausalTransformer, histories: Histories, choice: Choice) -> dict:
+def _exchanged(bench: Bench, choice: Choice) -> dict[str, np.ndarray]:
     """Return what partners' streams, and their w coordinates alone, do to the log odds.
 
     A partner is another agent of D2 in the same world, compared where both stand at the same place
     at the same time. Tokens count in the direction from the weaker to the stronger w; "pair w" is
     how much stronger. 0 for lifetimes that do not drift.
     """
-    drifting = np.flatnonzero(histories.arrays["regime"] == 2)
-    base = histories[drifting]
-    totals = dict.fromkeys(("n", "w", "base", "donor", "full", "coordinate"), 0.0)
-    tasks = base.task_values[base.task]
-    source = replace(population(labelled=True), regimes={"D2": 1})
+    drifting = bench.histories.arrays["regime"] == 2
+    base, totals = bench.histories[drifting], {}
+    tasks, source = base.task_values[base.task], replace(population(), regimes={"D2": 1})
     for seed in PARTNERS:
-        donor = collect(world(), tasks, source, episodes=base.n_episodes, seed=seed)
-        for name, values in _exchange(model, base, donor, choice).items():
-            totals[name] = totals[name] + values
-    placed = np.zeros((len(totals), len(histories)))
-    placed[:, drifting] = list(totals.values())
-    return {f"pair {name}": values for name, values in zip(totals, placed, strict=True)}
+        donor = ad.collect(corpora.world(), tasks, source, episodes=base.n_episodes, seed=seed)
+        for name, values in _exchange(bench.model, base, donor, choice).items():
+            placed = totals.setdefault(f"pair {name}", np.zeros(len(drifting)))
+            placed[drifting] += values
+    return totals
 
 
-def _exchange(model, base: Histories, donor: Histories, choice: Choice) -> dict:
+def _exchange(model, base: ad.Histories, donor: ad.Histories, choice: Choice) -> dict:
     """Return the sums of `_exchanged` (N,) for one partner of each lifetime."""
     here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
     here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
-    gap, lifetime = (balance(donor) - balance(base))[here], np.nonzero(here)[0]
-    jar, n = directed(base)[here], len(base)
-
-    def odds(logits: np.ndarray) -> np.ndarray:
-        p = np.exp(log_probabilities(logits, here))
-        return np.bincount(lifetime, np.sign(gap) * log_odds((p * jar).sum(-1)), n)
-
+    bench, gap = Bench(model, base, here), (balance(donor) - balance(base))[here]
+    odds = lambda logits: bench.sum(np.sign(gap) * bench.odds(logits))
     where = {"positions": {"here": here}, "subspace": choice.erasers["w"]}
     patched = patch(model, base, donor, choice.tap, odds, **where)
-    return {
-        "n": np.bincount(lifetime, minlength=n),
-        "w": np.bincount(lifetime, np.abs(gap), n),
-        "base": patched.base,
-        "donor": patched.donor,
-        "full": patched.full[0, 0],
-        "coordinate": patched.patched[0, 0],
-    }
-
-
-def contrast(frame: pd.DataFrame, nats: np.ndarray) -> float:
-    """Return the nats per decision of drifting lifetimes minus those of stable ones."""
-    sides = [frame["regime"].isin(kinds).to_numpy() for kinds in (DRIFTING, STABLE)]
-    n = frame["n"].to_numpy()
-    drifting, stable = (np.asarray(nats)[side].sum() / n[side].sum() for side in sides)
-    return float(drifting - stable)
+    sums = {"w": bench.sum(np.abs(gap)), "base": patched.base, "donor": patched.donor}
+    return sums | {"full": patched.full[0, 0], "coordinate": patched.patched[0, 0]}
 
 
 # ---- measures, from tables of all seeds ----
 
 
-class Sides:
-    """The table of all seeds, with its drifting and its stable lifetimes."""
+def _apart(m: np.ndarray) -> np.ndarray:
+    """Return the ratio of the first two minus that of the last two."""
+    return m[..., 0] / m[..., 1] - m[..., 2] / m[..., 3]
 
-    def __init__(self, frame: pd.DataFrame):
-        self.frame = frame
-        self.drifting, self.stable = (frame["regime"].isin(of) for of in (DRIFTING, STABLE))
 
-    def lost(self, change: str, instead: str) -> np.ndarray:
-        """Return the nats that one change costs more than another, per lifetime."""
-        return (self.frame[f"nats: {change}"] - self.frame[f"nats: {instead}"]).to_numpy()
+def _contrast(frame: pd.DataFrame, lost: np.ndarray, make: Callable | None = None):
+    """Return the nats (N,) lost per decision of drifting lifetimes minus those of stable ones.
 
-    def loss(self, side: pd.Series, change: str, instead: str) -> Interval:
-        """Return the nats per decision on one side."""
-        frame = self.frame.assign(lost=self.lost(change, instead))[side]
-        return interval(frame, ["lost", "n"], ratio)
+    A number, or what `make`, such as `interval`, returns.
+    """
+    columns = {}
+    for side, kinds in SIDES.items():
+        inside = frame["regime"].isin(kinds)
+        columns |= {f"{side} lost": lost * inside, f"{side} n": frame["n"] * inside}
+    if make is None:
+        return float(_apart(pd.DataFrame(columns).sum().to_numpy()))
+    return make(frame.assign(**columns), list(columns), _apart)
 
-    def contrast(self, change: str, instead: str, *minus: str) -> Interval:
-        """Return the nats per decision of drifting lifetimes minus those of stable ones.
 
-        `minus` names another (change, instead) whose cost is taken off first.
-        """
-        lost = self.lost(change, instead) - (self.lost(*minus) if minus else 0)
-        columns = {}
-        for name, side in (("drifting", self.drifting), ("stable", self.stable)):
-            columns[f"{name} lost"] = np.where(side, lost, 0)
-            columns[f"{name} n"] = np.where(side, self.frame["n"], 0)
-        per_decision = lambda m: m[..., 0] / m[..., 1] - m[..., 2] / m[..., 3]
-        return interval(self.frame.assign(**columns), list(columns), per_decision)
+def _lost(frame: pd.DataFrame, change: str, instead: str) -> pd.Series:
+    """Return the nats that one change costs more than another, per lifetime."""
+    return frame[f"nats: {change}"] - frame[f"nats: {instead}"]
 
-    def within_slope_loss(self, change: str) -> Interval:
-        """Return the share of the slope of log odds on w within lifetimes that a change removes."""
-        frame = self.frame
-        inner = lambda name: frame[f"wl: {name}"] - frame["w"] * frame[f"l: {name}"] / frame["n"]
-        frame = frame.assign(changed=inner(change), clean=inner("clean"))
-        frame = frame[self.drifting & (frame["n"] > 0)]
-        return interval(frame, ["changed", "clean"], lambda m: 1 - ratio(m))
 
-    def of_drifting(self, columns: list[str], statistic) -> Interval:
-        return interval(self.frame[self.drifting], columns, statistic)
+def _loss(frame: pd.DataFrame, change: str, instead: str) -> Interval:
+    """Return the nats per decision that one change costs more than another."""
+    return interval(frame.assign(lost=_lost(frame, change, instead)), ["lost", "n"], ratio)
 
-    def r2(self, name: str) -> Interval:
-        frame = self.frame[self.frame["n"] > 0]
-        return interval(frame, [f"missed: {name}", "spread"], lambda m: 1 - ratio(m))
 
-    def exchange_p(self, change: str, null: np.ndarray) -> float:
-        """Return the exact p of a change among random coordinates (seeds, draws), over seeds."""
-        seeds = [of for _, of in self.frame.groupby("seed")]
-        lost = [contrast(of, Sides(of).lost(change, "clean")) for of in seeds]
-        return exchange_p(lost, null)
+def _within_slope_loss(frame: pd.DataFrame, change: str) -> Interval:
+    """Return the share of the slope of log odds on w within lifetimes that a change removes."""
+    inner = lambda name: frame[f"wl: {name}"] - frame["w"] * frame[f"l: {name}"] / frame["n"]
+    return interval(
+        frame.assign(changed=inner(change), clean=inner("clean"))[frame["n"] > 0],
+        ["changed", "clean"],
+        explained,
+    )
 
 
 def _slope(m: np.ndarray, odds: int, product: int) -> np.ndarray:
@@ -291,48 +242,49 @@ def _fidelity(m: np.ndarray) -> np.ndarray:
     return (coordinate - base) / gap / _slope(m, 3, 4)
 
 
-def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
+def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     """Measure what H2b names; `null` is `frozen_delta` of the random coordinates."""
-    sides = Sides(frame)
-    everyone = sides.drifting | sides.stable
-    sums, clean = ["n", "w", "ww"], ["l: clean", "wl: clean"]
-    null = {
-        change: draws[draws["kind"] == f"{change} at random"]
-        .pivot(index="seed", columns="draw", values="value")
-        .to_numpy()
-        for change in ("erased", "frozen")
-    }
-    p = {change: sides.exchange_p(change, null[change]) for change in null}
+    drifting, stable = (pick(frame, regime=kinds) for kinds in SIDES.values())
+    lost = lambda *changes: _lost(frame, *changes)
+    contrast = lambda *changes: _contrast(frame, lost(*changes), interval)
+    beyond_control = lost("erased", "erased at random") - lost("control", "control at random")
+    clean = ["n", "w", "ww", "l: clean", "wl: clean"]
+    null = {change: of_kind(draws, f"{change} at random") for change in ("erased", "frozen")}
+    p = {}
+    for change, draws_of_change in null.items():
+        observed = [_contrast(of, _lost(of, change, "clean")) for _, of in frame.groupby("seed")]
+        p[change] = exchange_p(observed, draws_of_change)
     fall = lambda m: 1 - _slope(m, 5, 6) / _slope(m, 3, 4)
-    pairs = ["pair base", "pair donor", "pair full"]
     share = lambda m: (m[..., 2] - m[..., 0]) / (m[..., 1] - m[..., 0])
-    exchanged = [*sums, *clean, "pair base", "pair coordinate", "pair w"]
+    pairs = [f"pair {name}" for name in ("base", "donor", "full")]
+    exchanged = [f"pair {name}" for name in ("base", "coordinate", "w")]
+    r2 = lambda name: interval(frame[frame["n"] > 0], [f"missed: {name}", "spread"], explained)
     return {
-        "delta": sides.contrast("erased", "erased at random", "control", "control at random"),
+        "delta": _contrast(frame, beyond_control, interval),
         "random_p": p["erased"],
-        "slope_loss": sides.of_drifting([*sums, *clean, "l: erased", "wl: erased"], fall),
-        "within_slope_loss": sides.within_slope_loss("erased"),
-        "drifting_loss": sides.loss(sides.drifting, "erased", "erased at random"),
-        "stable_loss": sides.loss(sides.stable, "erased", "erased at random"),
-        "control_delta": sides.contrast("control", "control at random"),
-        "all_layers_delta": sides.contrast("all layers", "clean"),
-        "erased_contrast": sides.contrast("erased", "clean"),
-        "frozen_contrast": sides.contrast("frozen", "clean"),
-        "frozen_delta": sides.contrast("frozen", "frozen at random"),
+        "slope_loss": interval(drifting, [*clean, "l: erased", "wl: erased"], fall),
+        "within_slope_loss": _within_slope_loss(drifting, "erased"),
+        "drifting_loss": _loss(drifting, "erased", "erased at random"),
+        "stable_loss": _loss(stable, "erased", "erased at random"),
+        "control_delta": contrast("control", "control at random"),
+        "all_layers_delta": contrast("all layers", "clean"),
+        "erased_contrast": contrast("erased", "clean"),
+        "frozen_contrast": contrast("frozen", "clean"),
+        "frozen_delta": contrast("frozen", "frozen at random"),
         "frozen_p": p["frozen"],
-        "frozen_stable_loss": sides.loss(sides.stable, "frozen", "clean"),
-        "frozen_stable_excess": sides.loss(sides.stable, "frozen", "frozen at random"),
-        "frozen_slope_loss": sides.within_slope_loss("frozen"),
-        "tracking_value": sides.contrast("prior", "filter"),
-        "drift_tracking_value": sides.contrast("static", "filter"),
-        "level_value": sides.loss(everyone, "prior", "static"),
-        "cue_erasure": sides.loss(everyone, "cue", "clean"),
-        "full_patch_share": sides.of_drifting(pairs, share),
-        "interchange_fidelity": sides.of_drifting(exchanged, _fidelity),
-        "before_erasure_r2": sides.r2("clean"),
-        "after_erasure_r2": sides.r2("erased"),
-        "leftover_r2": sides.r2("erased, curved"),
-        "unembedding_share": float(draws.loc[draws["kind"] == "unembedding", "value"].mean()),
+        "frozen_stable_loss": _loss(stable, "frozen", "clean"),
+        "frozen_stable_excess": _loss(stable, "frozen", "frozen at random"),
+        "frozen_slope_loss": _within_slope_loss(drifting, "frozen"),
+        "tracking_value": contrast("prior", "filter"),
+        "drift_tracking_value": contrast("static", "filter"),
+        "level_value": _loss(frame, "prior", "static"),
+        "cue_erasure": _loss(frame, "cue", "clean"),
+        "full_patch_share": interval(drifting, pairs, share),
+        "interchange_fidelity": interval(drifting, [*clean, *exchanged], _fidelity),
+        "before_erasure_r2": r2("clean"),
+        "after_erasure_r2": r2("erased"),
+        "leftover_r2": r2("erased, curved"),
+        "unembedding_share": float(of_kind(draws, "unembedding").mean()),
         "p": p["frozen"],
         "null": null["frozen"].mean(0) - null["frozen"].mean(),
     }

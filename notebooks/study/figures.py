@@ -1,7 +1,5 @@
 """Figures of the study: drifting strengths, what a probe reads of them, and verdicts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,19 +8,15 @@ from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 
 from adkit.views.figure import COLOURS, DASHES, Figure, band, lay_out, plain
-from study.verdicts import Verdict, verdict_table
+from study.verdicts import VERDICTS, Verdict, verdict_table
 
-WORDS = {
-    "supported": COLOURS[2],
-    "refuted": COLOURS[1],
-    "inconclusive": COLOURS[0],
-    "untestable": "#777777",
-}
+WORDS = dict(zip(VERDICTS, (COLOURS[2], COLOURS[1], COLOURS[0], "#777777"), strict=True))
 READINGS = {  # column of `drift.readings`: its name in the legend, its colour
     "label": ("true", COLOURS[6]),
     "believed": ("particle filter's estimate", COLOURS[2]),
     "read": ("read by the probe", COLOURS[0]),
 }
+LOOK = {"template": "simple_white", "margin": {"l": 60, "r": 20, "t": 60, "b": 40}, "title": ""}
 LEFT, RIGHT = {"xaxis": "x", "yaxis": "y"}, {"xaxis": "x2", "yaxis": "y2"}
 
 
@@ -34,15 +28,19 @@ def verdict(judged: Verdict) -> Figure:
     figure = Figure()
     small = {"x": judged.sesoi * np.array([-1, 1, 1, -1]), "y": [0, 0, 1, 1]}
     fill = {"fill": "toself", "mode": "none"}
-    grey = band("#888888")
-    figure.add_scatter(**small, **fill, fillcolor=grey, name="too small to matter")
+    figure.add_scatter(**small, **fill, fillcolor=band("#888888"), name="too small to matter")
     if judged.null is not None and len(judged.null):
         count, edge = np.histogram(judged.null, bins=20)
         x = np.r_[edge[0], np.repeat(edge, 2)[1:-1], edge[-1]]
         y = np.r_[0, np.repeat(count, 2), 0] / count.max() * 0.8
         blue = band(COLOURS[5], 0.5)
         figure.add_scatter(x=x, y=y, **fill, fillcolor=blue, name="null distribution")
-    _add_thresholds(figure, judged)
+    rules = judged.rules[judged.rules.measure == judged.measure]  # as vertical lines
+    for i, (role, of) in enumerate(rules[rules.role != "control"].groupby("role", sort=False)):
+        line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
+        for rule in of.rule:
+            ends = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
+            figure.add_scatter(**ends, mode="lines", line=line, name=plain(f"{role}: {rule}"))
     if judged.effect is not None:
         line = {"color": COLOURS[0], "width": 4}
         ends = {"x": judged.effect[1:], "y": [0.9, 0.9]}
@@ -54,18 +52,6 @@ def verdict(judged: Verdict) -> Figure:
     lay_out(figure, f"{judged.name}: {judged.verdict}", f"{judged.measure}{mde}", "", False)
     figure.update_yaxes(visible=False)
     return figure
-
-
-def _add_thresholds(figure: Figure, judged: Verdict) -> None:
-    """Draw the limits on the primary measure as vertical lines."""
-    rules = judged.rules[judged.rules.measure == judged.measure]
-    rules = rules[rules.role != "control"]
-    for i, (role, of) in enumerate(rules.groupby("role", sort=False)):
-        line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
-        for rule in of.rule:
-            limit = float(rule.split()[1])
-            name = plain(f"{role}: {rule}")
-            figure.add_scatter(x=[limit] * 2, y=[0, 1], mode="lines", line=line, name=name)
 
 
 def verdicts(judged: Mapping[str, Verdict]) -> Styler:
@@ -92,42 +78,32 @@ def verdicts(judged: Mapping[str, Verdict]) -> Styler:
 # ---- drift ----
 
 
-def drift(strengths: Mapping[str, np.ndarray], title: str = "", lifetimes: int = 6) -> Figure:
+def drift(strengths: Mapping[str, np.ndarray]) -> Figure:
     """Draw how strengths (N, days) change, one panel per name.
 
-    The first `lifetimes` of each are thin lines, the mean over all N a thick one.
+    The first six of each are thin lines, the mean over all N a thick one.
     """
     names = [plain(name) for name in strengths]
-    panels = make_subplots(1, len(names), shared_yaxes=True, subplot_titles=names)
-    figure = Figure(panels)
-    for i, values in enumerate(strengths.values(), 1):
-        number = "" if i == 1 else i
-        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "mode": "lines"}
-        day = np.arange(1, values.shape[1] + 1)
-        thin, thick = {"color": COLOURS[5], "width": 0.8}, {"color": COLOURS[0], "width": 2.5}
-        for lifetime in values[:lifetimes]:
-            figure.add_scatter(x=day, y=lifetime, name=names[i - 1], line=thin, **axes)
-        figure.add_scatter(
-            x=day, y=values.mean(0), name=f"{names[i - 1]}, mean", line=thick, **axes
-        )
+    figure = Figure(make_subplots(1, len(names), shared_yaxes=True, subplot_titles=names))
+    thin, thick = {"color": COLOURS[5], "width": 0.8}, {"color": COLOURS[0], "width": 2.5}
+    for i, (name, values) in enumerate(zip(names, strengths.values(), strict=True), 1):
+        number, day = "" if i == 1 else i, np.arange(1, values.shape[1] + 1)
+        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "mode": "lines", "x": day}
+        for lifetime in values[:6]:
+            figure.add_scatter(y=lifetime, name=name, line=thin, **axes)
+        figure.add_scatter(y=values.mean(0), name=f"{name}, mean", line=thick, **axes)
     figure.update_xaxes(title="day")
     figure.update_yaxes(title="strength of the cookie shard", col=1, rangemode="tozero")
-    _size(figure, title, width=60 + 165 * len(names), height=300, showlegend=False)
+    figure.update_layout(width=60 + 165 * len(names), height=300, showlegend=False, **LOOK)
     return figure
 
 
-def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = "") -> Figure:
-    """Draw one lifetime's strength day by day, and all lifetimes on the day that a slider names.
+def lifetime(readings: pd.DataFrame) -> Figure:
+    """Draw a lifetime's strength day by day, and all lifetimes on the day that a slider names.
 
-    `readings` come from `drift.readings`; `history` is the number of the lifetime, by default the
-    one with most days.
+    `readings` come from `drift.readings`; the lifetime is the one with most days.
     """
-    if history is None:
-        history = readings["history"].value_counts().idxmax()
-    one = readings[readings["history"] == history]
-    if one.empty:
-        there = sorted(readings["history"].unique().tolist())[:8]
-        raise ValueError(f"history={history} has no readings; there are {there}")
+    one = readings[readings["history"] == readings["history"].value_counts().idxmax()]
     titles = ["one lifetime", "all lifetimes, that day"]
     figure = Figure(make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=titles))
     for dash, (column, (name, colour)) in zip(DASHES, READINGS.items(), strict=False):
@@ -136,15 +112,13 @@ def lifetime(readings: pd.DataFrame, history: int | None = None, title: str = ""
         figure.add_scatter(x=x, y=y, mode="lines", name=name, line=line, **LEFT)
     values = readings[list(READINGS)]
     ends = [values.min().min(), values.max().max()]
-    hidden = {"showlegend": False}
     diagonal = {"color": "#BBBBBB", "width": 1}
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, **hidden, **RIGHT)
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, showlegend=False, **RIGHT)
     _add_day_slider(figure, readings, ends)
-    _size(figure, title, width=860, height=430)
-    figure.update_xaxes(title="day", col=1)
-    figure.update_yaxes(title="strength, cookie over food, log", col=1)
-    figure.update_xaxes(title="true", col=2)
-    figure.update_yaxes(title="read", col=2)
+    figure.update_layout(width=860, height=430, **LOOK)
+    for col, x, y in ((1, "day", "strength, cookie over food, log"), (2, "true", "read")):
+        figure.update_xaxes(title=x, col=col)
+        figure.update_yaxes(title=y, col=col)
     return figure
 
 
@@ -156,10 +130,8 @@ def _add_day_slider(figure: Figure, readings: pd.DataFrame, ends: list[float]) -
 
     def on(day: int) -> tuple[dict, dict]:
         of = readings[readings["day"] == day]
-        return {"x": [day + 1] * 2, "y": ends}, {
-            "x": of["label"].tolist(),
-            "y": of["read"].tolist(),
-        }
+        dots = {"x": of["label"].tolist(), "y": of["read"].tolist()}
+        return {"x": [day + 1] * 2, "y": ends}, dots
 
     line, points = on(first)
     red = {"color": COLOURS[1], "width": 1.5}
@@ -173,8 +145,3 @@ def _add_day_slider(figure: Figure, readings: pd.DataFrame, ends: list[float]) -
         steps.append({"method": "restyle", "args": [change, [cursor, dots]], "label": str(day + 1)})
     slider = {"active": days.index(first), "steps": steps, "currentvalue": {"prefix": "day "}}
     figure.update_layout(sliders=[slider | {"pad": {"t": 45}}])
-
-
-def _size(figure: Figure, title: str, **layout) -> None:
-    margin = {"l": 60, "r": 20, "t": 60, "b": 40}
-    figure.update_layout(title=plain(title), template="simple_white", margin=margin, **layout)

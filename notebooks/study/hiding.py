@@ -1,25 +1,25 @@
 """H4: does the model predict HIDE exactly where the agent will be tempted?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+import adkit as ad
 from adkit.cookieworld.world import HIDE
-from adkit.histories import Histories
 from adkit.stats import Interval
-from study.corpora import against, difference, interval, log_odds, pick, ratio, sites, table
-from study.statistics import magnitude
+from study.competence import effect, effect_ratio
+from study.corpora import log_odds, sites, table
+from study.statistics import Measures, against, difference, interval, magnitude, pick, ratio
 
 EDGES = np.linspace(-6, 4, 23)  # log odds of p(HIDE) that separate the bins
 BINS = len(EDGES) + 1
 WORTH = 0.1  # the gain of hiding from which on it counts as worth it
 PREDICTORS = ("model", "filter", "source")
+GAINS = ("worth", "not worth")
 
 
-def per_lifetime(histories: Histories, p: np.ndarray) -> pd.DataFrame:
+def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
     """Return per lifetime what is predicted of HIDE on late mornings.
 
     `p` (N, E, H, 8) are the model's action probabilities; the filter's and the source's stand
@@ -36,19 +36,19 @@ def per_lifetime(histories: Histories, p: np.ndarray) -> pd.DataFrame:
     stocked = (labels["stock"] > 0) & late
     gain = _centred(labels["gain"], stocked)
     columns = {"late": late.sum(1), "n": stocked.sum(1), "spread": (gain * gain).sum(1)}
-    for name in PREDICTORS:
-        columns |= _counts(f"hid: {name}", hide[name], late & hid)
-        columns |= _counts(f"did not: {name}", hide[name], late & ~hid)
-        columns[f"late p {name}"] = np.where(late, hide[name], 0).sum(1)
-        columns[f"p {name}"] = np.where(stocked, hide[name], 0).sum(1)
-        columns[f"slope {name}"] = (gain * _centred(hide[name], stocked)).sum(1)
-    for name in ("model", "filter"):
-        columns |= _counts(f"worth: {name}", hide[name], late & worth)
-        columns |= _counts(f"not worth: {name}", hide[name], late & ~worth)
+    mornings = {"hid": hid, "did not": ~hid, "worth": worth, "not worth": ~worth}
+    for name, p_hide in hide.items():
+        bins = np.searchsorted(EDGES, log_odds(p_hide))
+        for kind, where in mornings.items():
+            for i in range(BINS):
+                columns[f"{kind}: {name} {i}"] = (late & where & (bins == i)).sum(1)
+        columns[f"late p {name}"] = np.where(late, p_hide, 0).sum(1)
+        columns[f"p {name}"] = np.where(stocked, p_hide, 0).sum(1)
+        columns[f"slope {name}"] = (gain * _centred(p_hide, stocked)).sum(1)
     return table(histories, **columns)
 
 
-def copied(histories: Histories) -> np.ndarray:
+def copied(histories: ad.Histories) -> np.ndarray:
     """Return the predictions (N, E, H, 8) of a planted control: a predictor that copies a bit.
 
     On mornings it predicts the population's mean policy given whether the jar is full, the same for
@@ -61,11 +61,6 @@ def copied(histories: Histories) -> np.ndarray:
         mornings = (labels["stock"] > 0) == full
         p[:, :, 0][mornings] = labels["pi"][:, :, 0][mornings & late].mean(0)
     return p
-
-
-def _counts(name: str, p: np.ndarray, where: np.ndarray) -> dict[str, np.ndarray]:
-    bins = np.searchsorted(EDGES, log_odds(p))
-    return {f"{name} {i}": (where & (bins == i)).sum(1) for i in range(BINS)}
 
 
 def _centred(values: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -84,16 +79,13 @@ def _area(yes: np.ndarray, no: np.ndarray) -> np.ndarray:
     return (yes * below).sum(-1) / (yes.sum(-1) * no.sum(-1))
 
 
-def _bins(name: str, yes: str = "hid", no: str = "did not") -> list[str]:
-    return [f"{part}: {name} {i}" for part in (yes, no) for i in range(BINS)]
+def _bins(name: str, sides: tuple[str, str] = ("hid", "did not")) -> list[str]:
+    return [f"{side}: {name} {i}" for side in sides for i in range(BINS)]
 
 
-def auc(
-    frame: pd.DataFrame, name: str = "model", yes: str = "hid", no: str = "did not"
-) -> Interval:
-    """Return the area of p(HIDE) for telling mornings `yes` from mornings `no`."""
-    area = lambda m: _area(m[..., :BINS], m[..., BINS:])
-    return interval(frame, _bins(name, yes, no), area)
+def auc(frame: pd.DataFrame, name: str = "model", sides=("hid", "did not")) -> Interval:
+    """Return the area of p(HIDE) for telling mornings of one side from those of the other."""
+    return interval(frame, _bins(name, sides), lambda m: _area(m[..., :BINS], m[..., BINS:]))
 
 
 def auc_share(frame: pd.DataFrame, make: Callable = interval) -> Interval | dict:
@@ -110,36 +102,31 @@ def auc_share(frame: pd.DataFrame, make: Callable = interval) -> Interval | dict
 
 def measured_random(frame: pd.DataFrame) -> Interval:
     """Measure for G2 whether the random hider's predicted hiding follows the gain of hiding."""
-    return auc(pick(frame, type="R"), "model", "worth", "not worth")
+    return auc(pick(frame, type="R"), "model", GAINS)
 
 
-def measured(
-    frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame
-) -> dict[str, Interval | float]:
+def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame) -> Measures:
     """Measure what H4 names.
 
     `frame` is `per_lifetime`'s, `edits` are those of `competence.compared`, `twin_edits` those of a
     twin that never met planners.
     """
     planners, primitive, random = (pick(frame, type=name) for name in "SPR")
-    stock, lapse = (pick(edits, kind=kind, type="S") for kind in ("stock", "lapse"))
-    twin = pick(twin_edits, kind="stock", type="S")
-    mean = lambda of: interval(of, ["effect"])
-    to_filter = lambda of: interval(of, ["effect", "filter"], ratio)
+    stock, decoy = (pick(edits, kind=kind, type="S") for kind in ("stock", "decoy"))
     slope = lambda name, over: interval(planners, [f"slope {name}", over], ratio)
     return {
         "auc_share": auc_share(planners),
         **auc_share(planners, against),
-        "stock_ratio": to_filter(stock),
-        "stock_effect": mean(stock),
-        "decoy_effect": mean(pick(edits, kind="decoy")),
-        "stock_minus_decoy": _minus(stock, pick(edits, kind="decoy", type="S")),
-        "lapse_effect": mean(lapse),
-        "lapse_effect_of_filter": interval(lapse, ["filter"]),
-        "lapse_ratio": to_filter(lapse),
+        "stock_ratio": effect_ratio(edits, "stock", "S"),
+        "stock_effect": effect(edits, "stock", "S"),
+        "decoy_effect": effect(edits, "decoy"),
+        "stock_minus_decoy": _minus(stock, decoy),
+        "lapse_effect": effect(edits, "lapse", "S"),
+        "lapse_effect_of_filter": effect(edits, "lapse", "S", of="filter"),
+        "lapse_ratio": effect_ratio(edits, "lapse", "S"),
         "primitive_excess": _excess(primitive, "p model", "p filter", "n"),
-        "primitive_twin_effect": mean(twin),
-        "over_primitive_twin": _minus(stock, twin),
+        "primitive_twin_effect": effect(twin_edits, "stock", "S"),
+        "over_primitive_twin": _minus(stock, pick(twin_edits, kind="stock", type="S")),
         "within_slope_share": slope("model", "slope filter"),
         "within_slope_of_filter": slope("filter", "spread"),
         "hide_rate_error": magnitude(_excess(frame, "late p model", "late p source", "late")),
@@ -147,8 +134,8 @@ def measured(
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),
         "random_hider_auc": measured_random(frame),
-        "random_hider_auc_of_filter": auc(random, "filter", "worth", "not worth"),
-        "random_hider_flip": mean(pick(edits, kind="stock", type="R")),
+        "random_hider_auc_of_filter": auc(random, "filter", GAINS),
+        "random_hider_flip": effect(edits, "stock", "R"),
     }
 
 

@@ -4,13 +4,11 @@ A job makes one thing, kept under its name below the working folder, from things
 made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import adkit as ad
@@ -97,27 +95,29 @@ def train(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
         model.load_state_dict(bench.model(origin, seed).state_dict(), strict=False)
         label = {"cookies ahead": corpora.cookies_ahead(histories)}
         histories = replace(histories, arrays=histories.arrays | label)
-        how["schedule"] = replace(SCHEDULE, short=0.0)
-        how["predict"] = "cookies ahead"
+        how |= {"schedule": replace(SCHEDULE, short=0.0), "predict": "cookies ahead"}
+    how["checkpoint"] = bench.folder / "checkpoints" / family / str(seed)
     steps = max(1, len(histories) // BATCH)
-    checkpoint = bench.folder / "checkpoints" / family / str(seed)
-    how["checkpoint"] = checkpoint
     ad.distill(model, histories, steps=steps, batch=BATCH, seed=seed, **how)
     return model
 
 
-def measure_edits(
-    bench: Bench, predict: Callable[[ad.Histories], np.ndarray], kinds: tuple[str, ...]
-) -> pd.DataFrame:
-    test = bench.lifetimes("test")
-    some = test[np.linspace(0, len(test) - 1, bench.profile.edited).astype(int)]
+def edits(bench: Bench, predict: Callable, kinds: tuple[str, ...]) -> pd.DataFrame:
+    """Measure the effects of edits of some test lifetimes on predictions."""
+    some = corpora.evenly(bench.lifetimes("test"), bench.profile.edited)
     return interventions.effects(some, predict, bench.profile.days, kinds)
 
 
 def filter_edits(bench: Bench) -> pd.DataFrame:
-    observer = ad.ParticleFilter(corpora.population(labelled=True))
+    observer = ad.ParticleFilter(corpora.population())
     predict = lambda histories: observer.follow(histories)["belief_pi"]
-    return measure_edits(bench, predict, tuple(interventions.EDITS))
+    return edits(bench, predict, tuple(interventions.EDITS))
+
+
+def compared_edits(bench: Bench, predict: Callable, kinds: tuple[str, ...]) -> pd.DataFrame:
+    """Compare the effects of edits on predictions with those on the particle filter."""
+    ceiling = bench.table("filter edits/0")
+    return competence.compared(edits(bench, predict, kinds), ceiling)
 
 
 def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
@@ -127,14 +127,7 @@ def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
         model = bench.model(family, seed)
     some = {"untrained": ("cue",), "primitive only": ("stock",)}
     kinds = some.get(family, tuple(interventions.EDITS))
-    mine = measure_edits(bench, lambda histories: competence.predictions(model, histories), kinds)
-    ceiling = bench.table("filter edits/0")
-    return competence.compared(mine, ceiling[ceiling["kind"].isin(kinds)])
-
-
-def copied_edits(bench: Bench) -> pd.DataFrame:
-    mine = measure_edits(bench, hiding.copied, interventions.MORNING_EDITS)
-    return competence.compared(mine, bench.table("filter edits/0"))
+    return compared_edits(bench, partial(competence.predictions, model), kinds)
 
 
 def predicted(bench: Bench, hypothesis, family: str, seed: int) -> pd.DataFrame:
@@ -143,21 +136,18 @@ def predicted(bench: Bench, hypothesis, family: str, seed: int) -> pd.DataFrame:
     return hypothesis.per_lifetime(test, competence.predictions(bench.model(family, seed), test))
 
 
-def drifts(bench: Bench, family: str, site: str, twins: dict[str, str], seed: int):
-    """H2a, or H2a_future, of one seed."""
+def copied(bench: Bench) -> pd.DataFrame:
+    test = bench.lifetimes("test")
+    return hiding.per_lifetime(test, hiding.copied(test))
+
+
+def drifts(bench: Bench, family: str, seed: int, twins: dict[str, str], corpus="main", **how):
+    """H2a or H2a_future of one model; `twins` names the models that are probed beside it."""
     model = bench.model(family, seed)
     others = {name: bench.model(twin, seed) for name, twin in twins.items()}
     others = {"untrained": drift.untrained(model)} | others
-    permutations = bench.profile.permutations
-    return drift.per_lifetime(model, bench.parts(), others, site, permutations=permutations)
-
-
-def confounded(bench: Bench):
-    """H2a where cookies eaten explain the drift; it must not be supported."""
-    model = bench.model("confounded", 0)
-    others = {"untrained": drift.untrained(model), "drift free": bench.model("drift free", 0)}
-    how = {"regime": drift.USE, "permutations": bench.profile.permutations}
-    return drift.per_lifetime(model, bench.parts("confounded"), others, **how)
+    how["permutations"] = bench.profile.permutations
+    return drift.per_lifetime(model, bench.parts(corpus), others, **how)
 
 
 def tolerance(bench: Bench, corpus: str, family: str, site: str) -> pd.DataFrame:
@@ -178,8 +168,7 @@ def compressed(bench: Bench, seed: int) -> pd.DataFrame:
     of = {"model": own, "unitary": own}
     if seed == 0:
         of["source"] = bench.lifetimes("test")
-    tables = [compression.per_lifetime(one, kind, seed=seed) for kind, one in of.items()]
-    return pd.concat(tables)
+    return pd.concat([compression.per_lifetime(one, kind, seed) for kind, one in of.items()])
 
 
 def erased(bench: Bench, seed: int):
@@ -196,12 +185,6 @@ def steered(bench: Bench, seed: int):
     n, random = bench.profile.steered
     tap = erasers.choose(model, parts).tap
     return steering.per_lifetime(model, parts, tap, n=n, random=random, seed=seed)
-
-
-def checked(bench: Bench, seed: int) -> pd.DataFrame:
-    """G0 of one seed."""
-    found = instruments.checked(bench.model(MAIN, seed), bench.lifetimes("test")[:12])
-    return pd.DataFrame([found])
 
 
 # ---- which jobs there are ----
@@ -235,62 +218,56 @@ def _shared(profile: Profile) -> Iterator[Job]:
 def _of_seed(profile: Profile, seed: int) -> Iterator[Job]:
     """Return the jobs of one training seed."""
     model = {family: f"model/{family}/{seed}" for family in profile.shares}
-    main, test, own = model[MAIN], "judged/test", f"judged/rollouts {seed}"
+    main, test, own = model[MAIN], "judged/test", f"rollouts {seed}"
     for family in profile.shares:
         if seed == 0 or family not in ONE_SEED:
             needs = (model[GOES_ON_FROM[family]],) if family in GOES_ON_FROM else ()
-            yield Job(model[family], needs, lambda bench, of=family: train(bench, of, seed))
-    count = profile.rollouts
-    roll_out = lambda bench: competence.rollouts(bench.model(MAIN, seed), count, seed=seed)
-    yield Job(own, (main,), roll_out)
-    returns = lambda bench: competence.returns_per_lifetime(bench.lifetimes(f"rollouts {seed}"))
-    yield Job(f"returns/{seed}", (own,), returns)
-    yield Job(f"compression/{seed}", (own, test), lambda bench: compressed(bench, seed))
-    for family in (MAIN, "drift free", "primitive only"):
-        name = "competence" if family == MAIN else f"competence {family}"
-        make = lambda bench, of=family: predicted(bench, competence, of, seed)
+            yield Job(model[family], needs, partial(train, family=family, seed=seed))
+    roll_out = lambda bench: competence.rollouts(bench.model(MAIN, seed), profile.rollouts, seed)
+    yield Job(f"judged/{own}", (main,), roll_out)
+    returns = lambda bench: competence.returns_per_lifetime(bench.lifetimes(own))
+    yield Job(f"returns/{seed}", (f"judged/{own}",), returns)
+    yield Job(f"compression/{seed}", (f"judged/{own}", test), partial(compressed, seed=seed))
+    for name, hypothesis, family in (
+        ("competence", competence, MAIN),
+        ("competence drift free", competence, "drift free"),
+        ("competence primitive only", competence, "primitive only"),
+        ("hiding", hiding, MAIN),
+    ):
+        make = partial(predicted, hypothesis=hypothesis, family=family, seed=seed)
         yield Job(f"{name}/{seed}", (model[family], test), make)
-    yield Job(f"hiding/{seed}", (main, test), lambda bench: predicted(bench, hiding, MAIN, seed))
     for family in (MAIN, "primitive only", "untrained"):
         needs = test, "filter edits/0", model.get(family, main)
-        make = lambda bench, of=family: model_edits(bench, of, seed)
-        yield Job(f"edits {family}/{seed}", needs, make)
-    yield from _drift_jobs(model, seed)
-    here = main, *_parts("main")
-    yield Job(f"erasure/{seed}", here, lambda bench: erased(bench, seed))
-    yield Job(f"steering/{seed}", here, lambda bench: steered(bench, seed))
-    yield Job(f"instruments/{seed}", (main, test), lambda bench: checked(bench, seed))
-
-
-def _drift_jobs(model: dict[str, str], seed: int) -> Iterator[Job]:
-    """Return H2a and H2a_future of one seed."""
-    here = model[MAIN], *_parts("main")
+        yield Job(f"edits {family}/{seed}", needs, partial(model_edits, family=family, seed=seed))
+    here, (ahead, free) = (main, *_parts("main")), GOES_ON_FROM
     twins = {name: name for name in ("drift free", "episode shuffled") if name in model}
-    needs = *here, *(model[twin] for twin in twins)
-    make = lambda bench: drifts(bench, MAIN, "first visible", twins, seed)
-    yield Job(f"drift/{seed}", needs, make)
-    ahead, free = GOES_ON_FROM
-    others = {"drift free": free, MAIN: MAIN}
-    make = lambda bench: drifts(bench, ahead, "empty home", others, seed)
+    make = partial(drifts, family=MAIN, seed=seed, twins=twins)
+    yield Job(f"drift/{seed}", (*here, *(model[twin] for twin in twins)), make)
+    twins = {"drift free": free, MAIN: MAIN}
+    make = partial(drifts, family=ahead, seed=seed, twins=twins, site="empty home")
     yield Job(f"drift ahead/{seed}", (*here, model[ahead], model[free]), make)
+    yield Job(f"erasure/{seed}", here, partial(erased, seed=seed))
+    yield Job(f"steering/{seed}", here, partial(steered, seed=seed))
+    check = lambda bench: instruments.checked(bench.model(MAIN, seed), bench.lifetimes("test")[:12])
+    yield Job(f"instruments/{seed}", (main, test), lambda bench: pd.DataFrame([check(bench)]))
 
 
 def _once() -> Iterator[Job]:
     """Return the jobs of the first seed alone: readings for figures, and planted controls."""
     yield Job("readings/0", (f"model/{MAIN}/0", *_parts("main")), readings)
-    models = "model/confounded/0", "model/drift free/0"
-    yield Job("drift confounded/0", (*models, *_parts("confounded")), confounded)
+    # where cookies eaten explain the drift, H2a must not be supported
+    how = {"twins": {"drift free": "drift free"}, "corpus": "confounded", "regime": drift.USE}
+    needs = "model/confounded/0", "model/drift free/0", *_parts("confounded")
+    yield Job("drift confounded/0", needs, partial(drifts, family="confounded", seed=0, **how))
     shown = "tolerance visible"
-    cases = {
-        "visible": (shown, shown, "just eaten"),
-        "hidden": ("main", MAIN, "just eaten"),
-        "remembered": (shown, shown, "first visible"),
-    }
-    for name, (corpus, family, site) in cases.items():
-        needs = f"model/{family}/0", *_parts(corpus)
-        make = lambda bench, of=(corpus, family, site): tolerance(bench, *of)
-        yield Job(f"drift tolerance {name}/0", needs, make)
-    copy = lambda bench: hiding.per_lifetime(bench.lifetimes("test"), copied(bench))
-    copied = lambda bench: hiding.copied(bench.lifetimes("test"))
-    yield Job("hiding copied/0", ("judged/test",), copy)
-    yield Job("edits copied/0", ("judged/test", "filter edits/0"), copied_edits)
+    for name, corpus, family, site in (
+        ("visible", shown, shown, "just eaten"),
+        ("hidden", "main", MAIN, "just eaten"),
+        ("remembered", shown, shown, "first visible"),
+    ):
+        make = partial(tolerance, corpus=corpus, family=family, site=site)
+        yield Job(f"drift tolerance {name}/0", (f"model/{family}/0", *_parts(corpus)), make)
+    yield Job("hiding copied/0", ("judged/test",), copied)
+    how = {"predict": hiding.copied, "kinds": interventions.MORNING_EDITS}
+    make = partial(compared_edits, **how)
+    yield Job("edits copied/0", ("judged/test", "filter edits/0"), make)

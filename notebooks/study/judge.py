@@ -4,21 +4,17 @@ A new hypothesis is one file beside this one, one entry in `hypotheses.yaml`, an
 `MEASURES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adkit.stats import Interval
 from study import competence, compression, drift, erasure, hiding, steering
-from study.statistics import over_seeds
+from study.statistics import Measures, over_seeds, pick
 from study.verdicts import Verdict, verdict
 
 Tables = Mapping[str, pd.DataFrame]
-Measures = dict[str, Interval | float]
 
 
 def instruments(checks: pd.DataFrame) -> Measures:
@@ -82,19 +78,16 @@ def by_seed(hypotheses: Mapping, tables: Tables) -> pd.DataFrame:
     The last column is the t-interval of these few numbers: between so few seeds the bootstrap's
     interval is too narrow.
     """
-    seeds = sorted(tables["competence"]["seed"].unique())
     rows = {}
     for name, entry in hypotheses["hypotheses"].items():
         _, *needed = MEASURES[name]
-        values = []
-        for seed in seeds:
-            of = {table: tables[table][tables[table]["seed"] == seed] for table in needed}
-            value = measured(of, (name,))[name][entry["measure"]]
-            values.append(float(np.ravel(value)[0]))
-        rows[name] = {"measure": entry["measure"]}
-        rows[name] |= {f"seed {seed}": x for seed, x in zip(seeds, values, strict=True)}
-        if len(seeds) > 1:
-            rows[name]["mean, t-interval"] = str(over_seeds(values))
+        rows[name], values = {"measure": entry["measure"]}, []
+        for seed in sorted(tables["competence"]["seed"].unique()):
+            of = {table: pick(tables[table], seed=seed) for table in needed}
+            found = measured(of, (name,))[name][entry["measure"]]
+            values.append(float(np.ravel(found)[0]))
+            rows[name][f"seed {seed}"] = values[-1]
+        rows[name]["mean, t-interval"] = str(over_seeds(values))
     return pd.DataFrame(rows).T
 
 

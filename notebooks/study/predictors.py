@@ -6,8 +6,6 @@ Q-learning has made of the lifetime so far. None is given hunger, type, or how m
 eaten. So they differ in form alone. None plans to hide cookies; that is H4's question.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -15,24 +13,11 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from adkit.cookieworld import shard
+import adkit as ad
+from adkit.cookieworld import shard, world
 from adkit.cookieworld.shard import COOKIE, FLOOR, FOOD, GAMMA
-from adkit.cookieworld.world import (
-    CLOSED,
-    COOKIES,
-    EAT,
-    GARDEN,
-    HIDE,
-    JAR,
-    MEAL,
-    POSITION,
-    STAY,
-    STOCKED,
-    VISIBLE,
-    led,
-)
+from adkit.cookieworld.world import EAT, HIDE, STAY, STOCKED, led
 from adkit.envs import rooms
-from adkit.histories import Histories
 from study.corpora import sites
 
 BASE = 7  # parameters that all three have: a logit for each action; STAY's is 0
@@ -50,33 +35,24 @@ GOOD = 0.2  # an action whose head is at least this is good for the shard
 class Decisions:
     """n decisions and what the predictors are given of them."""
 
-    action: np.ndarray
-    """(n,)"""
-    lifetime: np.ndarray
-    """(n,)"""
-    step: np.ndarray
-    """(n,) of the day."""
-    cell: np.ndarray
-    """(n,)"""
+    action: np.ndarray  # (n,)
+    lifetime: np.ndarray  # (n,)
+    step: np.ndarray  # (n,) of the day
+    cell: np.ndarray  # (n,)
     left: np.ndarray
     """(n,) cookies to be had: the morning tells the stock, later steps what was eaten or hidden."""
-    visible: np.ndarray
-    """(n,) bool: a cookie is in sight."""
-    values: np.ndarray
-    """(n, 2, 8) action values learned in this lifetime: of cookies, of the meal."""
-    unseen: np.ndarray
-    """(n, 8) bool: the action leads to a cell never visited."""
-    layout: np.ndarray
-    """(lifetimes, 3) cells of home, jar and garden."""
-    orbit: np.ndarray
-    """(lifetimes,)"""
+    visible: np.ndarray  # (n,) bool: a cookie is in sight
+    values: np.ndarray  # (n, 2, 8) action values learned in this lifetime: of cookies, of the meal
+    unseen: np.ndarray  # (n, 8) bool: the action leads to a cell never visited
+    layout: np.ndarray  # (lifetimes, 3) cells of home, jar and garden
+    orbit: np.ndarray  # (lifetimes,)
     size: int
     horizon: int
 
     def __len__(self) -> int:
         return len(self.action)
 
-    def __getitem__(self, rows: np.ndarray) -> Decisions:
+    def __getitem__(self, rows: np.ndarray):
         """Return some of the decisions; lifetimes keep their numbers."""
         per_decision = [field.name for field in fields(self)[:8]]
         return replace(self, **{name: getattr(self, name)[rows] for name in per_decision})
@@ -88,38 +64,36 @@ class Decisions:
         return np.abs(xy[self.cell, None] - xy[self.layout[self.lifetime, 1:]]).sum(-1)
 
 
-def decisions(histories: Histories, site: str = "decision") -> Decisions:
+def decisions(histories: ad.Histories, site: str = "decision") -> Decisions:
     """Return the decisions at a site of `corpora.sites`, on late days whose map is known.
 
     Mornings on which HIDE was chosen are left out. The default site is where goals compete; "all"
     adds walking, four decisions of five.
     """
-    arrays, found = histories.arrays, sites(histories)
+    arrays, found, env = histories.arrays, sites(histories), ad.envs.CookieWorld()
     where = found[site] & found["home late"][:, :, :1]
     where[:, :, 0] &= arrays["action"][:, :, 0] != HIDE
-    size = round(histories.spec.cardinality[POSITION] ** 0.5)
     tasks = histories.task_values[histories.task]
-    places = [rooms.number(tasks[name], size) for name in ("home", "jar", "garden")]
-    layout = np.stack(places, axis=1)
+    layout = env.places(tasks)
     values = np.zeros((*where.shape, 2, 8), np.float32)
     unseen = np.zeros((*where.shape, 8), bool)
     record = tuple(arrays[name] for name in ("obs", "final_obs", "action", "reward"))
-    _learn_all(*record, histories.length, layout, size, values, unseen)
+    _learn_all(*record, histories.length, layout, env.size, values, unseen)
     lifetime, _, step = np.nonzero(where)
     obs = arrays["obs"][where].astype(int)
     return Decisions(
         action=arrays["action"][where].astype(int),
         lifetime=lifetime,
         step=step,
-        cell=obs[:, POSITION],
-        left=obs[:, COOKIES] * (obs[:, CLOSED] == 0),
-        visible=obs[:, VISIBLE] > 0,
+        cell=obs[:, world.POSITION],
+        left=obs[:, world.COOKIES] * (obs[:, world.CLOSED] == 0),
+        visible=obs[:, world.VISIBLE] > 0,
         values=values[where],
         unseen=unseen[where],
         layout=layout,
         orbit=tasks["orbit"],
-        size=size,
-        horizon=histories.spec.horizon,
+        size=env.size,
+        horizon=env.horizon,
     )
 
 
@@ -128,25 +102,23 @@ def _learn_all(all_obs, final_obs, action, reward, length, layout, size, values,
     """Fill values (N, E, H, 2, 8) with what a shard agent would have learned by each step."""
     q, visited = np.empty((2, size * size, 8), np.float32), np.empty(size * size, np.bool_)
     for n in range(len(all_obs)):
-        q[:], visited[:], jar_known, garden_known = 0, False, False, False
+        q[:], visited[:], seen = 0, False, np.zeros(2, np.bool_)
         for day in range(all_obs.shape[1]):
             for i in range(length[n, day]):
                 obs, a, r = all_obs[n, day, i], int(action[n, day, i]), reward[n, day, i]
                 after = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
-                if obs[JAR] and not jar_known:
-                    shard.notice(q[COOKIE], layout[n, 1], size)
-                    jar_known = True
-                if obs[GARDEN] and not garden_known:
-                    shard.notice(q[FOOD], layout[n, 2], size)
-                    garden_known = True
-                at, to = int(obs[POSITION]), int(after[POSITION])
+                for which, in_view in ((COOKIE, obs[world.JAR]), (FOOD, obs[world.GARDEN])):
+                    if in_view and not seen[which]:
+                        shard.notice(q[which], layout[n, 1 + which], size)
+                        seen[which] = True
+                at, to = int(obs[world.POSITION]), int(after[world.POSITION])
                 visited[at] = True
                 for b in range(8):
                     values[n, day, i, :, b] = q[:, at, b]
                     unseen[n, day, i, b] = not visited[led(at, b, size)]
-                if obs[COOKIES] > 0 and not obs[CLOSED]:
-                    shard.learn(q[COOKIE], at, a, 0 < r < MEAL, to, LR, 0.0)
-                shard.learn(q[FOOD], at, a, r == MEAL, to, LR, 0.0)
+                if obs[world.COOKIES] > 0 and not obs[world.CLOSED]:
+                    shard.learn(q[COOKIE], at, a, 0 < r < world.MEAL, to, LR, 0.0)
+                shard.learn(q[FOOD], at, a, r == world.MEAL, to, LR, 0.0)
 
 
 def advantage(values: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,6 @@
 """How much of everything a run of the study makes: smoke, standard or full."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MAIN = "action only"  # the family of models that most hypotheses are about
 
@@ -40,45 +38,23 @@ SHARES = {
     "tolerance visible": 0.15,
     "drift free, future outcome": 0.15,
 }
-SMOKE = Profile(
-    seeds=1,
-    lifetimes=96,
-    test=24,
-    probe_train=24,
-    probe_val=12,
-    edited=12,
-    days=(30,),
-    rollouts=6,
-    permutations=8,
-    erased=(12, 3),
-    steered=(12, 3),
-    shares=SHARES,
-)
-STANDARD = Profile(
-    seeds=3,
-    lifetimes=40_000,
-    test=400,
-    probe_train=600,
-    probe_val=200,
-    edited=200,
-    days=(10, 20, 30, 40, 50, 58),
-    rollouts=100,
-    permutations=200,
-    erased=(120, 24),
-    steered=(64, 24),
-    shares=SHARES,
-)
-FULL = replace(
-    STANDARD,
-    seeds=5,
-    lifetimes=60_000,
-    test=800,
-    probe_train=1000,
-    probe_val=400,
-    edited=400,
-    rollouts=200,
-    erased=(320, 30),
-    steered=(160, 30),
-    shares=dict.fromkeys([*SHARES, "episode shuffled"], 1),
-)
-PROFILES = {"smoke": SMOKE, "standard": STANDARD, "full": FULL}
+WHOLE = dict.fromkeys([*SHARES, "episode shuffled"], 1)
+DAYS = (10, 20, 30, 40, 50, 58)
+SIZES = {  # in the profiles smoke, standard and full
+    "seeds": (1, 3, 5),
+    "lifetimes": (96, 40_000, 60_000),
+    "test": (24, 400, 800),
+    "probe_train": (24, 600, 1000),
+    "probe_val": (12, 200, 400),
+    "edited": (12, 200, 400),
+    "days": ((30,), DAYS, DAYS),
+    "rollouts": (6, 100, 200),
+    "permutations": (8, 200, 200),
+    "erased": ((12, 3), (120, 24), (320, 30)),
+    "steered": ((12, 3), (64, 24), (160, 30)),
+    "shares": (SHARES, SHARES, WHOLE),
+}
+PROFILES = {
+    profile: Profile(**{name: sizes[i] for name, sizes in SIZES.items()})
+    for i, profile in enumerate(("smoke", "standard", "full"))
+}

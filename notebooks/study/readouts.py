@@ -1,20 +1,19 @@
 """What the probes of H2a read, and what else could explain it: labels and baselines per day."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+import adkit as ad
 from adkit.cookieworld.world import EAT, GIFT, HIDE, STOCK, VISIBLE
-from adkit.histories import Histories
-from adkit.probing.record import Recording, gather
+from adkit.probing import gather
+from adkit.probing.record import Recording
 from study.corpora import ate_cookie, directed, eaten, exposure, sites
 
 PARTS = {"probe train": "train", "probe val": "val", "test": "test"}  # the test lifetimes last
 
-Lifetimes = Mapping[str, Histories]
-Label = Callable[[Histories], np.ndarray]
+Lifetimes = Mapping[str, ad.Histories]
+Label = Callable[[ad.Histories], np.ndarray]
 
 
 def _first(at: np.ndarray) -> np.ndarray:
@@ -28,12 +27,11 @@ def features(lifetimes: Lifetimes, site: str, label: Label) -> dict[str, np.ndar
     """
     parts = [_features_of(lifetimes[part], site, label) for part in PARTS]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    sizes = [len(lifetimes[part]) for part in PARTS]
-    joined["part"] = np.repeat(list(PARTS.values()), sizes)
+    joined["part"] = np.repeat(list(PARTS.values()), [len(lifetimes[part]) for part in PARTS])
     return joined | {name: _quadratic(joined[name]) for name in ("B1", "B3")}
 
 
-def _features_of(histories: Histories, site: str, label: Label) -> dict[str, np.ndarray]:
+def _features_of(histories: ad.Histories, site: str, label: Label) -> dict[str, np.ndarray]:
     labels, at = histories.arrays, _first(sites(histories)[site])
     at_site = lambda values: np.take_along_axis(values, at.argmax(2)[..., None], 2)[..., 0]
     day = np.broadcast_to(np.arange(at.shape[1]), at.shape[:2])
@@ -53,7 +51,7 @@ def _features_of(histories: Histories, site: str, label: Label) -> dict[str, np.
     }
 
 
-def _observed(histories: Histories) -> np.ndarray:
+def _observed(histories: ad.Histories) -> np.ndarray:
     """Return what a patient observer would have counted by each morning (N, E, 27).
 
     Counts over all days before and over the last five; shares of sights followed and of cookies
@@ -65,19 +63,9 @@ def _observed(histories: Histories) -> np.ndarray:
     action = arrays["action"].astype(int)
     towards = seen & np.take_along_axis(directed(histories), action[..., None], -1)[..., 0]
     ate, morning = ate_cookie(histories), arrays["obs"][:, :, 0]
-    counts = [
-        seen.any(2),
-        ate.any(2),
-        ate.sum(2),
-        towards.sum(2),
-        seen.sum(2),
-        action[:, :, 0] == HIDE,
-        histories.length,
-        arrays["terminated"].any(2),
-        (action == EAT).sum(2),
-        morning[..., STOCK] == 2,
-        morning[..., GIFT],
-    ]
+    counts = [seen.any(2), ate.any(2), ate.sum(2), towards.sum(2), seen.sum(2)]
+    counts += [action[:, :, 0] == HIDE, histories.length, arrays["terminated"].any(2)]
+    counts += [(action == EAT).sum(2), morning[..., STOCK] == 2, morning[..., GIFT]]
     today = np.stack(counts, -1).astype(float)
     total = today.cumsum(1) - today
     recent = total - np.pad(total, [(0, 0), (5, 0), (0, 0)])[:, :-5]
@@ -101,16 +89,21 @@ def streams(
     All parts are joined; `regime` keeps the lifetimes of one regime.
     """
     joined: dict[str, list] = {}
-    for part in PARTS:
-        histories = lifetimes[part]
-        if regime is not None:
-            histories = histories[histories.arrays["regime"] == regime]
+    for histories in of_regime(lifetimes, regime).values():
         at = _first(sites(histories)[site])
         for tap, values in gather(model, histories, at, *taps).items():
             placed = np.zeros((*at.shape[:2], values.shape[1]), np.float32)
             placed[at.any(2)] = values
             joined.setdefault(tap, []).append(placed)
     return {tap: np.concatenate(parts) for tap, parts in joined.items()}
+
+
+def of_regime(lifetimes: Lifetimes, regime: int | None) -> dict[str, ad.Histories]:
+    """Return the parts that probes need, with the lifetimes of one regime, or all."""
+    parts = {part: lifetimes[part] for part in PARTS}
+    if regime is None:
+        return parts
+    return {part: of[of.arrays["regime"] == regime] for part, of in parts.items()}
 
 
 def recording(streams: dict[str, np.ndarray]) -> Recording:

@@ -10,8 +10,6 @@ last checkpoint. Work is in runs/shards; tables and the model that notebooks ope
 data/cookie_world.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import multiprocessing
@@ -51,106 +49,85 @@ def make(profile: str, folder: Path, name: str) -> float:
     if isinstance(made, tuple):
         made, draws = made
         kind, _, seed = name.partition("/")
-        write(folder / f"{kind} draws" / f"{seed}.csv", draws)
+        write_table(folder / f"{kind} draws" / f"{seed}.csv", draws)
     if isinstance(made, pd.DataFrame):
-        write(folder / f"{name}.csv", made)
+        write_table(folder / f"{name}.csv", made)
     else:
         made.save(folder / name, overwrite=True)
     shutil.rmtree(folder / "checkpoints" / name.removeprefix("model/"), ignore_errors=True)
     return time.process_time() - began
 
 
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically."""
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    write(path, table.to_csv(index=False, float_format="%.5g"))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path.with_suffix(".part"), index=False, float_format="%.5g")
+    path.with_suffix(".part").write_text(text, encoding="utf-8")
     os.replace(path.with_suffix(".part"), path)
 
 
 def keep_settings(profile: str, folder: Path) -> None:
     """Keep the settings beside the results; raise ValueError if the results there had others."""
-    training = asdict(jobs.SCHEDULE) | {
-        "batch": jobs.BATCH,
-        "first_action_weight": jobs.FIRST_ACTION_WEIGHT,
-    }
-    settings = asdict(PROFILES[profile]) | {"model": jobs.MODEL, "training": training}
-    settings = json.loads(json.dumps(settings))
+    training = {"batch": jobs.BATCH, "first_action_weight": jobs.FIRST_ACTION_WEIGHT}
+    settings = asdict(PROFILES[profile]) | {"model": jobs.MODEL}
+    settings = json.loads(json.dumps(settings | {"training": asdict(jobs.SCHEDULE) | training}))
     kept = folder / "settings.json"
     there = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else settings
-    names = settings.keys() | there.keys()
-    if differ := sorted(name for name in names if settings.get(name) != there.get(name)):
+    if differ := sorted(name for name in settings if settings[name] != there.get(name)):
         raise ValueError(
             f"{folder} holds results of other {', '.join(differ)}; "
             "move it away, or name another folder with --work"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    kept.with_suffix(".part").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    os.replace(kept.with_suffix(".part"), kept)
-
-
-class Run:
-    """Jobs in progress: each starts as soon as what it needs is there."""
-
-    def __init__(self, profile: str, folder: Path):
-        self.profile, self.folder, self.began = profile, folder, time.perf_counter()
-        self.jobs = jobs.every_job(PROFILES[profile])
-        self.waiting = {name for name in self.jobs if not self.done(name)}
-        self.total, self.failed, self.killed = len(self.waiting), set(), Counter()
-        self.running: dict[Future, tuple[str, ProcessPoolExecutor]] = {}
-        done = len(self.jobs) - self.total
-        print(f"{profile}: {len(self.jobs)} jobs, {done} of them done.", flush=True)
-
-    def done(self, name: str) -> bool:
-        return place(self.folder, name).exists()
-
-    def start(self, at_once: int) -> None:
-        """Start what can start, in the jobs' order; a killed process takes no other job with it."""
-        for name, job in self.jobs.items():
-            ready = name in self.waiting and all(map(self.done, job.needs))
-            if ready and len(self.running) < at_once:
-                self.waiting.remove(name)
-                pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-                self.running[pool.submit(make, self.profile, self.folder, name)] = name, pool
-
-    def collect(self) -> None:
-        """Wait for at least one job and say how it went."""
-        for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-            name, pool = self.running.pop(future)
-            pool.shutdown()
-            error = future.exception()
-            if error is None:
-                says = f"{future.result():.0f} CPU s"
-            else:
-                self.killed[name] += isinstance(error, BrokenExecutor)
-                again = isinstance(error, BrokenExecutor) and self.killed[name] < TRIES
-                (self.waiting if again else self.failed).add(name)
-                says = f"FAILED: {error!r}"
-            count = self.total - len(self.waiting) - len(self.running)
-            minutes = (time.perf_counter() - self.began) / 60
-            print(f"{count:3}/{self.total} {minutes:6.1f} min | {name} | {says}", flush=True)
+    write(kept, json.dumps(settings, indent=1))
 
 
 def run(profile: str, folder: Path, at_once: int = 2) -> int:
-    """Make what is missing, `at_once` jobs at a time; return how many failed or wait for one."""
-    work = Run(profile, folder)
-    while work.waiting or work.running:
-        work.start(at_once)
-        if not work.running:
-            names = ", ".join(sorted(work.waiting))
-            print(f"{len(work.waiting)} jobs wait for what failed: {names}", flush=True)
+    """Make what is missing, `at_once` jobs at a time; return how many failed or wait for one.
+
+    Each job starts as soon as what it needs is there, in a process of its own: a job whose process
+    is killed takes no other with it, and is tried again.
+    """
+    every, began = jobs.every_job(PROFILES[profile]), time.perf_counter()
+    done = lambda name: place(folder, name).exists()
+    waiting = [name for name in every if not done(name)]
+    total, failed, killed = len(waiting), 0, Counter()
+    print(f"{profile}: {len(every)} jobs, {len(every) - total} of them done.", flush=True)
+    running: dict[Future, tuple[str, ProcessPoolExecutor]] = {}
+    while waiting or running:
+        for name in [name for name in waiting if all(map(done, every[name].needs))]:
+            if len(running) < at_once:
+                waiting.remove(name)
+                pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+                running[pool.submit(make, profile, folder, name)] = name, pool
+        if not running:
+            print(f"{len(waiting)} jobs wait for what failed: {', '.join(waiting)}", flush=True)
             break
-        work.collect()
-    return len(work.failed) + len(work.waiting)
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name, pool = running.pop(future)
+            pool.shutdown()
+            if error := future.exception():
+                killed[name] += isinstance(error, BrokenExecutor)
+                again = isinstance(error, BrokenExecutor) and killed[name] < TRIES
+                waiting += [name] * again
+                failed += not again
+            says = f"FAILED: {error!r}" if error else f"{future.result():.0f} CPU s"
+            minutes = (time.perf_counter() - began) / 60
+            count = total - len(waiting) - len(running)
+            print(f"{count:3}/{total} {minutes:6.1f} min | {name} | {says}", flush=True)
+    return failed + len(waiting)
 
 
 def publish(profile: str, folder: Path, out: Path) -> None:
     """Join the tables of all seeds and put them, with the first seed's model, into data/."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(folder.glob("*/*.csv")):
-        table = pd.read_csv(path).copy().assign(seed=int(path.stem))
+        table = pd.read_csv(path).assign(seed=int(path.stem))
         tables.setdefault(path.parent.name, []).append(table)
     for name, parts in tables.items():
-        write(out / f"{name}.csv", pd.concat(parts))
+        write_table(out / f"{name}.csv", pd.concat(parts))
     Bench(folder, PROFILES[profile]).model(jobs.MAIN, 0).save(out / "model", overwrite=True)
 
 

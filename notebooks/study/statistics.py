@@ -1,12 +1,61 @@
-"""Statistics of the study: p-values of bootstraps and of nulls, t-intervals, detectable effects."""
+"""From tables of per-lifetime results to measures: bootstrap intervals, p-values, null draws.
 
-from __future__ import annotations
+A statistic is a function of the means (..., columns) of some columns.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, sem, t
 
-from adkit.stats import Interval
+from adkit.stats import Interval, bootstrap, bootstrap_draws
+
+Measures = dict[str, Interval | float | np.ndarray]
+
+
+first = lambda mean: mean[..., 0]
+ratio = lambda mean: mean[..., 0] / mean[..., 1]
+difference = lambda mean: mean[..., 0] - mean[..., 1]
+explained = lambda mean: 1 - ratio(mean)  # R2, of the means of (missed, spread)
+
+
+def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = first) -> Interval:
+    """Bootstrap a statistic over seeds, orbits and lifetimes.
+
+    Models of all seeds are judged on the same lifetimes. Orbits and lifetimes are therefore drawn
+    once for all seeds, and seeds are drawn beside them.
+    """
+    return _bootstrapped(bootstrap, frame, columns, statistic)
+
+
+def against(
+    frame: pd.DataFrame, columns: list[str], statistic: Callable, null: float = 0.0
+) -> dict[str, float | np.ndarray]:
+    """Return `p`, that the measure is at most `null`, and draws of the null, same bootstrap."""
+    samples = _bootstrapped(bootstrap_draws, frame, columns, statistic)
+    measure = statistic(frame[columns].to_numpy(float).mean(0))
+    not_above = (~(samples > null)).sum()  # a draw that is not a number counts too
+    return {"p": float((1 + not_above) / (1 + len(samples))), "null": samples + (null - measure)}
+
+
+def _bootstrapped(make: Callable, frame: pd.DataFrame, columns: list[str], statistic: Callable):
+    nests = [frame["orbit"].to_numpy(), frame["history"].to_numpy()]
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold nothing to divide by
+        return make(frame[columns].to_numpy(float), nests, statistic, crossed=frame["seed"])
+
+
+def pick(frame: pd.DataFrame, **wanted) -> pd.DataFrame:
+    """Return the rows whose columns hold the wanted value, or one of the wanted values.
+
+    Raises ValueError if there are none, so that no measure is taken of nothing.
+    """
+    for name, values in wanted.items():
+        there = frame[name]
+        frame = frame[there.isin(values if isinstance(values, tuple) else (values,))]
+        if frame.empty:
+            raise ValueError(f"no row has {name} = {values}; there are {list(there.unique())}")
+    return frame
 
 
 def magnitude(interval: Interval) -> Interval:
@@ -16,32 +65,20 @@ def magnitude(interval: Interval) -> Interval:
     return Interval(abs(estimate), 0.0 if ends[0] < 0 < ends[1] else low, high)
 
 
-def over_seeds(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the mean and t-interval of one number per seed, of at least two seeds."""
-    values = np.asarray(values, float)
-    half = float(t.ppf((1 + level) / 2, len(values) - 1) * sem(values))
-    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
+def over_seeds(values: list[float]) -> Interval:
+    """Return the mean and 95% t-interval of one number per seed, of at least two seeds."""
+    mean = float(np.mean(values))
+    return Interval(mean, *map(float, t.interval(0.95, len(values) - 1, mean, sem(values))))
 
 
-def detectable(
-    interval: Interval, level: float = 0.95, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the smallest true effect that a measurement this precise finds with `power`.
+def detectable(interval: Interval) -> float:
+    """Return the smallest true effect found in 8 of 10 studies as precise as this one.
 
-    This is (z(1 - alpha / 2) + z(power)) standard errors, if the interval of the given `level` is
-    that of a normal distribution: what a null result could have missed.
+    This is (z(.975) + z(.8)) standard errors, if the 95% interval is that of a normal distribution:
+    what a null result could have missed.
     """
     _, low, high = interval
-    error = (high - low) / (2 * norm.ppf((1 + level) / 2))
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * error)
-
-
-def above(samples: np.ndarray, null: float = 0.0) -> float:
-    """Return the one-sided p-value of bootstrap draws: the share that is not above `null`.
-
-    (1 + how many of the draws are not above it) / (1 + draws).
-    """
-    return float((1 + (~(np.asarray(samples) > null)).sum()) / (1 + len(samples)))
+    return float((norm.ppf(0.975) + norm.ppf(0.8)) * (high - low) / (2 * norm.ppf(0.975)))
 
 
 def exchange_p(observed: np.ndarray, null: np.ndarray, most: int = 200_000) -> float:
@@ -52,18 +89,23 @@ def exchange_p(observed: np.ndarray, null: np.ndarray, most: int = 200_000) -> f
     at least as large.
     """
     rng, sums = np.random.default_rng(0), np.zeros(1)
-    for value, draws in zip(np.asarray(observed, float), np.asarray(null, float), strict=True):
+    for value, draws in zip(observed, null, strict=True):
         sums = np.add.outer(sums, [value, *draws]).ravel()  # the first is the observed one
         if len(sums) > most:
             sums = np.concatenate([sums[:1], rng.choice(sums[1:], most - 1, replace=False)])
     return float((sums >= sums[0]).mean())
 
 
+# ---- tables of random draws: kind, draw, value, and later the seed ----
+
+
 def draws_of(**kinds: np.ndarray | float) -> pd.DataFrame:
-    """Return one row per draw of each kind of null, or per single number: kind, draw, value."""
-    rows = [
-        pd.DataFrame({"kind": kind, "value": np.atleast_1d(values)}).rename_axis("draw")
-        for kind, values in kinds.items()
-    ]
-    names = ["kind", "draw", "value"]
-    return pd.concat([row.reset_index() for row in rows], ignore_index=True)[names]
+    """Return one row per draw of each kind of null, or per single number."""
+    series = {kind: pd.Series(np.atleast_1d(values)) for kind, values in kinds.items()}
+    return pd.concat(series, names=["kind", "draw"]).rename("value").reset_index()
+
+
+def of_kind(draws: pd.DataFrame, kind: str) -> np.ndarray:
+    """Return the draws (seeds, draws) of one kind."""
+    rows = draws[draws["kind"] == kind]
+    return rows.pivot(index="seed", columns="draw", values="value").to_numpy()

@@ -6,40 +6,27 @@ All vectors are added with one norm: dose 1 is a tenth of the stream's mean norm
 Beside the table stands one of random draws with the columns kind, draw, value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
+import adkit as ad
 from adkit.cookieworld.population import TYPES
-from adkit.cookieworld.world import EAT, GARDEN, HIDE, JAR
-from adkit.histories import Histories
-from adkit.models.transformer import CausalTransformer
+from adkit.cookieworld.world import EAT, HIDE
 from adkit.probing import Steering, action_probability, difference_of_means, gather, off_unembedding
-from adkit.probing.record import Recording, record
+from adkit.probing.record import Recording
 from adkit.probing.steering import DOSES, ENDS
 from adkit.stats import Interval
-from study.corpora import (
-    LATE,
-    balance,
-    difference,
-    directed,
-    exposure,
-    interval,
-    pick,
-    sites,
-    table,
-)
+from study.corpora import balance, directed, evenly, exposure, sites, table
 from study.interventions import edit
 from study.readouts import Lifetimes
-from study.statistics import draws_of, exchange_p
+from study.statistics import Measures, difference, draws_of, exchange_p, interval, of_kind, pick
 
 UP = DOSES[3:]
 PAIRS, PAIR_DAY = 100, 20  # lifetimes whose cookie is hidden, and when, for the vector of the cue
 KL_LIFETIMES = 12  # on which random vectors are scaled to equal KL
-PLANNERS, HIDERS = ("S", "L"), ("S", "L", "P")  # agents whose mornings are steered
+PLANNERS, HIDERS = "SL", "SLP"  # agents whose mornings are steered
 
 Steer = Callable[[np.ndarray, float], np.ndarray]
 """A function of a vector (D,) and a dose."""
@@ -49,7 +36,7 @@ Steer = Callable[[np.ndarray, float], np.ndarray]
 
 
 def vectors(
-    model: CausalTransformer, histories: Histories, tap: str, shuffles: int, seed: int = 0
+    model: ad.CausalTransformer, histories: ad.Histories, tap: str, shuffles: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return directions (D,) of the stream, fitted on probe train; "shuffled" is (R, D).
 
@@ -76,35 +63,37 @@ def vectors(
     }
 
 
-def _cue(model: CausalTransformer, histories: Histories, tap: str) -> np.ndarray:
-    made = edit("cue", histories, PAIR_DAY)
-    rows, sides = np.flatnonzero(made.ok), []
+def _cue(model: ad.CausalTransformer, histories: ad.Histories, tap: str) -> np.ndarray:
+    made, sides = edit("cue", histories, PAIR_DAY), []
+    pair = np.arange(len(made.rows))
     for version, step in ((made.before, made.at), (made.after, made.moved)):
-        at = np.zeros((len(rows), *version.arrays["action"].shape[1:]), bool)
-        at[np.arange(len(rows)), PAIR_DAY, step[rows]] = True
-        sides.append(gather(model, version[rows], at, tap)[tap])
-    visible = np.repeat([True, False], len(rows))
-    return difference_of_means(np.concatenate(sides), visible, np.tile(rows, 2))
+        at = np.zeros(version.arrays["action"].shape, bool)
+        at[pair, PAIR_DAY, step] = True
+        sides.append(gather(model, version, at, tap)[tap])
+    visible = np.repeat([True, False], len(pair))
+    return difference_of_means(np.concatenate(sides), visible, np.tile(pair, 2))
 
 
 # ---- steering ----
 
 
-def mean_probability(steering: Steering, actions: np.ndarray) -> Steer:
-    """Return a function giving the mean probability (N,) of `actions` (N, E, H, 8) there."""
+def steered(steering: Steering, actions: np.ndarray) -> Steer:
+    """Return a function giving the mean probability (N,) of `actions` (N, E, H, 8)."""
     outcome = action_probability(actions, steering.at)
     return lambda vector, dose: outcome(steering.logits(vector, dose))
 
 
-def _mornings(model: CausalTransformer, test: Histories, stream: Recording) -> Steer:
+def _of_types(histories: ad.Histories, types: str) -> np.ndarray:
+    return np.isin(np.array(TYPES)[histories.arrays["type"]], list(types))
+
+
+def _mornings(model: ad.CausalTransformer, test: ad.Histories, stream: Recording) -> Steer:
     """Return a function giving p(HIDE) (N,) on late mornings of `HIDERS`, NaN for other agents."""
-    rows = np.flatnonzero(np.isin(np.array(TYPES)[test.arrays["type"]], HIDERS))
-    some = test[rows]
+    rows = np.flatnonzero(_of_types(test, HIDERS))
+    some, (tap,) = test[rows], stream.values
     hide = np.broadcast_to(np.arange(8) == HIDE, some.arrays["pi"].shape)
-    (tap,), values = stream.values, stream.array[rows]
-    of_some = Recording({tap: values}, some.task, stream.window_start)
-    steering = Steering(model, some, tap, sites(some)["home late"], stream=of_some)
-    steer = mean_probability(steering, hide)
+    known = Recording({tap: stream.array[rows]}, some.task, stream.window_start)
+    steer = steered(Steering(model, some, tap, sites(some)["home late"], stream=known), hide)
 
     def among_all(vector: np.ndarray, dose: float) -> np.ndarray:
         p = np.full(len(test), np.nan)
@@ -114,19 +103,11 @@ def _mornings(model: CausalTransformer, test: Histories, stream: Recording) -> S
     return among_all
 
 
-def _garden(histories: Histories) -> np.ndarray:
-    """Return late decisions (N, E, H) with the garden in view and the jar not."""
-    obs = histories.arrays["obs"]
-    at = sites(histories)["all"] & (obs[..., GARDEN] > 0) & (obs[..., JAR] == 0)
-    at[:, :LATE], at[:, :, 0] = False, False
-    return at
-
-
 # ---- the table ----
 
 
 def per_lifetime(
-    model: CausalTransformer,
+    model: ad.CausalTransformer,
     lifetimes: Lifetimes,
     tap: str,
     *,
@@ -145,72 +126,60 @@ def per_lifetime(
     what those of equal KL do to p(HIDE) of planners. Of shuffled vectors there are half as many.
     """
     of = vectors(model, lifetimes["probe train"], tap, -(-random // 2), seed)
-    test, val = (_evenly(lifetimes[part], n) for part in ("test", "probe val"))
-    stream = record(model, test, tap)
-    at = lambda site: Steering(model, test, tap, site, stream=stream)
-    jar = mean_probability(at(sites(test)["cookie visible"]), directed(test))
-    garden = mean_probability(at(_garden(test)), directed(test, "garden"))
+    test, val = (evenly(lifetimes[part], n) for part in ("test", "probe val"))
+    stream, where = ad.record(model, test, tap), sites(test)
+    at = lambda site: Steering(model, test, tap, where[site], stream=stream)
+    jar = steered(at("cookie visible"), directed(test))
+    garden = steered(at("garden alone in view"), directed(test, "garden"))
     mornings = _mornings(model, test, stream)
+    cases = [("jar", jar, "w", DOSES), ("garden", garden, "w", UP), ("hide", mornings, "w", DOSES)]
+    cases += [(f"jar, {name}", jar, name, ENDS) for name in ("off", "cue", "action")]
+    cases += [(f"hide, {name}", mornings, name, ENDS) for name in ("off", "action")]
     columns = {}
-    for name, steer, doses in (
-        ("jar", jar, DOSES),
-        ("garden", garden, UP),
-        ("hide", mornings, DOSES),
-    ):
-        columns |= {f"{name}: {dose:g}": steer(of["w"], dose) for dose in doses}
-    for name in ("off", "cue", "action"):
-        columns |= {f"jar, {name}: {dose:g}": jar(of[name], dose) for dose in ENDS}
-    for name in ("off", "action"):
-        columns |= {f"hide, {name}: {dose:g}": mornings(of[name], dose) for dose in ENDS}
+    for name, steer, vector, doses in cases:
+        columns |= {f"{name}: {dose:g}": steer(of[vector], dose) for dose in doses}
     few = test[:: -(-len(test) // KL_LIFETIMES)]
     unrelated = Steering(model, few, tap, sites(few)["unrelated"])
-    swings, draws = _random_swings(of, test, jar, mornings, unrelated, random, seed)
-    columns |= swings
-    steering = Steering(model, val, tap, sites(val)["cookie visible"])
-    at_val = mean_probability(steering, directed(val))
+    planners = _of_types(test, PLANNERS)
+    hide = lambda vector, dose: mornings(vector, dose)[planners]
+    swings, draws = _random_swings(of, jar, hide, unrelated, random, seed)
+    frame = table(test, **columns, **swings).assign(part="test")
+    at_val = steered(Steering(model, val, tap, sites(val)["cookie visible"]), directed(val))
     in_training = {f"jar: {dose:g}": at_val(of["w"], dose) for dose in ENDS}
-    frames = [table(test, **columns).assign(part="test")]
-    frames.append(table(val, **in_training).assign(part="probe val"))
-    draws |= {"unembedding": off_unembedding(of["w"], model)[1]}
-    return pd.concat(frames, ignore_index=True), draws_of(**draws)
-
-
-def _evenly(histories: Histories, n: int) -> Histories:
-    return histories[np.linspace(0, len(histories) - 1, min(n, len(histories))).astype(int)]
+    frames = [frame, table(val, **in_training).assign(part="probe val")]
+    share = off_unembedding(of["w"], model)[1]
+    return pd.concat(frames, ignore_index=True), draws_of(**draws, unembedding=share)
 
 
 def _random_swings(
     of: Mapping[str, np.ndarray],
-    test: Histories,
     jar: Steer,
-    mornings: Steer,
+    hide: Steer,
     unrelated: Steering,
     random: int,
     seed: int,
 ) -> tuple[dict, dict]:
     """Return the columns and the draws that random and shuffled vectors give."""
-    swing = lambda steer, vector, factor: (
-        steer(vector, factor * ENDS[1]) - steer(vector, factor * ENDS[0])
-    )
+
+    def swing(steer: Steer, vector: np.ndarray, factor: float = 1.0) -> np.ndarray:
+        low, high = (steer(vector, factor * end) for end in ENDS)
+        return high - low
+
     drawn = np.random.default_rng(seed).normal(size=(random, len(of["w"])))
     target, factors = unrelated.kl(of["w"]), [1.0]
     for vector in drawn:  # start where the last one ended: they are much alike
         factors.append(unrelated.factor(vector, target, factors[-1]))
     pairs = list(zip(drawn, factors[1:], strict=True))
     swings = {
-        "random norm": [swing(jar, vector, 1.0) for vector in drawn],
-        "shuffled": [swing(jar, vector, 1.0) for vector in of["shuffled"]],
+        "random norm": [swing(jar, vector) for vector in drawn],
+        "shuffled": [swing(jar, vector) for vector in of["shuffled"]],
         "random kl": [swing(jar, vector, factor) for vector, factor in pairs],
     }
     means = {name: np.nanmean(values, axis=1) for name, values in swings.items()}
-    turned = {
-        name: (np.sign(means[name])[:, None] * values).mean(0) for name, values in swings.items()
-    }
-    planners = np.isin(np.array(TYPES)[test.arrays["type"]], PLANNERS)
-    signed = zip(drawn, np.sign(means["random kl"]) * factors[1:], strict=True)
-    hidden = [np.nanmean(swing(mornings, vector, sign)[planners]) for vector, sign in signed]
-    draws = {"hide random kl": np.array(hidden), "factor to equal kl": np.array(factors[1:])}
-    return turned, means | draws | {"kl of w": target}
+    signs = {name: np.sign(mean)[:, None] for name, mean in means.items()}
+    turned = {name: (signs[name] * values).mean(0) for name, values in swings.items()}
+    hidden = np.array([np.nanmean(swing(hide, vector, factor)) for vector, factor in pairs])
+    return turned, means | {"hide random kl": signs["random kl"][:, 0] * hidden}
 
 
 # ---- measures, from tables of all seeds ----
@@ -222,10 +191,8 @@ def _columns(name: str, doses: tuple[float, ...]) -> list[str]:
 
 def _slope(frame: pd.DataFrame, name: str, doses: tuple[float, ...] = DOSES) -> Interval:
     """Return the least-squares slope on the dose, mean over lifetimes."""
-    centred = np.array(doses) - np.mean(doses)
-    columns = _columns(name, doses)
-    slope = lambda m: m @ centred / (centred @ centred)
-    return interval(frame.dropna(subset=columns), columns, slope)
+    columns, dose = _columns(name, doses), np.array(doses)  # symmetric around 0
+    return interval(frame.dropna(subset=columns), columns, lambda m: m @ dose / (dose @ dose))
 
 
 def _swing(frame: pd.DataFrame, name: str) -> Interval:
@@ -248,10 +215,10 @@ def ed50(mean: np.ndarray) -> float:
     return float(np.interp(effect.max() / 2, effect[i - 1 : i + 1], UP[i - 1 : i + 1]))
 
 
-def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | float]:
+def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     """Measure what H6 names; `null` is `over_random_kl` of the random vectors."""
     test = pick(frame, part="test")
-    planners, primitive = pick(test, type=PLANNERS), pick(test, type="P")
+    planners, primitive = pick(test, type=tuple(PLANNERS)), pick(test, type="P")
     test = test.dropna(subset=_columns("jar", DOSES))  # an agent that always hides sees no cookie
     moved = test.assign(swing=test["jar: 4"] - test["jar: -4"])
     p, null = _against_random(moved, planners, draws)
@@ -276,7 +243,7 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
         "cue_slope": _slope(test, "jar, cue", ENDS),
         "action_vector_swing": _swing(test, "jar, action"),
         "action_vector_hide": _swing(planners, "hide, action"),
-        "unembedding_share": float(draws.loc[draws["kind"] == "unembedding", "value"].mean()),
+        "unembedding_share": float(of_kind(draws, "unembedding").mean()),
         "p": max(p["random_norm_p"], p["random_kl_p"]),
         "null": null - null.mean(),
     }
@@ -284,22 +251,16 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> dict[str, Interval | f
 
 def _against_random(moved: pd.DataFrame, planners: pd.DataFrame, draws: pd.DataFrame):
     """Return exact p-values of the swings among random vectors, and the null's means."""
-
-    def of_kind(kind: str) -> np.ndarray:
-        """Draws (seeds, draws)."""
-        rows = draws[draws["kind"] == kind]
-        return rows.pivot(index="seed", columns="draw", values="value").to_numpy()
-
     by_seed = lambda frame: frame.groupby("seed")["swing"].mean().to_numpy()
-    seeds = by_seed(moved)
-    norm, kl, shuffled = (np.abs(of_kind(k)) for k in ("random norm", "random kl", "shuffled"))
+    seeds, kinds = by_seed(moved), ("random norm", "random kl", "shuffled")
+    norm, kl, shuffled = (np.abs(of_kind(draws, kind)) for kind in kinds)
     alone = [max(exchange_p(seeds[[i]], x[[i]]) for x in (norm, kl)) for i in range(len(seeds))]
     hides = planners.assign(swing=planners["hide: 4"] - planners["hide: -4"])
     p = {
         "random_norm_p": exchange_p(seeds, norm),
         "random_kl_p": exchange_p(seeds, kl),
         "shuffled_label_p": exchange_p(seeds, shuffled),
-        "home_hide_random_p": exchange_p(by_seed(hides), of_kind("hide random kl")),
+        "home_hide_random_p": exchange_p(by_seed(hides), of_kind(draws, "hide random kl")),
         "seeds_agreeing": float(np.mean(np.array(alone) <= 0.05)),
     }
     return p, kl.mean(0)

@@ -7,16 +7,15 @@ A hypothesis is an entry of `hypotheses.yaml`. Its rules are {measure: {bound: l
     within                        the whole interval lies within +-limit (TOST, at least as strict)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import yaml
@@ -38,46 +37,11 @@ TOWARDS = {"greater": {"at_least", "low_at_least"}, "less": {"at_most", "high_at
 
 # ---- what was written down ----
 
-TEXT = {"type": "string", "pattern": r"\S"}
-BOUND = {name: {"type": "number"} for name in BOUNDS}
-RULE = {"type": "object", "properties": BOUND, "additionalProperties": False, "minProperties": 1}
-RULES = {"type": "object", "additionalProperties": RULE, "minProperties": 1}
-CONTROL = {
-    "type": "object",
-    "properties": BOUND | {"kind": {"enum": ["positive", "negative"]}, "says": TEXT},
-    "additionalProperties": False,
-    "required": ["kind", "says"],
-    "minProperties": 3,
-}
-TEXTS = ("claim", "estimator", "test", "split", "site", "corpus", "unit", "measure")
-REQUIRED = dict.fromkeys(TEXTS, TEXT) | {
-    "direction": {"enum": list(TOWARDS)},
-    "expected": {"enum": list(VERDICTS)},
-    "primary": {"type": "boolean"},
-    "sesoi": {"type": "number", "exclusiveMinimum": 0},
-    "gates": {"type": "array", "items": {"type": "string"}},
-    "supported": RULES,
-    "refuted": RULES,
-    "controls": {"type": "object", "additionalProperties": CONTROL, "minProperties": 1},
-}
-OPTIONAL = {
-    "grades": {"type": "object", "additionalProperties": RULES},
-    "reported": {"type": "array", "items": {"type": "string"}},
-}
-HYPOTHESIS = {
-    "type": "object",
-    "properties": REQUIRED | OPTIONAL,
-    "additionalProperties": False,
-    "required": list(REQUIRED),
-}
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "gates": {"type": "object", "additionalProperties": RULES},
-        "hypotheses": {"type": "object", "additionalProperties": HYPOTHESIS},
-    },
-    "required": ["gates", "hypotheses"],
-}
+REQUIRED = {"claim", "estimator", "test", "split", "site", "corpus", "unit", "measure"}
+REQUIRED |= {"direction", "expected", "primary", "sesoi", "gates"}
+REQUIRED |= {"supported", "refuted", "controls"}
+OPTIONAL = {"grades", "reported"}
+KINDS = ("positive", "negative")  # of controls
 
 
 def load_hypotheses(path: str | Path) -> dict:
@@ -88,19 +52,34 @@ def load_hypotheses(path: str | Path) -> dict:
 
 
 def check_hypotheses(hypotheses: Mapping) -> None:
-    """Raise ValueError, with every fault, unless gates and hypotheses follow `SCHEMA`."""
-    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(hypotheses)
-    faults = [
-        f"{'.'.join(map(str, error.path)) or 'the file'}: {error.message}" for error in errors
-    ]
-    if not faults:
-        for name, entry in hypotheses["hypotheses"].items():
-            if unknown := set(entry["gates"]) - set(hypotheses["gates"]):
-                faults.append(f"hypotheses.{name}.gates: there is no gate {', '.join(unknown)}")
-            bounds = set(entry["supported"].get(entry["measure"], {}))
-            if not bounds & TOWARDS[entry["direction"]]:
-                wanted = f"a bound on {entry['measure']} in the direction {entry['direction']}"
-                faults.append(f"hypotheses.{name}.supported: {wanted} is missing")
+    """Raise ValueError, with every fault, unless every hypothesis can be judged.
+
+    A rule under a misspelt name must not go unnoticed: it would never be applied.
+    """
+    gates, faults = hypotheses["gates"], []
+    rules = {f"gates.{name}": rules for name, rules in gates.items()}
+    for name, entry in hypotheses["hypotheses"].items():
+        if wrong := (REQUIRED - set(entry)) | (set(entry) - REQUIRED - OPTIONAL):
+            faults.append(f"{name}: missing or unknown: {', '.join(sorted(wrong))}")
+            continue
+        rules |= {f"{name}.{role}": entry[role] for role in ("supported", "refuted", "controls")}
+        rules |= {f"{name}.{grade}": of for grade, of in entry.get("grades", {}).items()}
+        faults += [
+            f"{name}.gates: there is no gate {gate}" for gate in set(entry["gates"]) - set(gates)
+        ]
+        bounds = set(entry["supported"].get(entry["measure"], {}))
+        if not bounds & TOWARDS[entry["direction"]]:
+            wanted = f"a bound on {entry['measure']} in the direction {entry['direction']}"
+            faults.append(f"{name}.supported: {wanted} is missing")
+        for measure, control in entry["controls"].items():
+            if control.get("kind") not in KINDS:
+                faults.append(f"{name}.controls.{measure}: its kind must be positive or negative")
+    for place, of in rules.items():
+        for measure, rule in of.items():
+            bounds = set(rule) - {"kind", "says"}
+            if not bounds or bounds - set(BOUNDS):
+                wanted = f"bounds must be of {', '.join(BOUNDS)}, got {', '.join(bounds)}"
+                faults.append(f"{place}.{measure}: {wanted}")
     if faults:
         raise ValueError("the hypotheses cannot be judged:\n  " + "\n  ".join(faults))
 
@@ -114,22 +93,15 @@ class Verdict:
 
     name: str
     claim: str
-    verdict: str
-    """One of `VERDICTS`."""
-    why: str
-    """The rules that decided."""
+    verdict: str  # one of `VERDICTS`
+    why: str  # the rules that decided
     measure: str
-    effect: Interval | None
-    """The primary measure; None if it was not measured."""
-    sesoi: float
-    """The smallest effect size of interest."""
-    mde: float
-    """The minimum detectable effect: the smallest true effect found in 8 of 10 such studies."""
+    effect: Interval | None  # the primary measure; None if it was not measured
+    sesoi: float  # the smallest effect size of interest
+    mde: float  # the smallest true effect found in 8 of 10 such studies
     expected: str
-    grade: str
-    """How far a graded hypothesis got; "" for the others."""
-    rules: pd.DataFrame = field(repr=False)
-    """One row per rule: role, measure, rule, value, passed."""
+    grade: str  # how far a graded hypothesis got; "" for the others
+    rules: pd.DataFrame = field(repr=False)  # one row each: role, measure, rule, value, passed
     null: np.ndarray | None = field(repr=False, default=None)
     """Draws of the primary measure where there is nothing to find."""
 
@@ -191,26 +163,22 @@ def verdict(
     judged = {role: _judged(role, of, measured) for role, of in rules.items()}
     effect = _interval(measured.get(entry["measure"]))
     word, why = _decide(entry, judged, effect, failed_gates)
-    null = measured.get("null")
     return Verdict(
         name=name,
-        claim=entry["claim"],
         verdict=word,
         why=why,
-        measure=entry["measure"],
         effect=effect,
-        sesoi=entry["sesoi"],
         mde=math.nan if effect is None else detectable(effect),
-        expected=entry["expected"],
         grade=_grade(entry, measured),
         rules=_frame([row for rows in judged.values() for row in rows]),
-        null=None if null is None else np.asarray(null, float),
+        null=measured.get("null"),
+        **{key: entry[key] for key in ("claim", "measure", "sesoi", "expected")},
     )
 
 
 def _measures(entry: Mapping) -> set[str]:
     """Return the names of all measures that a hypothesis reads or reports."""
-    graded = (rules for rules in entry.get("grades", {}).values())
+    graded = entry.get("grades", {}).values()
     parts = entry["supported"], entry["refuted"], entry["controls"], *graded
     always = {"null", "p", "p_holm", entry["measure"], *entry.get("reported", ())}
     return always.union(*parts)
@@ -298,13 +266,12 @@ def verdicts(hypotheses: Mapping, measured: Mapping[str, Mapping]) -> dict[str, 
     p = holm([float(measured.get(name, {}).get("p", 1.0)) for name in primary])
     adjusted = dict(zip(primary, map(float, p), strict=True))
     judged = {}
-    for name, entry in entries.items():
-        if name in measured:
-            of = dict(measured[name])
-            if name in adjusted and "p" in of:
-                of["p_holm"] = adjusted[name]
-            failed = tuple(sorted(name for name in entry["gates"] if not passed[name]))
-            judged[name] = verdict(entry, of, name, failed)
+    for name in [name for name in entries if name in measured]:
+        of, entry = measured[name], entries[name]
+        if name in adjusted and "p" in of:
+            of = of | {"p_holm": adjusted[name]}
+        failed = tuple(gate for gate in sorted(entry["gates"]) if not passed[gate])
+        judged[name] = verdict(entry, of, name, failed)
     return judged
 
 
@@ -322,21 +289,17 @@ def flips(
     """
     changed = deepcopy(dict(hypotheses))
     for path, limit in changes.items():
-        *steps, last = path.split(".")
-        node = {**changed["gates"], **changed["hypotheses"]}
-        for step in steps:
-            node = node.get(step) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
+        *steps, bound = path.split(".")
+        try:
+            rule = reduce(getitem, steps, changed["gates"] | changed["hypotheses"])
+            _, rule[bound] = rule[bound], limit  # only a bound that is there can change
+        except (KeyError, TypeError):
             raise ValueError(
                 f"no threshold {path!r}; name it as hypothesis.role.measure.bound, "
                 "such as H2a.supported.phi.at_least"
-            )
-        node[last] = limit
-    check_hypotheses(changed)
+            ) from None
     before, after = verdicts(hypotheses, measured), verdicts(changed, measured)
-    rows = {
-        name: {"before": before[name].verdict, "after": after[name].verdict, "why": after[name].why}
-        for name in before
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.assign(flips=table.before != table.after)[["before", "after", "flips", "why"]]
+    columns = {"before": before, "after": after}
+    table = pd.DataFrame({n: {h: v.verdict for h, v in of.items()} for n, of in columns.items()})
+    why = {name: judged.why for name, judged in after.items()}
+    return table.assign(flips=table.before != table.after, why=pd.Series(why))

@@ -1,7 +1,7 @@
-from pathlib import Path
-
 import pytest
 from helpers import seeded
+from probed import NOTEBOOKS
+from probed import parts as make_parts
 from study import competence, corpora, interventions
 from study.verdicts import load_hypotheses
 
@@ -10,7 +10,7 @@ import adkit as ad
 
 @pytest.fixture(scope="session")
 def hypotheses():
-    return load_hypotheses(Path(ad.__file__).parents[1] / "notebooks" / "hypotheses.yaml")
+    return load_hypotheses(NOTEBOOKS / "hypotheses.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -20,17 +20,17 @@ def judged():
 
 
 @pytest.fixture(scope="session")
-def observer():
-    """A particle filter as a predictor."""
-    follow = ad.ParticleFilter(corpora.population(labelled=True), particles=200).follow
-    return lambda histories: follow(histories)["belief_pi"]
-
-
-@pytest.fixture(scope="session")
-def effects(judged, observer):
-    return interventions.effects(judged, observer, (12, 20))
+def effects(judged):
+    """Effects of edits on a particle filter."""
+    follow = ad.ParticleFilter(corpora.population(), particles=200).follow
+    return interventions.effects(judged, lambda of: follow(of)["belief_pi"], (12, 20))
 
 
 @pytest.fixture(scope="session")
 def edits(effects):
     return seeded(competence.compared(effects, effects))
+
+
+@pytest.fixture(scope="session")
+def parts():
+    return make_parts()

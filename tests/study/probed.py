@@ -1,13 +1,15 @@
 """Labelled lifetimes whose filter estimates are made up, and activations that hold known things."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pytest
 from study import corpora
 
 import adkit as ad
 
+NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
 DAYS, WIDTH = 24, 16
 SIZES = {"probe train": 90, "probe val": 40, "test": 70}
 
@@ -15,11 +17,10 @@ SIZES = {"probe train": 90, "probe val": 40, "test": 70}
 def parts() -> dict[str, ad.Histories]:
     """Return the parts that probes need; the filter's estimate is w seen through noise."""
     rng, found = np.random.default_rng(0), {}
+    source = replace(corpora.population(), regimes=corpora.TEST_REGIMES)
     for i, (part, n) in enumerate(SIZES.items()):
         tasks = corpora.split()[part == "test"]
         tasks = tasks[np.sort(rng.choice(len(tasks), n, replace=False))]
-        source = corpora.population(labelled=True)
-        source = replace(source, regimes=corpora.TEST_REGIMES)
         histories = ad.collect(corpora.world(), tasks, source, episodes=DAYS, seed=i)
         pi = histories.arrays["pi"]
         labels = {
@@ -54,11 +55,6 @@ def counts_cookies(histories: ad.Histories) -> np.ndarray:
     return along(corpora.eaten(histories) / 5) + along(day, 1)
 
 
-def first(found: dict, names) -> dict[str, float]:
-    """Return the estimates of some measures."""
-    return {name: np.ravel(found[name])[0] for name in names}
-
-
 def registered(entry: dict) -> set[str]:
     """Return the measures that a hypothesis names."""
     rules = entry["supported"], entry["refuted"], entry["controls"]
@@ -66,9 +62,9 @@ def registered(entry: dict) -> set[str]:
     return named - {"p_holm", "over_episode_shuffled"}  # the latter in the full profile only
 
 
-def finite(found: dict) -> bool:
-    return all(np.isfinite(np.ravel(value)).all() for value in found.values())
-
-
-def frame(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows)
+def check_measures(found: dict, expected: dict, *entries: dict) -> None:
+    """Check some estimates, that all are finite, and that they are what hypotheses name."""
+    estimates = {name: np.ravel(found[name])[0] for name in expected}
+    assert estimates == pytest.approx(expected)
+    assert all(np.isfinite(np.ravel(value)).all() for value in found.values())
+    assert all(registered(entry) <= set(found) for entry in entries)

@@ -23,9 +23,8 @@ def test_the_gap_is_closed_by_the_filter_and_not_by_its_prior(judged):
 
 def test_the_source_is_calibrated_and_an_overconfident_model_is_not(judged, edits):
     def measure(p):
-        return competence.measured_activation(
-            seeded(competence.per_lifetime(judged, p)), edits, edits
-        )
+        frame = seeded(competence.per_lifetime(judged, p))
+        return competence.measured_activation(frame, edits, edits)
 
     exact = measure(judged.arrays["pi"])
     assert exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4)
@@ -41,7 +40,6 @@ def test_half_an_effect_is_half_a_ratio(judged, effects, edits):
     halved = effects.assign(**{name: effects[name] / 2 for name in columns})
     half = seeded(competence.compared(halved, effects))
     assert competence.change_ratio(half, "cue").estimate == pytest.approx(0.5)
-    assert competence.effect_ratio(half, "stock", ("S",)).estimate == pytest.approx(0.5)
     hides = seeded(hiding.per_lifetime(judged, judged.arrays["belief_pi"]))
     of_half, beside_half = hiding.measured(hides, half, edits), hiding.measured(hides, edits, half)
     assert of_half["stock_ratio"].estimate == pytest.approx(0.5)
@@ -53,17 +51,10 @@ def test_half_an_effect_is_half_a_ratio(judged, effects, edits):
 
 def test_returns_that_rise_are_an_improvement(judged):
     reward = np.zeros_like(judged.arrays["reward"])
-    measure = lambda reward: competence.improvement(
-        seeded(
-            competence.returns_per_lifetime(
-                replace(judged, arrays=judged.arrays | {"reward": reward})
-            )
-        )
-    )
-    assert measure(reward).estimate == 0
-    rising = reward.copy()
-    rising[:, :, 0] = np.arange(24) / 24
-    assert measure(rising) == pytest.approx([20 / 24] * 3)
+    reward[:, :, 0] = np.arange(24) / 24
+    rising = replace(judged, arrays=judged.arrays | {"reward": reward})
+    found = competence.improvement(seeded(competence.returns_per_lifetime(rising)))
+    assert found == pytest.approx([20 / 24] * 3)
 
 
 def hides(judged, edits, p):
@@ -75,8 +66,8 @@ def test_hiding_is_judged_by_who_hides(judged, edits):
     blind[:, :, 0] = 1 / 8
     assert hides(judged, edits, judged.arrays["pi"])["auc_share"].estimate == pytest.approx(1)
     assert hides(judged, edits, blind)["auc_share"].estimate == pytest.approx(0, abs=0.01)
-    rate = lambda name: hid[judged.arrays["type"] == TYPES.index(name)].mean()
     hid = judged.arrays["action"][:, :, 0] == HIDE
+    rate = lambda name: hid[judged.arrays["type"] == TYPES.index(name)].mean()
     assert rate("S") > 5 * rate("P")
 
 
@@ -97,13 +88,9 @@ def test_a_copied_bit_does_not_pass_for_planning(judged, edits):
 
 def test_the_instruments_pass_their_gate(judged):
     tap, some = "blocks.0.resid", judged[:6]
-    model = ad.CausalTransformer(judged.spec, context=24 * 16, layers=2, heads=2, width=16)
-    model = scrambled(model)
+    how = {"context": 24 * 16, "layers": 2, "heads": 2, "width": 16}
+    model = scrambled(ad.CausalTransformer(judged.spec, **how))
     found = instruments.checked(model, some, tap=tap)
     assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
     assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
-    recorded = ad.record(model, some, tap, "logits")
-    others = np.roll(recorded[tap], 1, 0)  # another lifetime's activations do change the logits
-    patched = ad.record(model, some, "logits", changes={tap: lambda x, cut: cut(others).to(x)})
-    assert np.abs(patched.array - recorded["logits"]).max() > 0.1
     assert (instruments.false_positives(40) <= 0.05).mean() < 0.2

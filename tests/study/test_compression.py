@@ -18,7 +18,7 @@ def primitive(n):
     """Return lifetimes of agents that neither drift nor plan."""
     tasks = corpora.split()[1]
     tasks = tasks[np.sort(np.random.default_rng(0).choice(len(tasks), n, replace=False))]
-    source = replace(corpora.population(labelled=True), types={"P": 1}, regimes={"D0": 1})
+    source = replace(corpora.population(), types={"P": 1}, regimes={"D0": 1})
     return ad.collect(corpora.world(), tasks, source, episodes=20, seed=3)
 
 
@@ -67,8 +67,8 @@ def test_values_are_what_the_agent_had_learned(histories, made, where):
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_form_recovers_choices_of_its_own(name, made):
     form = PREDICTORS[name](made)
-    theta = torch.tensor([0.0] * predictors.BASE + list(form.starts[0]), dtype=torch.double)
-    theta[: predictors.BASE] = torch.linspace(-1, 1, predictors.BASE)
+    base = torch.linspace(-1, 1, predictors.BASE)
+    theta = torch.tensor([*base, *form.starts[0]], dtype=torch.double)
     p = torch.softmax(form.logits(theta), 1)
     np.testing.assert_allclose(p.sum(1), 1)
     assert (p[torch.as_tensor(made.step == 0), HIDE] == 0).all()

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import scrambled, seeded
-from probed import DAYS, WIDTH, along, finite, first, gathered, registered
-from probed import parts as make_parts
+from probed import DAYS, WIDTH, along, check_measures, gathered
 from sklearn.linear_model import Ridge
 from study import corpora, erasers, erasure, steering
 from study.statistics import draws_of
@@ -22,11 +21,6 @@ TAP = "blocks.0.resid"
 def transformer(spec, layers=2):
     how = {"context": 16 * DAYS, "heads": 2, "width": WIDTH}
     return scrambled(ad.CausalTransformer(spec, layers=layers, **how))
-
-
-@pytest.fixture(scope="module")
-def parts():
-    return make_parts()
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +43,7 @@ def planted(parts):
 
 
 def chosen(model, parts, w, control):
-    """Return a choice that erases one direction as w and another one as the control concept.
-
-    In all layers, the first here and the second later.
-    """
+    """Return a choice that erases one direction as w, and another as the control and later."""
     choice = erasers.choose(model, parts)
     eraser = choice.erasers["w"]
 
@@ -147,36 +138,17 @@ def losses():
 
 def test_losses_slopes_and_shares_come_from_sums_alone(hypotheses):
     found = erasure.measured(*losses())
-    expected = {
-        "delta": 0.4,
-        "drifting_loss": 0.4,
-        "stable_loss": 0,
-        "control_delta": 0,
-        "all_layers_delta": 0,
-        "frozen_delta": 0.2,
-        "erased_contrast": 0.3,
-        "frozen_contrast": 0.3,
-        "frozen_stable_loss": 0.1,
-        "frozen_stable_excess": 0,
-        "tracking_value": 0.5,
-        "drift_tracking_value": 0.2,
-        "cue_erasure": 0.7,
-        "slope_loss": 0.75,
-        "within_slope_loss": 0.75,
-        "frozen_slope_loss": 1,
-        "full_patch_share": 0.75,
-        "interchange_fidelity": 1,
-        "leftover_r2": 0.1,
-        "before_erasure_r2": 0.6,
-        "after_erasure_r2": 0.01,
-        "level_value": 0.45,
-        "unembedding_share": 0.5,
-        "random_p": 1 / 16,
-        "frozen_p": 6 / 16,  # .3 twice, against .4, .1 and .2
-    }
-    assert first(found, expected) == pytest.approx(expected) and found["p"] == found["frozen_p"]
+    expected = {"delta": 0.4, "drifting_loss": 0.4, "stable_loss": 0, "control_delta": 0}
+    expected |= {"all_layers_delta": 0, "erased_contrast": 0.3, "cue_erasure": 0.7}
+    expected |= {"frozen_delta": 0.2, "frozen_contrast": 0.3, "frozen_stable_loss": 0.1}
+    expected |= {"frozen_stable_excess": 0, "frozen_slope_loss": 1, "slope_loss": 0.75}
+    expected |= {"within_slope_loss": 0.75, "full_patch_share": 0.75, "interchange_fidelity": 1}
+    expected |= {"tracking_value": 0.5, "drift_tracking_value": 0.2, "level_value": 0.45}
+    expected |= {"before_erasure_r2": 0.6, "after_erasure_r2": 0.01, "leftover_r2": 0.1}
+    expected |= {"unembedding_share": 0.5, "random_p": 1 / 16}
+    expected["frozen_p"] = expected["p"] = 6 / 16  # .3 twice, against .4, .1 and .2
+    check_measures(found, expected, hypotheses["hypotheses"]["H2b"])
     np.testing.assert_allclose(found["null"], np.array([0.4, 0.1, 0.2]) - 0.7 / 3, atol=1e-12)
-    assert registered(hypotheses["hypotheses"]["H2b"]) <= set(found) and finite(found)
 
 
 # ---- H6 ----
@@ -252,32 +224,16 @@ def responses():
 
 def test_slopes_swings_and_half_effects_come_from_sums_alone(hypotheses):
     found = steering.measured(*responses())
-    expected = {
-        "over_random_kl": 0.06,
-        "over_random_norm": 0.14,
-        "spearman": 1,
-        "anti_steerable": 0.25,
-        "ed50": 1.2,
-        "meals_change": -0.012,
-        "transfer_ratio": 0.8,
-        "home_hide_slope": 0.01,
-        "home_hide_slope_projected": 0.02,
-        "primitive_hide_slope": 0,
-        "projected_swing": 0.16,
-        "cue_swing": 0.16,
-        "cue_slope": 0.02,
-        "unembedding_share": 0.5,
-        "action_vector_swing": 0.16,
-        "action_vector_hide": 0.16,
-        "slope": 0.5 * 1.78 / 42,
-        "seeds_agreeing": 0,
-        "random_norm_p": 1 / 16,
-        "shuffled_label_p": 1 / 16,
-        "random_kl_p": 4 / 16,  # .16 twice, against .1, .2 and .05
-        "home_hide_random_p": 4 / 16,  # .08 twice, against .1, 0 and .02
-    }
-    assert first(found, expected) == pytest.approx(expected) and found["p"] == 4 / 16
-    assert registered(hypotheses["hypotheses"]["H6"]) <= set(found) and finite(found)
+    expected = {"over_random_kl": 0.06, "over_random_norm": 0.14, "slope": 0.5 * 1.78 / 42}
+    expected |= {"spearman": 1, "anti_steerable": 0.25, "ed50": 1.2, "meals_change": -0.012}
+    expected |= {"home_hide_slope": 0.01, "home_hide_slope_projected": 0.02}
+    expected |= {"primitive_hide_slope": 0, "transfer_ratio": 0.8, "cue_slope": 0.02}
+    swings = ("projected_swing", "cue_swing", "action_vector_swing", "action_vector_hide")
+    expected |= dict.fromkeys(swings, 0.16) | {"unembedding_share": 0.5, "seeds_agreeing": 0}
+    expected |= {"random_norm_p": 1 / 16, "shuffled_label_p": 1 / 16}
+    expected["random_kl_p"] = expected["p"] = 4 / 16  # .16 twice, against .1, .2 and .05
+    expected["home_hide_random_p"] = 4 / 16  # .08 twice, against .1, 0 and .02
+    check_measures(found, expected, hypotheses["hypotheses"]["H6"])
     ranks = steering.spearman(np.array([[1.0, 2, 3, 5, 4, 6, 7], [7, 6, 5, 4, 3, 2, 1]]))
     np.testing.assert_allclose(ranks, [27 / 28, -1])
     assert np.isnan(steering.ed50(np.array([0.5, 0.4, 0.4, 0.3])))

@@ -1,34 +1,33 @@
 """P-values, t-intervals and detectable effects of the study."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from study import statistics as stats
 
 from adkit.stats import Interval
 
 
-def test_a_p_value_of_draws_counts_them_and_itself():
-    samples = np.array([-1.0, 0.0, 1.0, 2.0, np.nan])
-    assert stats.above(samples) == 4 / 6 and stats.above(samples, 1.5) == 5 / 6
-    assert stats.above(np.ones(1999)) == 1 / 2000
+def test_a_p_value_counts_draws_below_the_null_and_itself():
+    same = pd.DataFrame({"x": 1.0, "orbit": range(4), "history": range(4), "seed": 0})
+    found = stats.against(same, ["x"], stats.first)
+    assert found["p"] == pytest.approx(1 / (1 + len(found["null"]))) and not found["null"].any()
+    assert stats.against(same, ["x"], stats.first, null=1.0)["p"] == 1
+    assert stats.against(same, ["x"], lambda m: m[..., 0] * np.nan)["p"] == 1
 
 
 def test_what_is_detectable_is_detected_four_times_in_five():
-    rng = np.random.default_rng(3)
-    values = rng.normal(size=(2000, 100))
-    error = values.std(1) / 10
+    values = np.random.default_rng(3).normal(size=(2000, 100))
     mde = stats.detectable(Interval(0.0, -0.196, 0.196))
-    assert mde == pytest.approx(0.28, abs=0.001) and mde == stats.detectable((0.0, -0.196, 0.196))
-    assert (np.abs(values.mean(1) + mde) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.03)
+    assert mde == pytest.approx(0.28, abs=0.001)
+    found = np.abs(values.mean(1) + mde) > 1.96 * values.std(1) / 10
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
 
 
 def test_five_seeds_have_a_t_interval():
-    mean, low, high = stats.over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (
-        mean == 3
-        and high - mean == pytest.approx(2.7764 * np.sqrt(0.5), abs=1e-3)
-        and mean - low == pytest.approx(high - mean)
-    )
+    half = 2.7764 * np.sqrt(0.5)
+    found = stats.over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found == pytest.approx((3, 3 - half, 3 + half), abs=1e-3)
 
 
 def test_a_magnitude_starts_at_zero_if_the_interval_holds_zero():

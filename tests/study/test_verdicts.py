@@ -1,7 +1,6 @@
 """Verdicts: each word is reached for its own reason, and a confounded result is not supported."""
 
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,7 @@ import pytest
 from study import figures
 from study.verdicts import check_hypotheses, flips, gate, verdict, verdicts
 
-import adkit as ad
 from adkit.stats import Interval
-
-NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
 
 
 def meeting(rules):
@@ -27,12 +23,22 @@ def meeting(rules):
 
 
 def passing(entry):
-    return meeting(entry["supported"]) | meeting(entry["controls"]) | {"p": 0.001}
+    return meeting(entry["supported"]) | meeting(entry["controls"]) | {"p": 0.001, "p_holm": 0.01}
 
 
 def all_passing(hypotheses):
-    gates = {name: meeting(rules) for name, rules in hypotheses["gates"].items()}
-    return gates | {name: passing(entry) for name, entry in hypotheses["hypotheses"].items()}
+    entries = {name: passing(entry) for name, entry in hypotheses["hypotheses"].items()}
+    return {name: meeting(rules) for name, rules in hypotheses["gates"].items()} | entries
+
+
+@pytest.fixture
+def h2a(hypotheses):
+    return hypotheses["hypotheses"]["H2a"]
+
+
+@pytest.fixture
+def h4(hypotheses):
+    return hypotheses["hypotheses"]["H4"]
 
 
 def test_every_hypothesis_can_be_supported(hypotheses):
@@ -48,60 +54,52 @@ def test_the_thresholds_are_the_registered_ones(hypotheses):
     assert gates["G1"]["type_ratio"] == {"at_least": 0.7, "at_most": 1.3}
     assert gates["G1"]["random_hider_flip"] == {"at_most": 0.1}
     assert gates["G3"]["false_positives"] == {"at_least": 0.03, "at_most": 0.07}
-    assert entries["H2a"]["site"] == "first_visible"
     assert entries["H2a"]["supported"]["phi"] == {"at_least": 0.5, "low_at_least": 0.25}
     assert entries["H2b"]["supported"]["frozen_delta"] == {"at_least": 0.005, "low_at_least": 0.0}
     assert entries["H4"]["supported"]["auc_share"] == {"at_least": 0.85}
     assert entries["H6"]["supported"]["anti_steerable"] == {"at_most": 0.25}
 
 
-def test_each_word_is_reached_for_its_own_reason(hypotheses):
-    entry = hypotheses["hypotheses"]["H2a"]
-    good = passing(entry) | {"phi": Interval(0.69, 0.47, 0.98), "p_holm": 0.01}
-    cases = {
-        "supported": ({}, "all 9 rules hold"),
-        "refuted": (
-            {"phi": Interval(0.1, 0.0, 0.2)},
-            "phi 0.1 [0, 0.2] (rule: high_at_most 0.25)",
-        ),
-        "inconclusive": ({"phi": Interval(0.4, 0.1, 0.7)}, "not shown: phi 0.4"),
-        "untestable": (
-            {"headroom": Interval(0.1, 0.05, 0.15)},
-            "positive control: headroom 0.1 [0.05, 0.15] (rule: low_at_least 0.15)",
-        ),
-    }
-    for word, (change, why) in cases.items():
-        judged = verdict(entry, good | change, "H2a")
-        assert judged.verdict == word and why in judged.why
-    assert "minimum detectable effect 0.43" in str(
-        verdict(entry, good | {"phi": Interval(0.4, 0.1, 0.7)}, "H2a")
-    )
+REASONS = {
+    "supported": ({}, "all 9 rules hold"),
+    "refuted": ({"phi": (0.1, 0.0, 0.2)}, "phi 0.1 [0, 0.2] (rule: high_at_most 0.25)"),
+    "inconclusive": ({"phi": (0.4, 0.1, 0.7)}, "not shown: phi 0.4"),
+    "untestable": (
+        {"headroom": (0.1, 0.05, 0.15)},
+        "positive control: headroom 0.1 [0.05, 0.15] (rule: low_at_least 0.15)",
+    ),
+}
 
 
-def test_a_control_that_was_not_run_and_a_failed_gate_are_untestable(hypotheses):
-    entry = hypotheses["hypotheses"]["H4"]
-    without = {name: value for name, value in passing(entry).items() if name != "filter_auc"}
-    assert "filter_auc was not measured" in verdict(entry, without | {"p_holm": 0.01}).why
+@pytest.mark.parametrize("word", REASONS)
+def test_each_word_is_reached_for_its_own_reason(h2a, word):
+    change, why = REASONS[word]
+    judged = verdict(h2a, passing(h2a) | {"phi": (0.69, 0.47, 0.98)} | change, "H2a")
+    assert judged.verdict == word and why in judged.why
+    assert ("minimum detectable effect 0.43" in str(judged)) == (word == "inconclusive")
+
+
+def test_a_control_that_was_not_run_and_a_failed_gate_are_untestable(hypotheses, h4):
+    without = {name: value for name, value in passing(h4).items() if name != "filter_auc"}
+    assert "filter_auc was not measured" in verdict(h4, without).why
     found = verdicts(hypotheses, all_passing(hypotheses) | {"G1": {"gap_closed": 0.71}})
     assert {judged.verdict for judged in found.values()} == {"untestable"}
     assert "gate G1 failed" in found["H0"].why
 
 
-def test_confounds_are_not_supported(hypotheses):
+def test_confounds_are_not_supported(h2a, h4):
     """A cookie counter is untestable for drift; a copied stock bit is refuted for hiding."""
-    h2a, h4 = (hypotheses["hypotheses"][name] for name in ("H2a", "H4"))
-    no_headroom = {"phi": Interval(0.8, -3.0, 5.0), "headroom": Interval(0.08, 0.02, 0.14)}
-    assert verdict(h2a, passing(h2a) | no_headroom | {"p_holm": 0.01}).verdict == "untestable"
-    same = {"decoy_effect": Interval(0.3, 0.25, 0.35), "stock_minus_decoy": (0.0, -0.02, 0.02)}
-    assert verdict(h4, passing(h4) | same | {"p_holm": 0.01}).verdict == "refuted"
+    no_headroom = {"phi": (0.8, -3.0, 5.0), "headroom": (0.08, 0.02, 0.14)}
+    assert verdict(h2a, passing(h2a) | no_headroom).verdict == "untestable"
+    same = {"decoy_effect": (0.3, 0.25, 0.35), "stock_minus_decoy": (0.0, -0.02, 0.02)}
+    assert verdict(h4, passing(h4) | same).verdict == "refuted"
 
 
-def test_grades_stop_at_the_first_that_fails(hypotheses):
-    entry = hypotheses["hypotheses"]["H4"]
-    measured = passing(entry) | {"p_holm": 0.01, "hide_rate_error": 0.01, "lapse_effect": -1.0}
-    measured |= {"stock_ratio": Interval(1.0, 0.9, 1.1)}
-    assert verdict(entry, measured).grade == "conditioned on the cue bit"
-    assert verdict(entry, measured | {"hide_rate_error": 0.2}).grade == ""
+def test_grades_stop_at_the_first_that_fails(h4):
+    measured = passing(h4) | {"hide_rate_error": 0.01, "lapse_effect": -1.0}
+    measured |= {"stock_ratio": (1.0, 0.9, 1.1)}
+    assert verdict(h4, measured).grade == "conditioned on the cue bit"
+    assert verdict(h4, measured | {"hide_rate_error": 0.2}).grade == ""
 
 
 def test_p_values_are_adjusted_for_every_primary_hypothesis_measured_or_not(hypotheses):
@@ -113,7 +111,7 @@ def test_p_values_are_adjusted_for_every_primary_hypothesis_measured_or_not(hypo
 
 def test_changed_thresholds_say_what_flips(hypotheses):
     measured = all_passing(hypotheses)
-    measured["H2a"]["phi"] = Interval(0.45, 0.3, 0.6)
+    measured["H2a"]["phi"] = (0.45, 0.3, 0.6)
     table = flips(hypotheses, measured, {"H2a.supported.phi.at_least": 0.4})
     assert table.index[table.flips].tolist() == ["H2a"]
     assert table.loc["H2a", ["before", "after"]].tolist() == ["inconclusive", "supported"]
@@ -123,43 +121,39 @@ def test_changed_thresholds_say_what_flips(hypotheses):
         flips(hypotheses, measured, {"H2a.supported.phi.atleast": 0.4})
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda h: h["H0"].pop("estimator"), "H0: 'estimator' is a required property"),
-        (lambda h: h["H0"].update(thresh=1), "'thresh' was unexpected"),
-        (lambda h: h["H1"]["supported"].update(ece={"below": 1}), "ece: .*'below' was unexpected"),
-        (lambda h: h["H1"]["supported"].update(ece={}), "H1.supported.ece: {} should be non-empty"),
-        (lambda h: h["H2a"].update(direction="less"), "phi in the direction less is missing"),
-        (lambda h: h["H2b"].update(gates=["G9"]), "H2b.gates: there is no gate G9"),
-        (lambda h: h["H2b"].update(sesoi=0), "H2b.sesoi: 0 is less than or equal to the minimum"),
-        (lambda h: h["H4"]["controls"]["filter_auc"].pop("kind"), "'kind' is a required property"),
-    ],
-)
-def test_a_broken_entry_is_refused_with_its_place(hypotheses, change, message):
+FAULTS = {
+    "H0: missing or unknown: estimator": lambda h: h["H0"].pop("estimator"),
+    "H0: missing or unknown: thresh": lambda h: h["H0"].update(thresh=1),
+    "H1.supported.ece: .*got below": lambda h: h["H1"]["supported"].update(ece={"below": 1}),
+    "H1.supported.ece: bounds must be": lambda h: h["H1"]["supported"].update(ece={}),
+    "phi in the direction less is missing": lambda h: h["H2a"].update(direction="less"),
+    "H2b.gates: there is no gate G9": lambda h: h["H2b"].update(gates=["G9"]),
+    "filter_auc: its kind must be": lambda h: h["H4"]["controls"]["filter_auc"].pop("kind"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_entry_is_refused_with_its_place(hypotheses, fault):
     broken = deepcopy(hypotheses)
-    change(broken["hypotheses"])
-    with pytest.raises(ValueError, match=message):
+    FAULTS[fault](broken["hypotheses"])
+    with pytest.raises(ValueError, match=fault):
         check_hypotheses(broken)
 
 
-def test_an_unknown_measure_is_refused(hypotheses):
-    with pytest.raises(ValueError, match="H0 has no measure savings"):
-        verdict(hypotheses["hypotheses"]["H0"], {"savings": 1.0}, "H0")
+def test_an_unknown_measure_is_refused(h4):
+    with pytest.raises(ValueError, match="H4 has no measure savings"):
+        verdict(h4, {"savings": 1.0}, "H4")
 
 
 def test_an_interval_that_ends_at_zero_does_not_exclude_it():
-    rules = {"x": {"low_at_least": 0.0}}
-    assert not gate(rules, {"x": (0.0, 0.0, 0.0)}).passed.any()
-    assert not gate(rules, {"x": (0.1, 1e-14, 0.2)}).passed.any()
-    assert gate(rules, {"x": (0.1, 0.001, 0.2)}).passed.all()
-    assert gate({"x": {"low_at_least": 0.5}}, {"x": (0.6, 0.5, 0.7)}).passed.all()
+    holds = lambda limit, x: gate({"x": {"low_at_least": limit}}, {"x": x}).passed.all()
+    assert not holds(0.0, (0.0, 0.0, 0.0)) and not holds(0.0, (0.1, 1e-14, 0.2))
+    assert holds(0.0, (0.1, 0.001, 0.2)) and holds(0.5, (0.6, 0.5, 0.7))
 
 
-def test_the_table_names_threshold_null_and_controls(hypotheses):
-    entry = hypotheses["hypotheses"]["H2a"]
+def test_the_table_names_threshold_null_and_controls(h2a):
     measured = {"phi": (0.6, 0.5, 0.7), "headroom": 0.3, "null": np.linspace(0, 1, 101)}
-    row = verdict(entry, measured).row()
+    row = verdict(h2a, measured).row()
     assert row["threshold"] == "at_least 0.5, low_at_least 0.25"
     assert row["null, 95%"] == "0.025 to 0.975"
     assert row["controls"] == "failed: planted_phi, unrelated_r2"
@@ -168,11 +162,10 @@ def test_the_table_names_threshold_null_and_controls(hypotheses):
 # ---- figures ----
 
 
-def test_the_figure_of_a_verdict_shows_effect_thresholds_sesoi_and_null(hypotheses):
-    entry = hypotheses["hypotheses"]["H2a"]
+def test_the_figure_of_a_verdict_shows_effect_thresholds_sesoi_and_null(h2a):
     null = np.random.default_rng(0).normal(0, 0.05, 200)
-    measured = passing(entry) | {"phi": Interval(0.4, 0.1, 0.7), "null": null}
-    figure = figures.verdict(verdict(entry, measured, "H2a"))
+    measured = passing(h2a) | {"phi": Interval(0.4, 0.1, 0.7), "null": null}
+    figure = figures.verdict(verdict(h2a, measured, "H2a"))
     names = [trace.name for trace in figure.data]
     assert names[:2] == ["too small to matter", "null distribution"]
     assert "supported: at_least 0.5" in names and names[-1] == "phi = 0.4 [0.1, 0.7]"
@@ -181,7 +174,7 @@ def test_the_figure_of_a_verdict_shows_effect_thresholds_sesoi_and_null(hypothes
 
 def test_the_table_has_a_colour_for_each_word(hypotheses):
     found = all_passing(hypotheses)
-    found["H1"]["hunger_ratio"], found["H2a"]["headroom"] = Interval(0.1, 0.0, 0.2), 0.0
+    found["H1"]["hunger_ratio"], found["H2a"]["headroom"] = (0.1, 0.0, 0.2), 0.0
     html = figures.verdicts(verdicts(hypotheses, found)).to_html()
     for word in ("supported", "refuted", "untestable"):
         assert word in html and figures.WORDS[word] in html
@@ -191,14 +184,10 @@ def test_a_lifetime_is_shown_beside_all_lifetimes_on_the_sliders_day():
     history, day = np.repeat([3, 8], 10), np.tile(np.arange(10), 2)
     rows = {"history": history, "day": day, "label": 0.1 * day, "believed": 0.1 * day}
     readings = pd.DataFrame(rows | {"read": history + 0.1 * day})[:-3]
-    figure = figures.lifetime(readings)
+    figure = figures.lifetime(readings)  # of the lifetime with most days
     assert figure.data[0].x.tolist() == list(range(1, 11)) and figure.data[2].y[0] == 3
     steps = figure.layout.sliders[0].steps
     assert [step.label for step in steps] == [str(d + 1) for d in range(10)]
     moved, traces = steps[2].args
-    assert list(traces) == [4, 5]
-    assert np.allclose(moved["x"], [[3, 3], [0.2, 0.2]])
+    assert list(traces) == [4, 5] and np.allclose(moved["x"], [[3, 3], [0.2, 0.2]])
     assert moved["y"][1] == pytest.approx([3.2, 8.2])
-    assert figures.lifetime(readings, 8).data[2].y[0] == 8
-    with pytest.raises(ValueError, match=r"history=4 has no readings; there are \[3, 8\]"):
-        figures.lifetime(readings, 4)

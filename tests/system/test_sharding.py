@@ -173,7 +173,7 @@ def test_a_call_that_stopped_goes_on_where_it_stopped(stopped):
     shard = out.parent / ".histories.shards" / "16.3"
     (shard / "reward.npy").write_bytes((shard / "reward.npy").read_bytes()[:-1])
     with ThreadPoolExecutor(5) as pool:  # however many go on with it
-        found = collected(out=out, executor=pool)
+        found = collected(out=out, executor=pool, workers=9)
     assert made() == 10 + 1, "what is damaged is made again"
     assert same(found, collected()) and listed(out.parent) == ["histories"]
 

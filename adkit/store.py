@@ -71,7 +71,6 @@ def save(
         folders.flush(folder)
         os.chmod(folder, 0o755)
         with folders.locked(path.parent):
-            folders.put_back(path)
             if _holds(path, manifest):
                 return asked
             if not (folders.vacant(path) or (overwrite and _is_a(kind, path))):

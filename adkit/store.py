@@ -236,12 +236,11 @@ def _read(path: Path, name: str, entry: dict, mapped: bool) -> np.ndarray | byte
 
 def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
     """Read or map a .npy file of version 1.0, after its header and its size agree."""
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("its format is not 1.0")
+    np.lib.format.read_magic(file)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     rows, offset = np.prod(shape, dtype=object), file.tell()
-    fits = offset + rows * dtype.itemsize == size and min(shape, default=0) >= 0
-    if dtype.kind not in KINDS or not (fits and dtype.itemsize):
+    fits = dtype.itemsize and offset + rows * dtype.itemsize == size
+    if dtype.kind not in KINDS or not fits:
         raise ValueError(f"{dtype} {shape} does not fit {size} bytes")
     if mapped and rows:
         values = np.memmap(file, dtype, "r", offset, shape, "CF"[fortran]).view(np.ndarray)

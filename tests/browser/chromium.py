@@ -21,58 +21,42 @@ HELP = (
 )
 
 
-STREAMS = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def installed() -> str | None:
     """Return the path of a browser that is there already, or None."""
-    named = os.environ.get("CHROMIUM")
-    if named:
-        if not os.access(named, os.X_OK):
-            sys.exit(f"CHROMIUM={named} is not a program. {HELP}")
-        return named
-    found = next(filter(None, map(shutil.which, INSTALLED)), None)
-    return found or (MACOS if Path(MACOS).exists() else None)
-
-
-def playwrights() -> str | None:
-    """Return the path of the browser that Playwright downloaded, or None."""
     from playwright.sync_api import sync_playwright
 
+    if named := os.environ.get("CHROMIUM"):
+        return named if os.access(named, os.X_OK) else sys.exit(f"{named} is no program. {HELP}")
+    if found := next(filter(None, map(shutil.which, INSTALLED)), None):
+        return found
     with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
+        places = MACOS, playwright.chromium.executable_path
+    return next((path for path in places if Path(path).exists()), None)
 
 
-def run(*command: str, seconds: int) -> bool:
-    """Run a command with its output on stderr; return whether it succeeded in time."""
-    say(f"No browser yet. Trying: {' '.join(command)}")
+def run(*command: str, seconds: int = 600) -> None:
+    """Run a command with its output on stderr; what it leaves says whether it succeeded."""
+    print(f"No browser yet. Trying: {' '.join(command)}", file=sys.stderr, flush=True)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(command, **STREAMS, env=quiet, timeout=seconds, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        subprocess.run(command, **streams, env=quiet, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(error, file=sys.stderr)
 
 
 def get() -> str:
     """Return the path of a browser; install one if need be, and exit if none can be had."""
-    if path := installed() or playwrights():
+    if path := installed():
         return path
     run(sys.executable, "-m", "playwright", "install", "chromium", seconds=300)
-    if path := playwrights():
-        return path
-    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
-        run("apt-get", "-qq", "update", seconds=180)
-        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "chromium", seconds=600)
+    if not installed() and shutil.which("apt-get") and os.geteuid() == 0:
+        run("apt-get", "-qq", "update")
+        run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "chromium")
     return installed() or sys.exit(HELP)
 
 
 if __name__ == "__main__":
     path = get()
-    say(f"Browser tests use {path}")
+    print(f"Browser tests use {path}", file=sys.stderr)
     print(path)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import nbformat
 import numpy as np
 import pytest
-from chromium import HELP, installed, playwrights
+from chromium import HELP, installed
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
@@ -30,7 +30,6 @@ RUNNING = """(() => {
   return panel?.context?.isReady
     && panel.context.sessionContext?.session?.kernel?.status === "idle";
 })()"""
-
 
 OPEN = "window.jupyterapp && document.querySelector('.jp-NotebookPanel .jp-Cell')"
 ERRORS = """jupyterapp.shell.currentWidget.content.model.sharedModel.cells
@@ -44,7 +43,7 @@ def open_browser() -> Iterator[Callable[[], Page]]:
 
     A page remembers every host it asked (`page.hosts`) and every error thrown (`page.errors`).
     """
-    path = installed() or playwrights() or pytest.fail(HELP)
+    path = installed() or pytest.fail(HELP)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
 
@@ -75,10 +74,9 @@ def jupyterlab(folder: Path) -> Iterator[str]:
     (own / "config" / "labconfig").mkdir(parents=True)
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (own / "config" / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
-    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data"}
-    places |= {"JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    places |= {"JUPYTERLAB_SETTINGS_DIR": "settings"}
-    environment = os.environ | {name: str(own / place) for name, place in places.items()}
+    places = ("JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES", "JUPYTERLAB_SETTINGS")
+    environment = os.environ | {f"{name}_DIR": str(own / name) for name in places}
+    environment |= {"JUPYTER_CONFIG_DIR": str(own / "config")}
     port = free_port()
     settings = ["ServerApp.ip=127.0.0.1", f"ServerApp.port={port}", "ServerApp.port_retries=0"]
     settings += ["IdentityProvider.token=", "LabApp.expose_app_in_browser=True"]

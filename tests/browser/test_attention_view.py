@@ -107,26 +107,18 @@ def test_it_opens_with_what_python_computes_and_draws_bars_as_tall(page, view):
 def test_dragging_a_linked_slider_moves_the_view_without_the_kernel(lab, view):
     handle = lab.locator(".s-episode .noUi-handle")
     handle.scroll_into_view_if_needed()
-    before = pixels(lab.locator(".ad-room"))
+    before, room = shown(lab)["episode"], pixels(lab.locator(".ad-room"))
     box = handle.bounding_box()
-    lab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    lab.mouse.move(x, y)
     lab.mouse.down()
-    in_kernel_before = shown(lab)["episode"]
-    for pixel in range(60):
-        lab.mouse.move(box["x"] + box["width"] / 2 + pixel, box["y"] + box["height"] / 2)
+    lab.mouse.move(x + 60, y, steps=60)
     lab.mouse.up()
     value = int(handle.get_attribute("aria-valuenow").split(".")[0])
-    now = wait_until(lab, f"v.episode === {value}")
-    assert now["episode"] > in_kernel_before
+    assert wait_until(lab, f"v.episode === {value}")["episode"] > before
     agrees(lab, view)
-    assert (pixels(lab.locator(".ad-room")) != before).any(), "the room was not redrawn"
+    assert (pixels(lab.locator(".ad-room")) != room).any(), "the room was not redrawn"
     assert int(in_kernel(lab, "print(view.episode)")) == value
-
-
-def test_its_own_slider_moves_it_too(page, view):
-    page.locator(".adkit-view .ad-episode").fill("33")
-    wait_until(page, "v.episode === 33")
-    agrees(page, view)
 
 
 def test_arrows_step_and_space_plays(page, view):
@@ -152,7 +144,7 @@ def test_arrows_step_and_space_plays(page, view):
 def test_a_click_on_a_thumbnail_selects_the_head(page, view):
     canvas = page.locator(".ad-heads")
     unit = min(44, (canvas.bounding_box()["width"] - 18) / 6)
-    for layer, head in ((0, 3), (2, 1), (3, 5)):
+    for layer, head in ((0, 3), (3, 5)):
         canvas.click(position={"x": 16 + unit * (head + 0.5), "y": 18 + unit * (layer + 0.5)})
         wait_until(page, f"v.layer === {layer} && v.head === {head}")
         agrees(page, view)
@@ -163,8 +155,7 @@ def test_a_click_on_a_thumbnail_selects_the_head(page, view):
 
 def test_a_click_on_the_return_curve_jumps_to_the_episode(page, view):
     canvas = page.locator(".ad-returns")
-    width = canvas.bounding_box()["width"]
-    x = 42 + (width - 6 - 38 - 8) * 40 / 49
+    x = 42 + (canvas.bounding_box()["width"] - 6 - 38 - 8) * 40 / 49
     canvas.click(position={"x": x, "y": 60})
     wait_until(page, "v.episode === 40")
     agrees(page, view)
@@ -172,69 +163,52 @@ def test_a_click_on_the_return_curve_jumps_to_the_episode(page, view):
     assert cursor[int(x) - 2 : int(x) + 3].any(), "the cursor is not where the click was"
 
 
-def test_a_click_on_an_episode_shows_its_steps(page, view):
-    canvas = page.locator(".ad-masses")
-    now = shown(page)
+def test_clicks_and_brackets_choose_the_episode_whose_steps_are_shown(page, view):
+    canvas, now = page.locator(".ad-masses"), shown(page)
     x = 38 + (canvas.bounding_box()["width"] - 44) * 1.5 / len(now["masses"])
     canvas.click(position={"x": x, "y": 60})
     start = now["episode"] - len(now["masses"]) + 1
     wait_until(page, f"v.attended === {start + 1}")
-    agrees(page, view)
     page.locator(".adkit-view").focus()
+    page.keyboard.press("]")
+    wait_until(page, f"v.attended === {start + 2}")
+    agrees(page, view)
+    page.keyboard.press("[")
+    wait_until(page, f"v.attended === {start + 1}")
     page.keyboard.press("Escape")
     wait_until(page, f"v.attended === {start + int(np.argmax(now['masses']))}")
 
 
-def test_python_sets_and_reads_the_traits(lab, view):
-    in_kernel(lab, "view.layer, view.head, view.episode, view.step = 1, 2, 26, 7")
-    wait_until(lab, "v.layer === 1 && v.head === 2 && v.episode === 26 && v.step === 7")
+def test_python_sets_traits_and_answers_what_would_be_without_a_head_or_an_episode(lab, view):
+    in_kernel(
+        lab, "view.layer, view.head, view.episode, view.step, view.attended = 1, 2, 26, 7, 24"
+    )
+    now = wait_until(lab, "v.episode === 26 && v.attended === 24 && v.without")
     agrees(lab, view)
     assert in_kernel(lab, "print(view.layer, view.head, view.episode, view.step)") == "1 2 26 7\n"
-
-
-def test_the_kernel_answers_what_would_be_without_a_head_or_an_episode(lab, view):
-    in_kernel(lab, "view.layer, view.head, view.episode, view.step = 1, 2, 26, 7")
-    in_kernel(lab, "view.attended = 24")
-    now = wait_until(lab, "v.episode === 26 && v.attended === 24 && v.without")
     head, episode = (np.array(now["without"][name]) for name in ("head", "episode"))
     np.testing.assert_allclose(head, view.probabilities(26, 7, ablate=(1, 2)), atol=1e-5)
     np.testing.assert_allclose(episode, view.probabilities(26, 7, without=24), atol=1e-5)
     assert np.abs(head - now["probabilities"]).max() > 1e-4
-    in_kernel(lab, "view.attended = -1")
-
-
-def test_the_first_episode_has_nothing_earlier_to_remove(lab, view):
-    in_kernel(lab, "view.episode, view.step = 0, 5")
+    in_kernel(lab, "view.attended, view.episode, view.step = -1, 0, 5")
     now = wait_until(lab, "v.episode === 0 && v.without && v.without.head")
-    assert now["without"]["episode"] is None and now["without"]["head"]
-    agrees(lab, view)
+    assert now["without"]["episode"] is None, "the first episode has nothing earlier to remove"
 
 
-def test_brackets_choose_the_episode_whose_steps_are_shown(page, view):
-    page.locator(".adkit-view .ad-episode").fill("30")
-    now = wait_until(page, "v.episode === 30")
-    page.locator(".adkit-view").focus()
-    key, by = ("]", 1) if now["attended"] < 30 else ("[", -1)
-    page.keyboard.press(key)
-    wait_until(page, f"v.attended === {now['attended'] + by}")
-    agrees(page, view)
-    page.keyboard.press("Escape")
-    wait_until(page, f"v.attended === {now['attended']}")
-
-
-def test_relative_to_uniform_and_log_redraw(page, view):
-    raw = shown(page)["masses"]
-    tokens = np.r_[np.full(len(raw) - 1, 21), shown(page)["step"] + 1]
+def test_relative_to_uniform_and_log_redraw(page):
+    page.locator(".adkit-view .ad-episode").fill("33")
+    raw = wait_until(page, "v.episode === 33")
+    tokens = np.r_[np.full(len(raw["masses"]) - 1, 21), raw["step"] + 1]
     page.locator(".ad-normalised").check()
     now = wait_until(page, "v.normalised")
-    np.testing.assert_allclose(now["masses"], np.array(raw) / (tokens / tokens.sum()), rtol=1e-3)
+    relative = np.array(raw["masses"]) / (tokens / tokens.sum())
+    np.testing.assert_allclose(now["masses"], relative, rtol=1e-3)
     before = bars(page)
     page.locator(".ad-logarithmic").check()
     wait_until(page, "v.logarithmic")
     assert (bars(page) >= before - 1).all() and bars(page).sum() > before.sum()
     page.locator(".ad-logarithmic").uncheck()
     page.locator(".ad-normalised").uncheck()
-    wait_until(page, "!v.normalised && !v.logarithmic")
 
 
 def test_it_follows_jupyterlabs_theme(lab):

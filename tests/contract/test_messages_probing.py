@@ -11,12 +11,7 @@ ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 LONG = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=5)
 WALKS = LONG.episodes[:4]
 MODEL = ad.CausalTransformer(ROOM.spec, context=32, layers=2, heads=2, width=16)
-STREAM, HIGH = np.random.default_rng(0).normal(size=(60, 12, 3)), np.arange(8) > 3
-
-
-def ablated(tap, head):
-    with ad.edit(MODEL, {tap: ablate_head(head)}):
-        ad.record(MODEL, WALKS)
+STREAM = np.random.default_rng(0).normal(size=(60, 12, 3))
 
 
 MISTAKES = {
@@ -36,7 +31,7 @@ MISTAKES = {
         lambda: fit(STREAM, np.zeros((60, 12)), holdout=["train", "test"] * 30)
     ),
     "no stratum of `match` contains both high and low; use fewer matching variables": (
-        lambda: difference_of_means(STREAM[:8, 0], HIGH, np.arange(8))
+        lambda: difference_of_means(STREAM[:8, 0], np.arange(8) > 3, np.arange(8))
     ),
     r"`donor` must have one history per history of `base`, .* got \(5, 4\) in DarkRoom": (
         lambda: patch(MODEL, WALKS, WALKS[:5], "embed", np.sum)
@@ -45,9 +40,11 @@ MISTAKES = {
         lambda: patch(MODEL, LONG, LONG, "embed", np.sum)
     ),
     r"needs an activation blocks.\*.attn.z \(B, heads, S, d\) with a head 2, got \(6, 2, 36, 8\)": (
-        lambda: ablated("blocks.1.attn.z", 2)
+        lambda: ad.record(MODEL, WALKS, changes={"*.z": only_at(None, ablate_head(2))})
     ),
-    r"with a head 0, got \(6, 36, 16\)": lambda: ablated("blocks.1.resid", 0),
+    r"with a head 0, got \(6, 36, 16\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(None, ablate_head(0))})
+    ),
 }
 
 

@@ -1,6 +1,5 @@
 """The parts of a shard agent's policy, and the arrows drawn of them, by hand."""
 
-import math
 from itertools import product
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 import adkit as ad
 from adkit.cookieworld import anatomy, planning, shard, world
-from adkit.cookieworld.world import EAST, EAT, NORTH, SOUTH
+from adkit.cookieworld.world import EAT
 from adkit.views import fields
 
 
@@ -64,6 +63,8 @@ def test_the_policy_is_that_of_the_agents(view):
     unvisited, p = np.zeros(25, bool), np.zeros(8)
     for full, view.hunger, view.strength, view.task in ((True, 5, 3.0, 3), (False, 3, 2.0, 2)):
         view.full = full
+        odds = np.exp(view.bids().sum(0) + shard.BASE)
+        np.testing.assert_allclose(view.policy(), odds / odds.sum(-1, keepdims=True), rtol=1e-5)
         q = anatomy.learned_values(view.env, view.tasks)[view.task]
         appetite = 2.5 * shard.food_gate(view.hunger)
         for at in range(25):
@@ -72,19 +73,6 @@ def test_the_policy_is_that_of_the_agents(view):
             shard.policy(q, unvisited, at, 5, craving, appetite, False, True, p)
             np.testing.assert_allclose(view.policy()[at], p, rtol=1e-5)
     assert not view.bids()[0].any(), "an empty jar pulls nobody"
-
-
-def test_a_bid_by_hand(view):
-    """Above the jar, hungry: 2.5 x strength x gate, and where no jar is seen the other gate."""
-    view.hunger, view.strength, view.task = 3, 2.0, 2  # the jar at (2, 2)
-    gate = lambda visible: 1 / (1 + math.exp(1.5 - 2.8 * visible - 0.6))
-    cookie, food = view.bids()
-    above, far_above, jar, garden = cell(2, 1), cell(2, 0), cell(2, 2), cell(4, 4)
-    assert cookie[above, SOUTH] == pytest.approx(2.5 * 2 * gate(1), rel=1e-4)
-    assert cookie[far_above, SOUTH] == pytest.approx(2.5 * 2 * gate(0), rel=1e-4)
-    assert cookie[jar, EAT] == cookie[above, SOUTH]
-    assert food[garden, EAT] == pytest.approx(2.5 / (1 + math.exp(-1)), rel=1e-4)
-    assert food[above, NORTH] < 0 < food[above, EAST]
 
 
 def gain_of_hiding(env, task, w_cookie, w_food):

@@ -1,11 +1,11 @@
 """Figures, players and their pictures hold the numbers that they are given."""
 
 import base64
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 import adkit as ad
 from adkit.envs import watermaze
@@ -45,13 +45,8 @@ def test_the_band_is_over_tasks_if_there_are_several(histories):
 
 
 def test_result_curves_average_seeds_and_show_the_papers_in_grey():
-    table = pd.DataFrame(
-        {
-            "episode": [1, 2, 1, 2, 1],
-            "return": [0.0, 1.0, 1.0, 3.0, 9.0],
-            "curve": ["ours"] * 4 + ["other"],
-        }
-    )
+    columns = {"episode": [1, 2, 1, 2, 1], "return": [0.0, 1.0, 1.0, 3.0, 9.0]}
+    table = pd.DataFrame(columns | {"curve": ["ours"] * 4 + ["other"]})
     paper = {"AD (paper)": ([10], [2.0])}
     figure = ad.views.result_curves(table, x="episode", y="return", by="curve", paper=paper)
     ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
@@ -145,8 +140,7 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     lifetimes = ad.collect(env, task, source, episodes=40, lifetimes=3, seed=3)
     each = (lifetimes[i] for i in range(3))
     life = next(one for one in each if one.gift.any() and one.closed.any())
-    player = ad.views.Player({"one": life})
-    marks = {mark["name"]: mark for mark in player.data["lifetimes"][0]["marks"]}
+    marks = {mark["name"]: mark for mark in maps.marks(life)}
     always, changing = ["home", "jar", "garden"], ["lid open", "lid closed", "cookies"]
     assert list(marks) == [*always, *changing, "gift", "hide"]
     assert (marks["home"]["x"], marks["garden"]["y"], marks["gift"]["x"]) == (0, 3, 0)
@@ -157,10 +151,6 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     assert at("lid open", e, 0) and not at("hide", e, 0)
     assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(life.gift[0]).tolist()
     assert at("cookies", e, 0) == life.stock[0, e] == 1
-    player.episode, player.step = e, t
-    hidden = player.png()
-    player.show_goal = False
-    assert player.png() != hidden
     cells = maps.token_cells(life)
     assert cells[0, 0].tolist() == [0, 1] and cells.shape == (40, 17, 2)
     assert maps.size(life) == (5, 5)
@@ -174,15 +164,15 @@ def attention(env, model, histories):
     return ad.views.EpisodeAttention(model, histories[7], env, episode=6)
 
 
-def test_the_browser_gets_the_attention_of_each_decision(attention, env):
+def test_the_browser_gets_the_attention_of_each_decision(attention):
     data = attention.data
-    read = lambda name, dtype: np.frombuffer(data[name]["bytes"], dtype).reshape(
-        data[name]["shape"]
-    )
+
+    def read(name, dtype):
+        return np.frombuffer(data[name]["bytes"], dtype).reshape(data[name]["shape"])
+
     scale = read("full_scale", "<f4")
     full = read("full", np.uint8) * scale[..., None] / 255  # (E, H, L, heads + 2, S)
     pooled = read("pooled", np.uint8) * read("pooled_scale", "<f4")[..., None] / 255
-    chances = read("chances", "<f4")
     for layer, head, step in np.ndindex(2, 4, 3):
         attention.layer, attention.head, attention.step = layer, head, step
         start, tokens, row = attention.at_cursor()
@@ -190,7 +180,8 @@ def test_the_browser_gets_the_attention_of_each_decision(attention, env):
         sent = full[6, step, layer, head].reshape(-1, 9)[: len(row)]
         np.testing.assert_allclose(sent, row, atol=scale[layer, head] / 500)
         np.testing.assert_allclose(pooled[6, step, layer, head, : len(row)], row.sum(1), atol=0.01)
-        np.testing.assert_allclose(chances[6, step], attention.probabilities(6, step), atol=1e-5)
+        chances = read("chances", "<f4")[6, step]
+        np.testing.assert_allclose(chances, attention.probabilities(6, step), atol=1e-5)
     assert start + len(row) - 1 == 6
     assert data["optimum"] > data["random"] > 0
     assert read("cells", "<f4")[6, 0].tolist() == [2, 2]
@@ -199,22 +190,16 @@ def test_the_browser_gets_the_attention_of_each_decision(attention, env):
 def test_interventions_change_the_decision_as_the_model_says(attention, model, histories):
     start = int(attention.starts[6])
     window = histories[7].episodes[start:7]
-    without = replace(
-        window,
-        arrays={name: np.delete(values, 1, axis=1) for name, values in window.arrays.items()},
-        episode=np.arange(window.n_episodes - 1),
-    )
-    logits = lambda of: ad.record(model, of, "logits").array[0, -1, 3]
-    softmax = lambda x: np.exp(x) / np.exp(x).sum()
+    without = window.episodes[np.delete(np.arange(window.n_episodes), 1)]
+    predicted = lambda of: softmax(ad.record(model, of, "logits").array[0, -1, 3])
     shown = attention.probabilities(6, 3, without=start + 1)
-    np.testing.assert_allclose(shown, softmax(logits(without)), atol=1e-5)
+    np.testing.assert_allclose(shown, predicted(without), atol=1e-5)
     with ad.edit(model, {"blocks.1.attn.z": ad.probing.ablate_head(0)}):
-        ablated = softmax(logits(window))
+        ablated = predicted(window)
     np.testing.assert_allclose(attention.probabilities(6, 3, ablate=(1, 0)), ablated, atol=1e-5)
-    assert np.abs(ablated - softmax(logits(window))).max() > 1e-3
-    message, _ = attention._reply(
-        {"ask": "without", "episode": 6, "step": 3, "layer": 1, "head": 0, "attended": start + 1}
-    )
+    assert np.abs(ablated - predicted(window)).max() > 1e-3
+    question = {"ask": "without", "episode": 6, "step": 3, "layer": 1, "head": 0}
+    message, _ = attention._reply(question | {"attended": start + 1})
     np.testing.assert_allclose(message["head"], ablated, atol=1e-5)
     np.testing.assert_allclose(message["episode"], shown, atol=1e-5)
 

@@ -20,10 +20,9 @@ LOCK = ".adkit.lock"  # beside the artefacts of a folder; it stays there
 
 @contextmanager
 def new_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write in, beside `path` whose content it will be.
+    """Yield an empty folder for what will be `path`; remove it, and those of dead processes.
 
-    It is removed in the end, as are those of processes that died. An OSError says that `path` was
-    not saved, and why.
+    An OSError says that `path` was not saved, and why.
     """
     mine = f".{path.name}.{platform.node()}-"
     try:
@@ -69,8 +68,8 @@ def locked(folder: Path) -> FileLock:
 
 def is_plain(name: str) -> bool:
     """Return whether this names a file in its folder on any machine, and no other place."""
-    odd = re.search(r"^\.|[/\\:]|^$", name)
-    return name.isprintable() and not odd and len(name.encode()) <= 200
+    plain = re.fullmatch(r"[^./\\:][^/\\:]*", name)
+    return bool(plain) and name.isprintable() and len(name.encode()) <= 200
 
 
 def vacant(path: Path) -> bool:

@@ -21,16 +21,13 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from adkit import folders, store
 from adkit._lazy import extra
 from adkit.protocols import EnvSpec
-
-if TYPE_CHECKING:
-    import gymnasium
 
 KIND = "histories in Minari"
 NAMES = {"action": "actions", "reward": "rewards"}  # ours: Minari's
@@ -67,14 +64,15 @@ def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
     return path
 
 
-def _spaces(spec: EnvSpec) -> tuple[gymnasium.spaces.Space, gymnasium.spaces.Discrete]:
+def _spaces(spec: EnvSpec) -> tuple:
     """Return the Gymnasium spaces of the observations and actions that histories hold."""
     from gymnasium import spaces
 
-    actions = spaces.Discrete(spec.n_actions)
     if spec.cardinality:
-        return spaces.MultiDiscrete(spec.cardinality), actions
-    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32), actions
+        obs = spaces.MultiDiscrete(spec.cardinality)
+    else:
+        obs = spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+    return obs, spaces.Discrete(spec.n_actions)
 
 
 def _buffers(buffer: type, histories: Any, obs_dtype: np.dtype) -> Iterator[Any]:
@@ -239,10 +237,8 @@ def _table(pa: ModuleType, histories: Any, start: int, arrays: dict[str, np.ndar
 
 def _column(pa: ModuleType, values: np.ndarray) -> Any:
     """Return numbers as they are, vectors as lists of fixed length."""
-    flat = pa.array(values.reshape(-1))
-    if values.ndim == 1:
-        return flat
-    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    flat, size = pa.array(values.reshape(-1)), math.prod(values.shape[1:])
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, size)
 
 
 # ---- whole or not at all ----
@@ -250,11 +246,7 @@ def _column(pa: ModuleType, values: np.ndarray) -> Any:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file or a folder to, which then takes the place `path`.
-
-    Whatever goes wrong, nothing is left. Raises FileExistsError where there is something, also if
-    it came meanwhile.
-    """
+    """Yield a place to write a new file or folder that then becomes `path`, whole or not at all."""
     if os.path.lexists(path):
         raise FileExistsError(f"{path} is there already; write under another name or delete it")
     with folders.new_beside(path) as temporary:

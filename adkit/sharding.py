@@ -24,9 +24,8 @@ SHARD = 2**26  # most bytes of a shard
 SHARDS = 16  # least number of shards, so that several workers share them
 LASTING = ValueError, TypeError, NotImplementedError  # errors that a second try would raise again
 IMPORTS = (
-    "Spawned workers import what they are sent: if they die at once, move classes of a notebook "
-    'into a file, and the body of a script below `if __name__ == "__main__":`. Otherwise they '
-    "were killed, most often because memory ran out."
+    "Spawned workers import what they are sent: move classes of a notebook into a file, and the "
+    'body of a script below `if __name__ == "__main__":`. Otherwise memory may have run out.'
 )
 
 
@@ -139,14 +138,13 @@ def _described(value: object) -> object:
 def check_unedited(*values: object) -> None:
     """Raise ValueError if `edit` changes a network among the values."""
     torch = sys.modules.get("torch")
-    for value in values if torch else ():
-        if isinstance(value, torch.nn.Module):
-            parts = value.named_modules()
-            if edited := [name for name, part in parts if getattr(part, "observers", 0)]:
-                raise ValueError(
-                    f"the model is being edited at {', '.join(edited)}, which no file and no other "
-                    "process would be told; collect without out=, and with no executor but threads"
-                )
+    networks = [value for value in values if torch and isinstance(value, torch.nn.Module)]
+    parts = (part for network in networks for part in network.named_modules())
+    if edited := [name for name, part in parts if getattr(part, "observers", 0)]:
+        raise ValueError(
+            f"the model is being edited at {', '.join(edited)}, which no file and no other process "
+            "would be told; collect without out=, and with no executor but threads"
+        )
 
 
 # ---- executors ----

@@ -130,10 +130,10 @@ def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:
         with open(folder / name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             files[name] = {"bytes": file.tell(), "sha256": digest}
-    versions = {name: metadata.version(name) for name in ("adkit", "numpy")}
-    made_with = {"python": platform.python_version(), **versions}
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in ("adkit", "numpy")}
     parts = {"format": FORMAT, "kind": kind, "about": as_json(about), "files": files}
-    return seal(parts | {"made_with": made_with})
+    return seal(parts | {"made_with": versions})
 
 
 def as_json(content: dict) -> dict:

@@ -229,21 +229,20 @@ def _read(path: Path, name: str, entry: dict, mapped: bool) -> np.ndarray | byte
         if not name.endswith(".npy"):
             return file.read()
         try:
-            return _read_array(file, size, mapped)
+            return _read_array(file, mapped)
         except Exception as error:  # Python parses the header, and says anything
-            raise ArtefactError(f"{path}: {name} is no array of its size: {error}") from None
+            raise ArtefactError(f"{path}: {name} is no array: {error}") from None
 
 
-def _read_array(file: BinaryIO, size: int, mapped: bool) -> np.ndarray:
-    """Read or map a .npy file of version 1.0, after its header and its size agree."""
+def _read_array(file: BinaryIO, mapped: bool) -> np.ndarray:
+    """Read or map a .npy file of version 1.0; it fails unless the file is large enough."""
     np.lib.format.read_magic(file)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    rows, offset = np.prod(shape, dtype=object), file.tell()
-    fits = dtype.itemsize and offset + rows * dtype.itemsize == size
-    if dtype.kind not in KINDS or not fits:
-        raise ValueError(f"{dtype} {shape} does not fit {size} bytes")
-    if mapped and rows:
-        values = np.memmap(file, dtype, "r", offset, shape, "CF"[fortran]).view(np.ndarray)
+    if dtype.kind not in KINDS or not dtype.itemsize:
+        raise ValueError(f"its dtype is {dtype}")
+    if mapped and 0 not in shape:
+        order = "F" if fortran else "C"
+        values = np.memmap(file, dtype, "r", file.tell(), shape, order).view(np.ndarray)
     else:
         file.seek(0)
         values = np.load(file, allow_pickle=False)

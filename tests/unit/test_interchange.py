@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from itertools import product
 
 import h5py
 import minari
@@ -43,48 +44,61 @@ def frozen_lake():
     return ad.collect(env, env.tasks(), learner, episodes=6, lifetimes=3, every=2)[[0, 1, 4]]
 
 
-WORLDS = [cart_pole, bandit, frozen_lake]
-
-
 def assert_equal(a, b):
     assert same(a, b) and list(a.arrays) == list(b.arrays)
     assert a.spec == b.spec and a.about == b.about and np.array_equal(a.episode, b.episode)
     assert a.tasks.equals(b.tasks) and list(a.tasks) == list(b.tasks)
 
 
-# ---- Minari ----
-
-
-@pytest.mark.parametrize("make", WORLDS)
-@pytest.mark.parametrize("rows", [1, 1_000_000])  # some lifetimes at a time; all at once
-def test_histories_come_back_from_minari_and_minari_reads_them(make, rows, tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+@pytest.fixture(params=product([cart_pole, bandit, frozen_lake], [1, 1_000_000]))
+def made(request, monkeypatch):
+    """Return histories, to be written a lifetime at a time, or all at once."""
+    make, rows = request.param
     monkeypatch.setattr(interchange, "ROWS", rows)
-    histories = make()
-    path = histories.save(tmp_path / "saved")
+    return make()
+
+
+def test_histories_come_back_from_minari_and_minari_reads_them(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    path = made.save(tmp_path / "saved")
     assert ad.Histories.load(path, mapped=True).to_minari(ID) == tmp_path / ID
-    assert_equal(ad.Histories.from_minari(ID), histories)
-    dataset, (n, e) = minari.load_dataset(ID), histories.length.shape
-    assert dataset.total_episodes == n * e and dataset.total_steps == histories.length.sum()
+    assert_equal(ad.Histories.from_minari(ID), made)
+    dataset, (n, e) = minari.load_dataset(ID), made.length.shape
+    assert dataset.total_episodes == n * e and dataset.total_steps == made.length.sum()
     for i, episode in enumerate(dataset.iterate_episodes()):
-        steps = histories.length[i // e, i % e]
+        at = i // e, i % e
+        steps = made.length[at]
         assert len(episode) == steps and len(episode.observations) == steps + 1
         assert all(dataset.observation_space.contains(obs) for obs in episode.observations)
         assert all(dataset.action_space.contains(action) for action in episode.actions)
-        assert np.array_equal(episode.rewards, histories.arrays["reward"][i // e, i % e, :steps])
+        assert np.array_equal(episode.rewards, made.arrays["reward"][at][:steps])
         (origin,) = dataset.storage.get_episode_metadata([i])
         numbers = origin["lifetime"], origin["episode"], origin["task_id"]
-        task = histories.task_values.ids[histories.task[i // e]]
-        assert numbers == (i // e, histories.episode[i % e], task)
+        assert numbers == (i // e, made.episode[i % e], made.task_values.ids[made.task[i // e]])
 
 
-def test_an_id_that_minari_would_not_take_is_refused(tmp_path):
+def test_parquet_has_a_row_for_every_transition(made, tmp_path):
+    table = pyarrow.parquet.read_table(made.to_parquet(tmp_path / "rows.parquet"))
+    told, frame = json.loads(table.schema.metadata[b"adkit"]), table.to_pandas()
+    assert ad.EnvSpec(**told["spec"]) == made.spec and told["about"] == made.about
+    assert len(frame) == made.length.sum()
+    for (n, number), rows in frame.groupby(["lifetime", "episode"]):
+        e, task = made.episode.tolist().index(number), made.task[n]
+        steps = np.arange(made.length[n, e])
+        wanted = {name: made.arrays[name][n, e, steps] for name in ("obs", *interchange.NAMES)}
+        wanted["step"], wanted["task"] = steps, np.full(len(steps), made.task_values.ids[task])
+        wanted["next_obs"] = [*wanted["obs"][1:], made.final_obs[n, e]]
+        for name, values in made.task_values.columns.items():
+            wanted[f"task_{name}"] = [values[task]] * len(steps)
+        assert {*rows} == {"lifetime", "episode", *wanted}
+        for name, values in wanted.items():
+            assert np.array_equal(np.array(rows[name].tolist()), values), name
+
+
+def test_what_no_one_here_wrote_is_refused(tmp_path):
     for call in (bandit().to_minari, ad.Histories.from_minari):
         with pytest.raises(ValueError, match="Malformed dataset ID: ../room-v0"):
             call("../room-v0", tmp_path)
-
-
-def test_other_peoples_datasets_are_refused(tmp_path):
     (tmp_path / ID / "data").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no dataset written by histories.to_minari"):
         ad.Histories.from_minari(ID, tmp_path)
@@ -92,29 +106,20 @@ def test_other_peoples_datasets_are_refused(tmp_path):
 
 # ---- damage ----
 
-NOTHING = {"dtype": "f4", "chunks": True}  # a terabyte in a kilobyte
+HDF5 = "data/main_data.hdf5"
 OUTSIDE = {"shape": (4,), "dtype": "f4", "external": [("/etc/passwd", 0, 16)]}
 
 
-def in_hdf5(change):
-    """Return a change of episode 3 as Minari keeps it."""
-
-    def damage(path):
-        with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
-            change(file["episode_3"])
-
-    return damage
-
-
-def instead(name, **how):
-    """Return a change that puts another dataset in the place of one."""
-    return in_hdf5(lambda group: (group.pop(name), group.create_dataset(name, **how)))
+def rewards(**how):
+    """Return a change that puts another dataset in the place of an episode's rewards."""
+    return lambda group: (group.pop("rewards"), group.create_dataset("rewards", **how))
 
 
 def endless(group):
+    """Put terabytes of zeros, which take a kilobyte, in the place of everything."""
     for name in interchange.STORED.values():
         shape = 10**12 + (name == "observations"), *group.pop(name).shape[1:]
-        group.create_dataset(name, shape, **NOTHING)
+        group.create_dataset(name, shape, dtype="f4", chunks=True)
 
 
 def link_elsewhere(group):
@@ -130,30 +135,27 @@ def virtual(group):
     group.create_virtual_dataset("rewards", layout)
 
 
-def pipe(path):
-    (path / "data" / "main_data.hdf5").unlink()
-    os.mkfifo(path / "data" / "main_data.hdf5")
-
-
 def spec_of(**changed):
     ask = lambda manifest: manifest["about"]["spec"].update(changed)
     return lambda path: resealed(path / "adkit", ask)
 
 
-DAMAGE = [
-    (lambda path: os.truncate(path / "data" / "main_data.hdf5", 1000), "does not hold"),
+OF_EPISODE_3 = [
+    (lambda group: group["actions"].write_direct(np.full(4, 300)), "that are no uint8"),
+    (lambda group: group.parent.pop("episode_9"), "9 episodes are not 10 lifetimes of 1"),
+    (lambda group: group.parent.move("episode_9", "x"), "episode_9 is missing"),
+    (endless, "episode 3 has arrays of 1000000000000 and"),
+    (link_elsewhere, "is missing, or kept elsewhere"),
+    (virtual, "is compressed, or kept elsewhere"),
+    (rewards(data=np.zeros(5, "f4")), "episode 3 has arrays of 5 and of other"),
+    (rewards(data=["a"] * 4), "holds no numbers"),
+    (rewards(data=np.zeros(4, "f4"), compression="gzip"), "is compressed, or kept elsewhere"),
+    (rewards(**OUTSIDE), "is compressed, or kept elsewhere"),
+]
+OF_FILES = [
+    (lambda path: os.truncate(path / HDF5, 1000), "does not hold"),
+    (lambda path: (path / HDF5).unlink() or os.mkfifo(path / HDF5), "0 bytes are not 10 lifetimes"),
     (lambda path: os.truncate(path / "adkit" / "task.npy", 100), "task.npy has 100 bytes"),
-    (in_hdf5(lambda group: group["actions"].write_direct(np.full(4, 300))), "that are no uint8"),
-    (in_hdf5(lambda group: group.parent.pop("episode_9")), "9 episodes are not 10 lifetimes of 1"),
-    (in_hdf5(lambda group: group.parent.move("episode_9", "x")), "episode_9 is missing"),
-    (instead("rewards", data=np.zeros(5, "f4")), "episode 3 has arrays of 5 and of other"),
-    (in_hdf5(endless), "episode 3 has arrays of 1000000000000 and"),
-    (instead("rewards", data=["a"] * 4), "holds no numbers"),
-    (instead("rewards", data=np.zeros(4, "f4"), compression="gzip"), "is compressed, or kept else"),
-    (instead("rewards", **OUTSIDE), "is compressed, or kept elsewhere"),
-    (in_hdf5(virtual), "is compressed, or kept elsewhere"),
-    (in_hdf5(link_elsewhere), "is missing, or kept elsewhere"),
-    (pipe, "0 bytes are not 10 lifetimes"),
     (spec_of(horizon=2**31 - 1), "bytes are not 10 lifetimes of 1 episodes of up to 2147483647"),
     (spec_of(n_actions=2), "out of range, 0 to 1"),
 ]
@@ -164,12 +166,17 @@ def dataset(tmp_path_factory):
     return bandit().to_minari(ID, tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize(("damage", "says"), DAMAGE)
+@pytest.mark.parametrize(("change", "says"), OF_EPISODE_3 + OF_FILES)
 def test_a_damaged_dataset_is_refused_without_taking_memory(
-    dataset, tmp_path, monkeypatch, damage, says
+    dataset, tmp_path, monkeypatch, change, says
 ):
     monkeypatch.chdir(tmp_path)
-    damage(shutil.copytree(dataset, tmp_path / ID))
+    path = shutil.copytree(dataset, tmp_path / ID)
+    if (change, says) in OF_FILES:
+        change(path)
+    else:
+        with h5py.File(path / HDF5, "a") as file:
+            change(file["episode_3"])
     with no_longer_than(30), no_more_than(2**26), pytest.raises(ArtefactError, match=says):
         ad.Histories.from_minari(ID, tmp_path)
 
@@ -185,32 +192,6 @@ def test_nothing_is_run_that_a_dataset_names(dataset, tmp_path):
     file.write_text(json.dumps(metadata))
     assert_equal(ad.Histories.from_minari(ID, tmp_path), bandit())
     assert listed(tmp_path) == ["room"]
-
-
-# ---- Parquet ----
-
-
-@pytest.mark.parametrize("make", WORLDS)
-@pytest.mark.parametrize("rows", [1, 1_000_000])
-def test_parquet_has_a_row_for_every_transition(make, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(interchange, "ROWS", rows)
-    histories = make()
-    table = pyarrow.parquet.read_table(histories.to_parquet(tmp_path / "rows.parquet"))
-    column = lambda name: np.array(table[name].to_pylist()).reshape(table.num_rows, -1)
-    n, e, t = np.nonzero(np.arange(histories.spec.horizon) < histories.length[..., None])
-    end = t == histories.length[n, e] - 1
-    after = histories.arrays["obs"][n, e, np.where(end, 0, t + 1)]
-    after[end] = histories.final_obs[n[end], e[end]]
-    wanted = {"lifetime": n, "episode": histories.episode[e], "step": t, "next_obs": after}
-    wanted |= {name: histories.arrays[name][n, e, t] for name in ("obs", *interchange.NAMES)}
-    wanted["task"] = histories.task_values.ids[histories.task[n]]
-    for name, values in histories.task_values.columns.items():
-        wanted[f"task_{name}"] = values[histories.task[n]]
-    assert sorted(table.column_names) == sorted(wanted)
-    for name, values in wanted.items():
-        assert np.array_equal(column(name), values.reshape(len(n), -1)), name
-    told = json.loads(table.schema.metadata[b"adkit"])
-    assert ad.EnvSpec(**told["spec"]) == histories.spec and told["about"] == histories.about
 
 
 # ---- whole or not at all ----

@@ -214,12 +214,22 @@ def test_a_damaged_folder_is_refused(tmp_path, damage, says, mapped):
         load(path, mapped)
 
 
-def test_an_artefact_made_before_manifests_were_sealed_is_loaded(tmp_path):
-    file = save(tmp_path / "it") / "manifest.json"
-    manifest = json.loads(file.read_bytes())
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_older_artefact_is_loaded(tmp_path, mapped):
+    """Its manifest is not sealed, and NumPy itself wrote its arrays."""
+    path, columns = save(tmp_path / "it", {"a": OLD["a"]}), np.asfortranarray(np.eye(3)[:2])
+    np.save(path / "a.npy", columns)
+    reseal_array(path)
+    manifest = json.loads((path / "manifest.json").read_bytes())
     del manifest["sha256"]
-    file.write_text(json.dumps(manifest))
-    assert holds(tmp_path / "it", OLD)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert np.array_equal(load(path, mapped)["a"], columns)
+
+
+def reseal_array(path):
+    blob = (path / "a.npy").read_bytes()
+    entry = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+    resealed(path, lambda manifest: manifest["files"].update({"a.npy": entry}))
 
 
 HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
@@ -242,7 +252,6 @@ def test_a_strangers_array_is_refused_without_taking_memory(tmp_path, header, ma
     body = b"\0\xd8\0\0" * 2 if b"U1" in header else body  # half of a pair
     blob = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + body
     (path / "a.npy").write_bytes(blob)
-    entry = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
-    resealed(path, lambda manifest: manifest["files"].update({"a.npy": entry}))
+    reseal_array(path)
     with no_longer_than(30), no_more_than(2**26), pytest.raises(ArtefactError, match="a.npy is no"):
         load(path, mapped)

@@ -1,5 +1,4 @@
 import os
-import sys
 
 # Each parallel worker has a core of its own, so torch's and BLAS's threads would only wait for each
 # other. Set before NumPy and torch are imported.
@@ -20,17 +19,15 @@ def env():
 
 @pytest.fixture(scope="session")
 def histories(env):
-    return ad.collect(
-        env, env.tasks(), ad.sources.PosteriorSampling(), episodes=8, lifetimes=4, seed=0
-    )
+    how = {"episodes": 8, "lifetimes": 4, "seed": 0}
+    return ad.collect(env, env.tasks(), ad.sources.PosteriorSampling(), **how)
 
 
 @pytest.fixture(scope="session")
 def model(env):
     """Random weights everywhere, so that no logit is trivially equal to another."""
-    return scrambled(
-        ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16, seed=0)
-    )
+    how = {"context": 32, "layers": 2, "heads": 2, "width": 16}
+    return scrambled(ad.CausalTransformer(env.spec, **how))
 
 
 @pytest.fixture(scope="session")
@@ -39,22 +36,6 @@ def shipped():
     env = ad.envs.DarkRoom()
     _, test = env.tasks().split(0.8, seed=0)
     return env, test, ad.CausalTransformer.load(ad.find("dark_room/ad"))
-
-
-# ---- the table that `make bench` ends with ----
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--keep", action="store_true", help="benchmarks: keep this run's figures in the repository"
-    )
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    measure = sys.modules.get("measure")
-    if measure and measure.RESULTS:
-        terminalreporter.section("figures")
-        measure.summary(terminalreporter.write_line, config.getoption("--keep"))
 
 
 # ---- which tests run where ----

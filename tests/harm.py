@@ -43,15 +43,13 @@ def mutated(rng, tree):
     """Return the tree with one value replaced, moved, renamed or gone."""
     tree = copy.deepcopy(tree)
     every = list(places(tree))
-    container, key = rng.choice(every)
-    old, how = container[key], rng.choice(["hostile", "near", "gone", "renamed", "another's"])
-    if how == "hostile":
-        container[key] = rng.choice(HOSTILE)
-    elif how == "near":
-        container[key] = old + rng.choice([-1, 1, 0.5]) if isinstance(old, int | float) else [old]
-    elif how == "another's":
-        other, name = rng.choice(every)
-        container[key] = copy.deepcopy(other[name])
+    (container, key), (other, name) = rng.choice(every), rng.choice(every)
+    old, how = container[key], rng.choice(["gone", "renamed", "replaced", "replaced", "replaced"])
+    near = [old + 1, old - 1, old + 0.5] if isinstance(old, int | float) else [[old]]
+    if how == "replaced":
+        container[key] = copy.deepcopy(
+            rng.choice([rng.choice(HOSTILE), rng.choice(near), other[name]])
+        )
     else:
         del container[key]
         if how == "renamed" and isinstance(container, dict):

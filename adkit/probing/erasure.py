@@ -43,11 +43,6 @@ class ErasureEffect:
     """(R, N, ...) with random subspaces erased, of the same rank and removed variance."""
 
     @property
-    def excess(self) -> np.ndarray:
-        """(N, ...) the outcome minus its mean over random erasures."""
-        return self.erased - self.random.mean(0)
-
-    @property
     def p(self) -> float:
         """The share of random erasures whose mean effect is as large: (1 + how many) / (1 + R)."""
         effect, random = (self.erased - self.clean).mean(), (self.random - self.clean).mean(1)

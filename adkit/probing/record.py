@@ -122,13 +122,11 @@ def pick(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return values[:, :, : at.shape[2]][at]
 
 
-def only_at(at: np.ndarray | None, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+def only_at(at: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
     """Return a change for `record` that applies a function of activations (b, S, D) at some tokens.
 
-    `at` is bool, decisions (N, E, H) or tokens (N, E, H + 1); None means every token.
+    `at` is bool, decisions (N, E, H) or tokens (N, E, H + 1).
     """
-    if at is None:
-        return lambda x, cut: change(x)
     return lambda x, cut: torch.where(cut(at)[..., None], change(x), x)
 
 

@@ -74,7 +74,7 @@ class Steering:
         self.size = float(norms.mean()) / 10
 
     def unit(self, vector: np.ndarray) -> np.ndarray:
-        """Return (D,) what dose 1 of a vector adds."""
+        """Return (D,) what dose 1 adds, as in `ad.edit(model, {tap: lambda x: x + unit})`."""
         return self.size * vector / np.linalg.norm(vector)
 
     def logits(self, vector: np.ndarray, dose: float) -> np.ndarray:
@@ -115,26 +115,18 @@ class DoseResponse:
     """An outcome of N lifetimes by the dose of a vector, and of random vectors."""
 
     doses: np.ndarray
-    """(A,) ascending."""
+    """(doses,) ascending."""
     response: np.ndarray
-    """(A, N) the outcome."""
+    """(doses, N) the outcome."""
     random: np.ndarray
     """(R, N) swings of random vectors, of equal norm, or of equal KL on unrelated tokens."""
-    unit: np.ndarray
-    """(D,) what dose 1 adds; to steer rollouts, `ad.edit(model, {tap: lambda x: x + unit})`."""
     task: np.ndarray
     """(N,) lifetimes of one task are not independent."""
 
     @property
-    def slopes(self) -> np.ndarray:
-        """(N,) least-squares slope of each lifetime's outcome on the dose: means hide signs."""
-        doses = self.doses - self.doses.mean()
-        return doses @ self.response / (doses @ doses)
-
-    @property
     def slope(self) -> Interval:
-        """The mean slope, with its bootstrap over tasks and lifetimes."""
-        return bootstrap(self.slopes, [self.task])
+        """The mean over lifetimes of the outcome's least-squares slope on the dose."""
+        return bootstrap(np.polyfit(self.doses, self.response, 1)[0], [self.task])
 
     @property
     def swing(self) -> np.ndarray:
@@ -180,5 +172,4 @@ def steer(
 
     ends = (response(one, by * doses[[0, -1]]) for one, by in zip(drawn, factors, strict=True))
     swings = np.stack([high - low for low, high in ends])
-    unit = steering.unit(vector)
-    return DoseResponse(doses, response(vector, doses), swings, unit, histories.task)
+    return DoseResponse(doses, response(vector, doses), swings, histories.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -74,6 +75,9 @@ class EpisodeAttention(page.View):
         if len(names) != model.spec.n_actions:
             raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
         self.model, self.lifetime, self.action_names = model, lifetime, names
+        drawn = maps.of(lifetime)
+        flat = {"columns": 0, "rows": 0, "marks": []}  # arms are no room to look back at
+        self.map = replace(drawn, **flat) if drawn.kind == "arms" else drawn
         self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window))
         if episode is None:  # the first decisions that can attend to a reward
             rewarded = lifetime.episode_returns[0] > 0
@@ -97,9 +101,7 @@ class EpisodeAttention(page.View):
 
     def _about(self, env: Env | None) -> dict:
         """Return names, sizes and the references that the return panel shows."""
-        lifetime, kind = self.lifetime, maps.kind(self.lifetime)
-        columns, rows = (0, 0) if kind == "arms" else maps.size(lifetime)
-        marks = [mark for mark in maps.marks(lifetime) if columns and "when" not in mark]
+        lifetime, drawn = self.lifetime, self.map
         about = {
             "episodes": lifetime.n_episodes,
             "horizon": lifetime.spec.horizon,
@@ -108,10 +110,10 @@ class EpisodeAttention(page.View):
             "heads": self.model.config["heads"],
             "actions": lifetime.spec.n_actions,
             "action_names": self.action_names,
-            "columns": columns,
-            "rows": rows,
-            "kind": kind,
-            "marks": marks,
+            "columns": drawn.columns,
+            "rows": drawn.rows,
+            "kind": drawn.kind,
+            "marks": [mark for mark in drawn.marks if "when" not in mark],
             "optimum": None,
             "random": None,
         }
@@ -140,7 +142,7 @@ class EpisodeAttention(page.View):
             chances[acted] = softmax(logits, axis=-1)
             if whole:
                 full[acted] = attention
-        return maps.packed(lifetime) | {
+        return maps.packed(lifetime, self.map.cells) | {
             "starts": page.packed(self.starts, "int32"),
             "rewards": page.packed(lifetime.arrays["reward"][0], "float32"),
             "taken": page.packed(lifetime.arrays["action"][0], "uint8"),
@@ -268,12 +270,11 @@ class EpisodeAttention(page.View):
 
     def _draw_room(self, ax, start: int, tokens: np.ndarray, attention: np.ndarray) -> None:
         e, t = self._cursor()
-        if self.data["columns"]:
-            cells = maps.token_cells(self.lifetime)
-            there = cells[start : e + 1][tokens]
-            painted = maps.weigh(maps.size(self.lifetime), there, attention[tokens])
-            marks = self.data["marks"] if self.show_goal else ()
-            maps.draw_room(ax, painted, cells[e, : t + 1], marks, self.data["kind"])
+        shape, cells = (self.map.columns, self.map.rows), self.map.cells
+        if all(shape):
+            painted = maps.weigh(shape, cells[start : e + 1][tokens], attention[tokens])
+            marks = self.data["marks"] * self.show_goal
+            maps.draw_room(ax, painted, cells[e, : t + 1], marks, self.map.kind)
         else:
             ax.axis("off")
             ax.text(0.5, 0.5, "this world has no map", ha="center")

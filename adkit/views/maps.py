@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,60 +16,57 @@ PLATFORM = 0.12  # radius of the Watermaze's platform
 NOSE = 1.4  # cells: the length of the line that shows a heading
 
 
-def kind(lifetime: Histories) -> str | None:
-    """Return how to draw the world: a "grid", a "round" room, a row of "arms", or None."""
-    spec, columns = lifetime.spec, lifetime.task_values.columns
-    if spec.view is not None:
-        return "round"
-    if spec.cardinality and (len(spec.cardinality) == 2 or "home" in columns):
-        return "grid"
-    return "arms" if "means" in columns and spec.cardinality == (1,) else None
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Where one lifetime went, in the cells of its world."""
 
+    kind: str | None
+    """How to draw the world: a "grid", a "round" room, a row of "arms", or None for no map."""
+    columns: int
+    rows: int
+    cells: np.ndarray
+    """(E, H + 1, 2) the cell of each token; an episode's last one is where its last action led.
 
-def size(lifetime: Histories) -> tuple[int, int]:
-    """Return (columns, rows) of the map; (0, 0) if there is none."""
-    spec = lifetime.spec
-    match kind(lifetime):
-        case "round":
-            return ACROSS, ACROSS
-        case "arms":
-            return int(spec.n_actions), 1
-        case "grid" if len(spec.cardinality) == 2:
-            return int(spec.cardinality[0]), int(spec.cardinality[1])
-        case "grid":  # one number counts the cells of a square
-            return (math.isqrt(spec.cardinality[0]),) * 2
-    return 0, 0
-
-
-def token_cells(lifetime: Histories) -> np.ndarray:
-    """Return (E, H + 1, 2) the map cell of each token of one lifetime.
-
-    An episode's last token is where its last action led. Cells of a round room have fractions;
-    among arms the cell is the arm just pulled, and -1 before the first pull.
+    Cells of a round room have fractions; among arms the cell is the arm just pulled, and -1 before
+    the first pull.
     """
-    if kind(lifetime) == "arms":
+    marks: list[dict]
+    """What is hidden: name, place (x, y) in cells, and the lines of its glyph.
+
+    `when`, packed (E, H + 1), says at which tokens a mark that comes and goes is visible.
+    """
+    headings: np.ndarray
+    """(E, H + 1) in radians in a round room, and nothing elsewhere."""
+
+
+def of(lifetime: Histories) -> Map:
+    """Return the map of one lifetime."""
+    spec, tasks, obs = lifetime.spec, lifetime.task_values, _observations(lifetime)
+    columns, sizes, flat = tasks.columns, spec.cardinality, np.zeros(0)
+    if spec.view is not None:
+        marks = [_mark("platform", *round_cells(tasks["goal"][0]))] if "goal" in columns else []
+        return Map("round", ACROSS, ACROSS, round_cells(obs), marks, obs[..., 2])
+    if "means" in columns and sizes == (1,):
         pulled = lifetime.arrays["action"][0].astype(np.int16)  # (E, H)
         pulled = np.pad(pulled, ((0, 0), (1, 0)), constant_values=-1)  # (E, H + 1)
-        return np.stack([pulled, np.minimum(pulled, 0)], axis=-1)
-    obs = token_observations(lifetime)
-    if kind(lifetime) == "round":
-        return round_cells(obs)
-    if kind(lifetime) == "grid" and obs.shape[-1] > 2:  # the first coordinate counts the cells
-        return np.stack(np.divmod(obs[..., 0], size(lifetime)[1]), axis=-1)
-    return obs
+        cells = np.stack([pulled, np.minimum(pulled, 0)], axis=-1)
+        best = _mark("best", int(tasks["means"][0].argmax()), 0)
+        return Map("arms", int(spec.n_actions), 1, cells, [best], flat)
+    if sizes and "home" in columns:  # the first coordinate counts the cells of a square
+        size = math.isqrt(sizes[0])
+        cells = np.stack(np.divmod(obs[..., 0], size), axis=-1)
+        return Map("grid", size, size, cells, task_marks(tasks) + _changing_marks(tasks, obs), flat)
+    if sizes and len(sizes) == 2:
+        return Map("grid", int(sizes[0]), int(sizes[1]), obs, task_marks(tasks), flat)
+    return Map(None, 0, 0, np.zeros((*obs.shape[:2], 2)), [], flat)
 
 
-def token_observations(lifetime: Histories) -> np.ndarray:
+def _observations(lifetime: Histories) -> np.ndarray:
     """Return (E, H + 1, ...) what was observed at each token of one lifetime."""
     obs, final = lifetime.arrays["obs"][0], lifetime.arrays["final_obs"][0]
     tokens = np.concatenate([obs, np.zeros_like(obs[:, :1])], axis=1)
     tokens[np.arange(len(tokens)), lifetime.length[0]] = final
     return tokens
-
-
-def headings(lifetime: Histories) -> np.ndarray:
-    """Return (E, H + 1) headings in radians in a round room, and nothing elsewhere."""
-    return token_observations(lifetime)[..., 2] if kind(lifetime) == "round" else np.zeros(0)
 
 
 def round_cells(place: np.ndarray) -> np.ndarray:
@@ -87,10 +85,10 @@ def weigh(shape: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float 
     return total
 
 
-def packed(lifetime: Histories) -> dict:
-    """Return what every front end draws of a lifetime."""
+def packed(lifetime: Histories, cells: np.ndarray) -> dict:
+    """Return what every front end draws of a lifetime and its cells on the map."""
     return {
-        "cells": page.packed(token_cells(lifetime), "float32"),
+        "cells": page.packed(cells, "float32"),
         "lengths": page.packed(lifetime.length[0], "int32"),
         "returns": page.packed(lifetime.episode_returns[0], "float32"),
         "numbers": page.packed(lifetime.episode, "int32"),
@@ -142,36 +140,18 @@ GLYPHS = {  # lines around (0, 0), in cells; y points down
 PLACES = ("goal", "key", "door", "home", "jar", "garden")
 
 
-def marks(lifetime: Histories) -> list[dict]:
-    """Return marks of what is hidden: name, place (x, y) in cells, and the lines of its glyph.
-
-    `when`, packed (E, H + 1), says at which tokens a mark that comes and goes is visible.
-    """
-    columns = lifetime.task_values.columns
-    match kind(lifetime):
-        case "arms":
-            return [_mark("best", int(columns["means"][0].argmax()), 0)]
-        case "round" if "goal" in columns:
-            return [_mark("platform", *round_cells(columns["goal"][0]))]
-        case "grid":
-            changing = _changing_marks(lifetime) if "jar" in columns else []
-            return task_marks(lifetime.task_values) + changing
-    return []
-
-
 def task_marks(tasks: Tasks) -> list[dict]:
     """Return marks of the places (x, y) that the first task names."""
     names = [name for name in PLACES if name in tasks.columns and tasks[name].shape[1:] == (2,)]
     return [_mark(name, *tasks[name][0]) for name in names]
 
 
-def _changing_marks(lifetime: Histories) -> list[dict]:
-    """Return marks that come and go in a CookieWorld: lid, cookies, gift and latch."""
+def _changing_marks(tasks: Tasks, obs: np.ndarray) -> list[dict]:
+    """Return marks that come and go in a CookieWorld, of tokens (E, H + 1, 12)."""
     from adkit.cookieworld.world import CLOSED, COOKIES, GIFT
 
-    obs = token_observations(lifetime)  # (E, H + 1, 12)
     closed, in_the_morning = obs[..., CLOSED] > 0, np.arange(obs.shape[1]) == 0
-    jar, home = (lifetime.task_values[name][0] for name in ("jar", "home"))
+    jar, home = (tasks[name][0] for name in ("jar", "home"))
     visible = {
         "lid open": (jar, ~closed),
         "lid closed": (jar, closed),

@@ -31,25 +31,27 @@ class Player(page.View):
     """Steps a second."""
 
     def __init__(self, lifetimes: Mapping[str, Histories], episode: int = 0):
-        first, *_ = lifetimes.values()
-        world = maps.kind(first), maps.size(first), first.spec.horizon
-        if world[0] is None:
-            raise ValueError(f"{first.spec.name} has no map to draw, for it observes no places")
         for name, each in lifetimes.items():
             if len(each) != 1:
                 raise ValueError(f"{name!r} must be one lifetime, got {len(each)}; try rollouts[0]")
-            if (maps.kind(each), maps.size(each), each.spec.horizon) != world:
-                raise ValueError(
-                    f"{name!r} has another map or horizon than the first; play it alone"
-                )
+        self.lifetimes = dict(lifetimes)
+        self.maps = [maps.of(each) for each in lifetimes.values()]
+        drawn, (first, *_) = self.maps[0], lifetimes.values()
+        if drawn.kind is None:
+            raise ValueError(f"{first.spec.name} has no map to draw, for it observes no places")
+        sizes = {(drawn.kind, drawn.columns, drawn.rows) for drawn in self.maps}
+        if len(sizes | {each.spec.horizon for each in lifetimes.values()}) > 2:
+            raise ValueError("lifetimes side by side must have one map and one horizon")
         last = max(each.n_episodes for each in lifetimes.values()) - 1
         if not 0 <= episode <= last:
             raise ValueError(f"`episode` must be in 0 to {last}, got {episode}")
-        self.lifetimes = dict(lifetimes)
-        kind, (columns, rows), horizon = world
-        data = {"kind": kind, "columns": columns, "rows": rows, "horizon": horizon}
-        data["lifetimes"] = [_lifetime_data(*item) for item in lifetimes.items()]
-        super().__init__(data=data, episode=episode, step=horizon)
+        data = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows}
+        data |= {"horizon": first.spec.horizon, "lifetimes": []}
+        for (name, each), drawn in zip(lifetimes.items(), self.maps, strict=True):
+            of_one = {"name": str(name), "marks": drawn.marks} | maps.packed(each, drawn.cells)
+            of_one["headings"] = page.packed(drawn.headings, "float32")
+            data["lifetimes"].append(of_one)
+        super().__init__(data=data, episode=episode, step=first.spec.horizon)
 
     def png(self) -> bytes:
         """Return a picture of the rooms at the clock's episode and step."""
@@ -61,30 +63,20 @@ class Player(page.View):
 
     def _draw(self, canvas) -> None:
         axes = canvas.subplots(1, len(self.lifetimes), squeeze=False)[0]
-        for ax, (name, lifetime) in zip(axes, self.lifetimes.items(), strict=True):
-            self._draw_lifetime(ax, name, lifetime)
-
-    def _draw_lifetime(self, ax, name: str, lifetime: Histories) -> None:
-        e, lengths = min(self.episode, lifetime.n_episodes - 1), lifetime.length[0]
-        t = min(self.step, lengths[e])
-        cells, headings = maps.token_cells(lifetime), maps.headings(lifetime)
-        earlier = [cells[i, : lengths[i] + 1] for i in range(e)]
-        visits = maps.weigh(maps.size(lifetime), np.concatenate([cells[:0, 0], *earlier]))
-        kind = self.data["kind"]
-        shade = visits if kind == "arms" else visits**0.5
-        marks = [mark for mark in maps.marks(lifetime) if maps.is_visible(mark, e, t)]
-        heading = headings[e, t] if len(headings) else None
-        maps.draw_room(ax, shade, cells[e, : t + 1], marks * self.show_goal, kind, heading)
-        ax.set_anchor("S")  # what is left over is above, where the names are
-        about = f"episode {lifetime.episode[e]}: return {lifetime.episode_returns[0, e]:g}"
-        ax.set_title(f"{name}\n{about}", fontsize=10)
-
-
-def _lifetime_data(name: str, lifetime: Histories) -> dict:
-    """Return what the front end draws of one lifetime."""
-    headings = page.packed(maps.headings(lifetime), "float32")
-    more = {"name": str(name), "marks": maps.marks(lifetime), "headings": headings}
-    return maps.packed(lifetime) | more
+        for ax, (name, each), drawn in zip(axes, self.lifetimes.items(), self.maps, strict=True):
+            e, lengths = min(self.episode, each.n_episodes - 1), each.length[0]
+            t = min(self.step, lengths[e])
+            earlier = [drawn.cells[i, : lengths[i] + 1] for i in range(e)]
+            earlier = np.concatenate([drawn.cells[:0, 0], *earlier])
+            visits = maps.weigh((drawn.columns, drawn.rows), earlier)
+            shade = visits if drawn.kind == "arms" else visits**0.5
+            marks = [mark for mark in drawn.marks if maps.is_visible(mark, e, t)]
+            heading = drawn.headings[e, t] if len(drawn.headings) else None
+            path = drawn.cells[e, : t + 1]
+            maps.draw_room(ax, shade, path, marks * self.show_goal, drawn.kind, heading)
+            ax.set_anchor("S")  # what is left over is above, where the names are
+            about = f"episode {each.episode[e]}: return {each.episode_returns[0, e]:g}"
+            ax.set_title(f"{name}\n{about}", fontsize=10)
 
 
 def replay(lifetime: Histories, episode: int = 0) -> Player:

@@ -78,7 +78,7 @@ def agrees(page, view) -> dict:
     np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=error)
     expected = view.probabilities(now["episode"], now["step"])
     np.testing.assert_allclose(now["probabilities"], expected, atol=1e-5)
-    cells = maps.token_cells(view.lifetime)[start : now["episode"] + 1][tokens]
+    cells = maps.of(view.lifetime).cells[start : now["episode"] + 1][tokens]
     painted, visits = (maps.weigh((9, 9), cells, weight) for weight in (attention[tokens], 1))
     assert (abs(np.reshape(now["painted"], (9, 9)) - painted) <= error * visits).all()
     return now

@@ -39,7 +39,7 @@ def test_players_share_one_clock(page, histories, tmp_path):
     page.locator(".Player .ad-episode").fill("3")
     page.locator(".Player .ad-step").fill("4")
     now = wait_until(page, "v.episode === 3 && v.step === 4", ".Player")
-    expected = maps.token_cells(long)[3, 4].tolist()
+    expected = maps.of(long).cells[3, 4].tolist()
     assert [place["cell"] for place in now["places"]] == [expected, expected]
     page.locator(".Player .ad-episode").fill("7")
     now = wait_until(page, "v.episode === 7", ".Player")

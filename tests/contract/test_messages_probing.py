@@ -40,10 +40,10 @@ MISTAKES = {
         lambda: patch(MODEL, LONG, LONG, "embed", np.sum)
     ),
     r"needs an activation blocks.\*.attn.z \(B, heads, S, d\) with a head 2, got \(6, 2, 36, 8\)": (
-        lambda: ad.record(MODEL, WALKS, changes={"*.z": only_at(None, ablate_head(2))})
+        lambda: ad.record(MODEL, WALKS, changes={"*.z": lambda x, cut: ablate_head(2)(x)})
     ),
     r"with a head 0, got \(6, 36, 16\)": (
-        lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(None, ablate_head(0))})
+        lambda: ad.record(MODEL, WALKS, changes={"embed": lambda x, cut: ablate_head(0)(x)})
     ),
 }
 

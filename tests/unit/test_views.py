@@ -113,10 +113,10 @@ def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names):
 def test_a_round_room_is_drawn_where_it_is():
     """The middle of the room is the middle of its map, +y is up, the platform has its true size."""
     life = lifetime_in("maze")
-    cells, goal = maps.token_cells(life), life.task_values["goal"][0]
+    cells, goal = maps.of(life).cells, life.task_values["goal"][0]
     assert cells[0, 0].tolist() == [9.5, 9.5]
-    assert maps.headings(life)[0, 0] == life.arrays["obs"][0, 0, 0, 2]
-    (mark,) = maps.marks(life)
+    assert maps.of(life).headings[0, 0] == life.arrays["obs"][0, 0, 0, 2]
+    (mark,) = maps.of(life).marks
     np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
     assert maps.PLATFORM == watermaze.PLATFORM
     (found, *_) = np.flatnonzero(life.arrays["terminated"][0].any(1))
@@ -126,10 +126,10 @@ def test_a_round_room_is_drawn_where_it_is():
 
 def test_arms_are_counted_from_the_first_pull():
     life = lifetime_in("bandit")
-    cells = maps.token_cells(life)
+    cells = maps.of(life).cells
     np.testing.assert_array_equal(cells[:, 1, 0], life.arrays["action"][0, :, 0])
     assert (cells[:, 0] == -1).all() and (cells[:, 1, 1] == 0).all()
-    pulls = maps.weigh(maps.size(life), cells.reshape(-1, 2))
+    pulls = maps.weigh((10, 1), cells.reshape(-1, 2))
     assert pulls.sum() == life.length.sum()
 
 
@@ -140,7 +140,7 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     lifetimes = ad.collect(env, task, source, episodes=40, lifetimes=3, seed=3)
     each = (lifetimes[i] for i in range(3))
     life = next(one for one in each if one.gift.any() and one.closed.any())
-    marks = {mark["name"]: mark for mark in maps.marks(life)}
+    marks = {mark["name"]: mark for mark in maps.of(life).marks}
     always, changing = ["home", "jar", "garden"], ["lid open", "lid closed", "cookies"]
     assert list(marks) == [*always, *changing, "gift", "hide"]
     assert (marks["home"]["x"], marks["garden"]["y"], marks["gift"]["x"]) == (0, 3, 0)
@@ -151,9 +151,9 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     assert at("lid open", e, 0) and not at("hide", e, 0)
     assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(life.gift[0]).tolist()
     assert at("cookies", e, 0) == life.stock[0, e] == 1
-    cells = maps.token_cells(life)
+    cells = maps.of(life).cells
     assert cells[0, 0].tolist() == [0, 1] and cells.shape == (40, 17, 2)
-    assert maps.size(life) == (5, 5)
+    assert (maps.of(life).columns, maps.of(life).rows) == (5, 5)
 
 
 # ---- attention ----

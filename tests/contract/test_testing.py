@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from helpers import same
 
 import adkit as ad
 from adkit import tables
@@ -110,13 +109,3 @@ def test_histories_that_break_the_contract_are_found_out():
     ):
         with pytest.raises(AssertionError, match=says):
             check_histories(replace(found, arrays=arrays))
-
-
-def test_histories_that_hold_more_or_of_another_kind_are_not_the_same():
-    """Of `same`, in which many tests trust."""
-    found = ad.collect(ROOM, ROOM.tasks()[:2], ad.sources.Random(), episodes=2)
-    reward = found.arrays["reward"]
-    assert same(found, replace(found, arrays=dict(found.arrays)))
-    for change in ({"mood": np.zeros(2)}, {"reward": reward.astype(float)}, {"reward": 1 + reward}):
-        changed = replace(found, arrays=found.arrays | change)
-        assert not same(found, changed) and not same(changed, found)

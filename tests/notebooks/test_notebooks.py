@@ -18,10 +18,10 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 LINES_PER_CELL, LINES_PER_CLASS = 10, 20
 
 
-def run(*arguments, seconds=900, **environment) -> subprocess.CompletedProcess:
+def run(*arguments, **environment) -> subprocess.CompletedProcess:
     """Run notebooks/run.py."""
     command = [sys.executable, FOLDER / "run.py", *arguments]
-    quiet = {"capture_output": True, "text": True, "timeout": seconds, "check": False}
+    quiet = {"capture_output": True, "text": True, "timeout": 900, "check": False}
     return subprocess.run(command, env=os.environ | environment, **quiet)
 
 
@@ -67,27 +67,23 @@ hungry = np.ones(50_000_000); del hungry  # 400 MB, for a moment"""
 
 
 @pytest.fixture
-def threads():
+def threads(monkeypatch):
     """Return torch's thread count as a function; put it and plotly's renderer back afterwards."""
-    before, renderer = torch.get_num_threads(), plotly.io.renderers.default
+    before = torch.get_num_threads()
+    monkeypatch.setattr(plotly.io.renderers, "default", plotly.io.renderers.default)
     yield torch.get_num_threads
     torch.set_num_threads(before)
-    plotly.io.renderers.default = renderer
 
 
 def test_set_up_follows_the_limits_of_the_server(threads, monkeypatch, capsys):
+    monkeypatch.setenv("MEM_LIMIT", "2147483648")
     for limit, used in {"1": 1, "0.5": 1, "2.9": 2, "3.0": 3}.items():
         monkeypatch.setenv("CPU_LIMIT", limit)
-        monkeypatch.setenv("MEM_LIMIT", "2147483648")
         ad.setup_notebook()
         assert threads() == used
     monkeypatch.delenv("CPU_LIMIT")
     ad.setup_notebook()
     assert threads() == 3 and capsys.readouterr() == ("", "")  # no limit: left alone
-
-
-def test_set_up_warns_when_memory_is_short(threads, monkeypatch):
-    monkeypatch.delenv("CPU_LIMIT", raising=False)
     monkeypatch.setenv("MEM_LIMIT", "512000000")
     with pytest.warns(UserWarning, match="512 MB.*1000 MB"):
         ad.setup_notebook()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
@@ -187,14 +187,6 @@ class Histories:
         self.check()
         about = {"spec": asdict(self.spec), **self.about}
         return store.save(path, "histories", self.arrays | self.identity(), about, overwrite)
-
-    @staticmethod
-    def assemble(path: str | Path, parts: Iterable[Histories], whole: Histories) -> Path:
-        """Save parts that are in memory one at a time; `whole` has their tasks, and no arrays."""
-        checked = (part.arrays for part in parts if part.check() is None)
-        about = {"spec": asdict(whole.spec), **whole.about}
-        how = {"parts": checked, "rows": len(whole)}
-        return store.save(path, "histories", whole.identity(), about, **how)
 
     def identity(self) -> dict[str, np.ndarray]:
         """Return the arrays that say which lifetimes and episodes these are, as they are saved."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -56,11 +56,11 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
     shards = np.array_split(np.arange(len(whole)), n_shards)
     places = [parts / f"{n_shards}.{k}" for k in range(n_shards)]
 
-    def read(k: int) -> Histories:
+    def read(k: int) -> dict[str, np.ndarray]:
         arrays, about = store.load(places[k], "shard")
         if about != {"call": call}:
             raise FileExistsError(f"{parts} holds shards of another call; remove it, or change out")
-        return replace(whole, task=whole.task[shards[k]], arrays=arrays)
+        return arrays
 
     missing = []
     for k in range(n_shards):
@@ -71,9 +71,12 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
             missing.append(k)
     try:
         for i, arrays in made([shards[k] for k in missing]):
-            store.save(places[missing[i]], "shard", arrays, {"call": call})
-        about = whole.about | {"call": call}
-        Histories.assemble(path, map(read, range(n_shards)), replace(whole, about=about))
+            k = missing[i]
+            replace(whole, task=whole.task[shards[k]], arrays=arrays).check()
+            store.save(places[k], "shard", arrays, {"call": call})
+        about = {"spec": asdict(whole.spec), **whole.about, "call": call}
+        arrays = {"parts": map(read, range(n_shards)), "rows": len(whole)}
+        store.save(path, "histories", whole.identity(), about, **arrays)
     except (store.ArtefactError, OSError):
         if folders.vacant(path):  # else another process made the same meanwhile
             raise

@@ -71,9 +71,11 @@ def save(
         folders.flush(folder)
         os.chmod(folder, 0o755)
         with folders.locked(path.parent):
-            if _holds(path, manifest):
+            folders.put_back(path)  # else reading it would wait for this lock
+            there = _manifest_at(path, kind)
+            if there and all(there[name] == manifest[name] for name in ("files", "about")):
                 return asked
-            if not (folders.vacant(path) or (overwrite and _is_a(kind, path))):
+            if not (folders.vacant(path) or (overwrite and there)):
                 raise FileExistsError(
                     f"{path} already holds something else; save under another name, or replace an "
                     f"artefact that is a {kind}, too: overwrite=True"
@@ -106,21 +108,11 @@ def _write(folder: Path, name: str, value: np.ndarray | bytes, rows: int | None 
     return name
 
 
-def _is_a(kind: str, path: Path) -> bool:
-    """Return whether this is a folder of that kind, damaged or not."""
+def _manifest_at(path: Path, kind: str) -> dict | None:
     try:
-        return json.loads((path / MANIFEST).read_bytes())["kind"] == kind
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _holds(path: Path, manifest: dict) -> bool:
-    """Return whether this content is already there."""
-    try:
-        there = _read_manifest(path, manifest["kind"])
+        return _read_manifest(path, kind)
     except (ArtefactError, FileNotFoundError):
-        return False
-    return all(there[name] == manifest[name] for name in ("files", "about"))
+        return None
 
 
 def _describe(folder: Path, names: list[str], kind: str, about: dict) -> dict:

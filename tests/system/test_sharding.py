@@ -14,7 +14,7 @@ import torch
 from helpers import listed, same
 
 import adkit as ad
-from adkit import rollout
+from adkit import rollout, store
 from adkit.sharding import number_of_shards
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
@@ -181,17 +181,17 @@ def test_a_call_that_stopped_goes_on_where_it_stopped(stopped):
 def test_another_process_with_the_same_call_may_be_first(stopped, monkeypatch):
     """It puts the shards together and removes them while this one still runs."""
     out, _ = stopped
-    assemble = ad.Histories.assemble
+    save = store.save
 
-    def late(path, parts, whole):
-        monkeypatch.setattr(ad.Histories, "assemble", assemble)
-        collected(out=out)
-        return assemble(path, parts, whole)
+    def late(path, kind, *given, **how):
+        if kind == "histories":
+            monkeypatch.setattr(store, "save", save)
+            collected(out=out)
+        return save(path, kind, *given, **how)
 
-    monkeypatch.setattr(ad.Histories, "assemble", late)
-    found = collected(out=out)
-    assert ad.Histories.assemble is assemble and same(found, collected())
-    assert listed(out.parent) == ["histories"]
+    monkeypatch.setattr(store, "save", late)
+    assert same(collected(out=out), collected())
+    assert store.save is save and listed(out.parent) == ["histories"]
 
 
 # ---- workers that die ----

@@ -122,6 +122,14 @@ def test_a_save_that_fails_changes_nothing(tmp_path, monkeypatch, function, exis
     assert holds(save(path, NEW, overwrite=True), NEW)
 
 
+def test_what_another_process_retires_and_then_dies_is_put_back(tmp_path, monkeypatch):
+    path = save(tmp_path / "it")
+    monkeypatch.setattr(os, "chmod", lambda *_: path.rename(tmp_path / ".it.old"))
+    with no_longer_than(10):
+        save(path, NEW, overwrite=True)
+    assert holds(path, NEW) and listed(tmp_path) == ["it"]
+
+
 def test_a_link_is_followed_and_stays_a_link(tmp_path):
     disk, link = tmp_path / "disk" / "it", tmp_path / "here" / "link"
     link.parent.mkdir()

@@ -23,7 +23,6 @@ def learning_curves(
     *,
     x: str = "episodes",
     log_x: bool = False,
-    title: str = "",
 ) -> Figure:
     """Draw return per episode of several histories, with a 95% band over tasks and lifetimes.
 
@@ -46,7 +45,7 @@ def learning_curves(
         line = {"color": "#888888", "width": 1}
         figure.add_scatter(x=[1, last], y=[best] * 2, mode="lines", name="optimum", line=line)
     unit = "environment steps" if x == "steps" else "episode"
-    lay_out(figure, title, unit, "return per episode", log_x)
+    lay_out(figure, "", unit, "return per episode", log_x)
     return figure
 
 
@@ -78,7 +77,7 @@ def result_curves(
     return figure
 
 
-def heat_map(table: pd.DataFrame, top: float | None = None, title: str = "") -> Figure:
+def heat_map(table: pd.DataFrame, top: float | None = None) -> Figure:
     """Draw a table of numbers from 0 to `top` (by default its largest), each written in its colour.
 
     Rows run downwards, columns across; the axes have the names of the table's index and columns.
@@ -86,16 +85,16 @@ def heat_map(table: pd.DataFrame, top: float | None = None, title: str = "") -> 
     values = table.to_numpy(float)
     scale = {"zmin": 0, "zmax": top or values.max() or 1, "colorscale": "Viridis"}
     figure = Figure()
-    figure.add_heatmap(z=values, texttemplate="%{z:.2f}", name=plain(title), **scale)
+    figure.add_heatmap(z=values, texttemplate="%{z:.2f}", **scale)
     rows, columns = values.shape
     width, height = max(420, 170 + 52 * columns), max(220, 110 + 34 * rows)
-    size_figure(figure, title, width=width, height=height)
+    size_figure(figure, "", width=width, height=height)
     figure.update_xaxes(**_ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **_ticks(table.index))
     return figure
 
 
-def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
+def visits(histories: Mapping[str, Histories]) -> Figure:
     """Draw the share of steps spent in each cell of a room, one heat map per history."""
     _check_named(histories)
     maps = {name: _visit_shares(history) for name, history in histories.items()}
@@ -103,13 +102,12 @@ def visits(histories: Mapping[str, Histories], title: str = "") -> Figure:
     figure = Figure(make_subplots(1, n, subplot_titles=[plain(name) for name in maps]))
     scale = {"zmin": 0, "zmax": top, "colorscale": "Viridis"}
     for i, (name, share) in enumerate(maps.items(), 1):
-        number = "" if i == 1 else i
-        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-        figure.add_heatmap(z=share.T, showscale=i == n, name=plain(name), **scale, **axes)
+        look = scale | {"showscale": i == n, "name": plain(name)}
+        figure.add_heatmap(z=share.T, **look, row=1, col=i)
     figure.update_xaxes(title="x", constrain="domain")
     figure.update_yaxes(autorange="reversed", scaleanchor="x")
     margin = {"l": 40, "r": 20, "t": 60, "b": 40}
-    size_figure(figure, title, width=340 * n, height=340, margin=margin)
+    size_figure(figure, "", width=340 * n, height=340, margin=margin)
     return figure
 
 

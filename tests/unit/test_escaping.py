@@ -44,8 +44,10 @@ def test_no_text_from_a_file_becomes_markup_or_a_formula(histories, tmp_path):
     assert_harmless(life._repr_html_() + life.task_values._repr_html_())
     table, paper = life.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
     assert_figure_is_harmless(ad.views.learning_curves({EVIL: life}))
-    assert_figure_is_harmless(ad.views.visits({EVIL: life}, title=EVIL))
-    curves = ad.views.result_curves(table, x="episode", y="return", by="name", paper=paper)
+    assert_figure_is_harmless(ad.views.visits({EVIL: life}))
+    curves = ad.views.result_curves(
+        table, x="episode", y="return", by="name", paper=paper, title=EVIL
+    )
     assert_figure_is_harmless(curves)
 
 

@@ -90,7 +90,7 @@ def test_resuming_saves_time_and_changes_nothing(world):
                 np.testing.assert_allclose(run(tap, resume, **changes), whole, atol=1e-6)
     # nothing to resume from: it comes later, or there are more episodes than the window has
     np.testing.assert_array_equal(run("embed", resume), run("embed", None))
-    sliding = ad.record(model, long, resume=ad.record(model, long, LAST))
+    sliding = ad.record(model, long, resume=ad.record(model, long, "blocks.0.resid"))
     np.testing.assert_array_equal(sliding.array, ad.record(model, long).array)
 
 
@@ -128,13 +128,15 @@ def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activa
     read = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
     read &= np.random.default_rng(0).random(read.shape) < 0.5
     total = lambda logits: np.where(read, logits[..., 0] - logits.mean(-1), 0).sum((1, 2))
-    run = lambda donor, tap: patch(model, base, donor, tap, total, positions={"here": read})
+    at = {"here": read, "nowhere": np.zeros_like(read)}
+    run = lambda donor, tap: patch(model, base, donor, tap, total, positions=at)
     patched = run(donor, "*resid")
     np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
     assert np.abs(patched.donor - patched.base).min() > 1e-3
     heads, own = run(donor, "blocks.1.attn.z"), run(base, "blocks.*.attn.z")
-    assert np.abs(heads.patched - heads.base).min() > 1e-4
-    np.testing.assert_allclose(own.patched, np.broadcast_to(own.base, (2, 1, 3)), rtol=1e-5)
+    here, nowhere = heads.patched[0] - heads.base
+    assert np.abs(here).min() > 1e-4 and not nowhere.any()
+    np.testing.assert_allclose(own.patched, np.broadcast_to(own.base, (2, 2, 3)), rtol=1e-5)
 
 
 def test_a_subspace_or_an_erasers_coordinate_is_patched_beside_the_whole(model, pair):

@@ -59,12 +59,12 @@ def test_result_curves_average_seeds_and_show_the_papers_in_grey():
 def test_a_heat_map_shows_the_table():
     rows, columns = pd.Index(list("abc"), name="row"), pd.Index([1, 2], name="column")
     table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4], [0.5, 0.9]], rows, columns)
-    figure = ad.views.heat_map(table, title="t")
+    figure = ad.views.heat_map(table)
     (trace,) = figure.data
     assert np.array_equal(trace.z, table) and (trace.zmin, trace.zmax) == (0, 0.9)
     assert figure.layout.yaxis.autorange == "reversed"
     assert figure.layout.xaxis.ticktext == ("1", "2") and figure.layout.yaxis.title.text == "row"
-    assert figure.png() != ad.views.heat_map(table, top=2, title="t").png()
+    assert figure.png() != ad.views.heat_map(table, top=2).png()
     before = figure.png()
     assert figure.watermarked().png() != before
 

@@ -209,19 +209,19 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     missed = lambda *names: [f"missed: {name}" for name in names]
     over = lambda name: interval(drifts, [*missed(name, "probe"), "spread"], _gain)
     phi = lambda name: interval(drifts, missed("B1", name, "B4"), _share)
-    b1, r2, b4 = (_r2(drifts, name).estimate for name in ("B1", "probe", "B4"))
+    b1, probe, b4 = (r2(drifts, name).estimate for name in ("B1", "probe", "B4"))
     within = [f"{column}: {name}" for name in ("probe", "B4") for column in WITHIN]
     over_filter = lambda m: _within(m[..., :3]) / _within(m[..., 3:])
     permuted = of_kind(draws, "permutation").mean(0)
-    p = float((1 + (permuted >= r2).sum()) / (1 + len(permuted)))
+    p = float((1 + (permuted >= probe).sum()) / (1 + len(permuted)))
     found = {
         "phi": phi("probe"),
         "over_logits": over("logits"),
         "over_rich_features": over("B3"),
         "headroom": interval(drifts, [*missed("B1", "B4"), "spread"], _gain),
         "planted_phi": phi("planted"),
-        "unrelated_r2": _r2(drifts, "unrelated", "spread: unrelated"),
-        "belief_r2": _r2(drifts, "belief", "spread: belief"),
+        "unrelated_r2": r2(drifts, "unrelated", "spread: unrelated"),
+        "belief_r2": r2(drifts, "belief", "spread: belief"),
         "level_r2": interval(drifts, [f"{x}: probe" for x in LEVEL], explained),
         "within_r2": interval(drifts, within[:3], _within),
         "within_share_of_filter": interval(drifts, within, over_filter),
@@ -239,7 +239,8 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     return found
 
 
-def _r2(frame: pd.DataFrame, name: str, spread: str = "spread") -> Interval:
+def r2(frame: pd.DataFrame, name: str, spread: str = "spread") -> Interval:
+    """Return the R2 of a read-out or twin in the rows of one regime."""
     return interval(frame, [f"missed: {name}", spread], explained)
 
 
@@ -256,19 +257,6 @@ def _yoked_area(frame: pd.DataFrame, wins: str) -> Interval:
     once = columns[f"D1 {wins}"].sum() / columns["D1 pairs"].sum()
     area = lambda m: m[..., 0] / m[..., 1] + m[..., 2] / m[..., 3] - once
     return interval(pairs.assign(**columns), list(columns), area)
-
-
-def measured_controls(frame: pd.DataFrame, tolerance: pd.DataFrame | None = None) -> Measures:
-    """Measure what gates G2 and G3 name; `tolerance` is the table of the positive control."""
-    drifts = pick(frame, regime="D2")
-    found = {
-        "planted_found": _r2(drifts, "planted belief", "spread: belief"),
-        "planted_erased": _r2(drifts, "planted erased", "spread: belief"),
-        "untrained_r2": _r2(drifts, "untrained"),
-    }
-    if tolerance is not None:
-        found["tolerance_visible_r2"] = over_counting(tolerance)
-    return found
 
 
 def over_counting(frame: pd.DataFrame) -> Interval:

@@ -100,11 +100,6 @@ def auc_share(frame: pd.DataFrame, make: Callable = interval) -> Interval | dict
     return make(frame, columns, share)
 
 
-def measured_random(frame: pd.DataFrame) -> Interval:
-    """Measure for G2 whether the random hider's predicted hiding follows the gain of hiding."""
-    return auc(pick(frame, type="R"), "model", GAINS)
-
-
 def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame) -> Measures:
     """Measure what H4 names.
 
@@ -133,7 +128,7 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "model_auc": auc(planners),
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),
-        "random_hider_auc": measured_random(frame),
+        "random_hider_auc": auc(random, "model", GAINS),
         "random_hider_auc_of_filter": auc(random, "filter", GAINS),
         "random_hider_flip": effect(edits, "stock", "R"),
     }

@@ -17,25 +17,28 @@ from study.verdicts import Verdict, verdict
 Tables = Mapping[str, pd.DataFrame]
 
 
-def instruments(checks: pd.DataFrame) -> Measures:
-    """Return the measures of G0: the worst value of each check over seeds."""
-    return checks.drop(columns="seed").max().to_dict()
+def must_be_seen(frame: pd.DataFrame, tolerance: pd.DataFrame, hides: pd.DataFrame) -> Measures:
+    """Measure what gate G2 names, `tolerance` being the table of the positive control."""
+    drifts = pick(frame, regime="D2")
+    return {
+        "tolerance_visible_r2": drift.over_counting(tolerance),
+        "planted_found": drift.r2(drifts, "planted belief", "spread: belief"),
+        "planted_erased": drift.r2(drifts, "planted erased", "spread: belief"),
+        "random_hider_auc": hiding.auc(pick(hides, type="R"), "model", hiding.GAINS),
+    }
 
 
-def must_be_seen(drifts: pd.DataFrame, tolerance: pd.DataFrame, hides: pd.DataFrame) -> Measures:
-    """Return the measures of G2: effects that the instruments must find."""
-    random_hider = {"random_hider_auc": hiding.measured_random(hides)}
-    return drift.measured_controls(drifts, tolerance) | random_hider
-
-
-def must_not_be_seen(drifts: pd.DataFrame, false_positives: pd.DataFrame) -> Measures:
-    """Return the measures of G3: what the instruments find where there is nothing."""
+def must_not_be_seen(frame: pd.DataFrame, false_positives: pd.DataFrame) -> Measures:
+    """Measure what gate G3 names: what is found where there is nothing."""
     share = float((false_positives["p"] <= 0.05).mean())
-    return drift.measured_controls(drifts) | {"false_positives": share}
+    return {
+        "untrained_r2": drift.r2(pick(frame, regime="D2"), "untrained"),
+        "false_positives": share,
+    }
 
 
 MEASURES = {  # name: the function that measures it, and the tables that the function takes
-    "G0": (instruments, "instruments"),
+    "G0": (lambda checks: checks.drop(columns="seed").max().to_dict(), "instruments"),
     "G1": (competence.measured_competence, "competence", "returns", "edits action only"),
     "G2": (must_be_seen, "drift", "drift tolerance visible", "hiding"),
     "G3": (must_not_be_seen, "drift", "false positives"),

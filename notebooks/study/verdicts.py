@@ -45,17 +45,11 @@ KINDS = ("positive", "negative")  # of controls
 
 
 def load_hypotheses(path: str | Path) -> dict:
-    """Read `hypotheses.yaml` and check it; ValueError names every fault and its place."""
-    hypotheses = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    check_hypotheses(hypotheses)
-    return hypotheses
-
-
-def check_hypotheses(hypotheses: Mapping) -> None:
-    """Raise ValueError, with every fault, unless every hypothesis can be judged.
+    """Read `hypotheses.yaml`; ValueError names every fault and its place.
 
     A rule under a misspelt name must not go unnoticed: it would never be applied.
     """
+    hypotheses = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     gates, faults = hypotheses["gates"], []
     rules = {f"gates.{name}": rules for name, rules in gates.items()}
     for name, entry in hypotheses["hypotheses"].items():
@@ -82,6 +76,7 @@ def check_hypotheses(hypotheses: Mapping) -> None:
                 faults.append(f"{place}.{measure}: {wanted}")
     if faults:
         raise ValueError("the hypotheses cannot be judged:\n  " + "\n  ".join(faults))
+    return hypotheses
 
 
 # ---- one verdict ----
@@ -142,7 +137,7 @@ class Verdict:
 
 def gate(rules: Mapping, measured: Mapping) -> pd.DataFrame:
     """Compare a gate's rules with the measurements, a row each; the gate holds if all passed."""
-    return _frame(_judged("gate", rules, measured))
+    return pd.DataFrame(_judged("gate", rules, measured))
 
 
 def verdict(
@@ -155,11 +150,8 @@ def verdict(
     measure is missing; else refuted if any refuting rule holds; else supported if every supporting
     rule holds; else inconclusive. A measure that is missing passes no rule.
     """
-    if unknown := sorted(set(measured) - _measures(entry)):
-        raise ValueError(f"{name} has no measure {', '.join(unknown)}")
-    bounds = lambda control: {key: control[key] for key in control if key in BOUNDS}
-    controls = {measure: bounds(control) for measure, control in entry["controls"].items()}
-    rules = {"supported": entry["supported"], "refuted": entry["refuted"], "control": controls}
+    rules = {"supported": entry["supported"], "refuted": entry["refuted"]}
+    rules["control"] = entry["controls"]
     judged = {role: _judged(role, of, measured) for role, of in rules.items()}
     effect = _interval(measured.get(entry["measure"]))
     word, why = _decide(entry, judged, effect, failed_gates)
@@ -170,24 +162,17 @@ def verdict(
         effect=effect,
         mde=math.nan if effect is None else detectable(effect),
         grade=_grade(entry, measured),
-        rules=_frame([row for rows in judged.values() for row in rows]),
+        rules=pd.DataFrame([row for rows in judged.values() for row in rows]),
         null=measured.get("null"),
         **{key: entry[key] for key in ("claim", "measure", "sesoi", "expected")},
     )
-
-
-def _measures(entry: Mapping) -> set[str]:
-    """Return the names of all measures that a hypothesis reads or reports."""
-    graded = entry.get("grades", {}).values()
-    parts = entry["supported"], entry["refuted"], entry["controls"], *graded
-    always = {"null", "p", "p_holm", entry["measure"], *entry.get("reported", ())}
-    return always.union(*parts)
 
 
 def _decide(
     entry: Mapping, judged: Mapping, effect: Interval | None, failed_gates: tuple[str, ...]
 ) -> tuple[str, str]:
     """Return the verdict's word and the rules that decided."""
+    told = lambda row: f"{row['measure']} {row['value']} (rule: {row['rule']})"
     bad = [row for row in judged["control"] if not row["passed"]]
     refuting = [row for row in judged["refuted"] if row["passed"]]
     lacking = [row for row in judged["supported"] if not row["passed"]]
@@ -195,13 +180,13 @@ def _decide(
         return "untestable", f"gate {', '.join(failed_gates)} failed"
     if bad:
         kind = lambda row: entry["controls"][row["measure"]]["kind"]
-        return "untestable", "; ".join(f"{kind(row)} control: {_told(row)}" for row in bad)
+        return "untestable", "; ".join(f"{kind(row)} control: {told(row)}" for row in bad)
     if effect is None:
         return "untestable", f"{entry['measure']} was not measured"
     if refuting:
-        return "refuted", "; ".join(map(_told, refuting))
+        return "refuted", "; ".join(map(told, refuting))
     if lacking:
-        return "inconclusive", "not shown: " + "; ".join(map(_told, lacking))
+        return "inconclusive", "not shown: " + "; ".join(map(told, lacking))
     return "supported", f"all {len(judged['supported'])} rules hold"
 
 
@@ -218,12 +203,15 @@ def _grade(entry: Mapping, measured: Mapping) -> str:
 def _judged(role: str, rules: Mapping, measured: Mapping) -> list[dict]:
     """Return a row per bound; a measure that is missing passes none."""
     rows = []
-    for measure, bounds in rules.items():
+    for measure, rule in rules.items():
         value = _interval(measured.get(measure))
-        for bound, limit in bounds.items():
-            passed = value is not None and bool(BOUNDS[bound](value, limit))
-            row = {"role": role, "measure": measure, "rule": f"{bound} {limit:g}"}
-            rows.append(row | {"value": value, "passed": passed})
+        shown = "not measured" if value is None else str(value)
+        if value is not None and value.low == value.high:
+            shown = f"{value.estimate:.3g}"
+        for bound in [name for name in rule if name in BOUNDS]:
+            passed = value is not None and bool(BOUNDS[bound](value, rule[bound]))
+            row = {"role": role, "measure": measure, "rule": f"{bound} {rule[bound]:g}"}
+            rows.append(row | {"value": shown, "passed": passed})
     return rows
 
 
@@ -234,21 +222,6 @@ def _interval(value: Any) -> Interval | None:
     ends = value if isinstance(value, tuple | list) else (value,) * 3
     interval = Interval(*map(float, ends))
     return interval if all(map(math.isfinite, interval)) else None
-
-
-def _told(row: dict) -> str:
-    value = "was not measured" if row["value"] is None else _short(row["value"])
-    return f"{row['measure']} {value} (rule: {row['rule']})"
-
-
-def _short(value: Interval | None) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value.estimate:.3g}" if value.low == value.high else str(value)
-
-
-def _frame(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame([row | {"value": _short(row["value"])} for row in rows])
 
 
 # ---- all verdicts ----

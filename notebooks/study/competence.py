@@ -135,11 +135,9 @@ def measured_activation(
 ) -> Measures:
     """Measure what H1 names; `untrained` are the edits' effects on an untrained twin."""
     hunger = pick(edits, kind="delay").assign(size=lambda rows: np.sqrt(rows["square"]))
-    over_source = lambda name: interval(
-        frame,
-        [f"cookie visible: {column}" for column in (name, "source", "n")],
-        lambda m: difference(m) / m[..., 2],
-    )
+    visible = lambda *names: [f"cookie visible: {name}" for name in names]
+    kl = lambda m: difference(m) / m[..., 2]
+    over_source = lambda name: interval(frame, visible(name, "source", "n"), kl)
     return {
         "hunger_ratio": change_ratio(edits, "delay"),
         **change_ratio(edits, "delay", against, null=0.25),
@@ -157,15 +155,12 @@ def measured_activation(
 def _calibration(frame: pd.DataFrame) -> dict[str, Interval]:
     """Return the slope of the source's probability on the model's, and the calibration error."""
     bins = [f"bin {i}: {name}" for name in ("n", "model", "source") for i in range(BINS)]
-    of = lambda m: (m[..., i * BINS : (i + 1) * BINS] for i in range(3))
+    of = lambda m: np.moveaxis(m[..., : 3 * BINS].reshape(*m.shape[:-1], 3, BINS), -2, 0)
+    error = lambda m: np.abs(of(m)[1] - of(m)[2]).sum(-1) / of(m)[0].sum(-1)
 
     def slope(m: np.ndarray) -> np.ndarray:
-        n, x, y = (part.sum(-1) for part in of(m))
+        n, x, y = of(m).sum(-1)
         return (m[..., -1] - x * y / n) / (m[..., -2] - x * x / n)
-
-    def error(m: np.ndarray) -> np.ndarray:
-        n, model, source = of(m)
-        return np.abs(model - source).sum(-1) / n.sum(-1)
 
     calibration = interval(frame, [*bins, "sum mm", "sum ms"], slope)
     return {"calibration_slope": calibration, "ece": interval(frame, bins, error)}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import adkit as ad
-from study.predictors import PREDICTORS, Decisions, Utility, decisions
+from study.predictors import PREDICTORS, Utility, decisions
 from study.statistics import Measures, against, interval
 
 CODED = ["n", *PREDICTORS]  # columns of `code`
@@ -31,21 +31,19 @@ def per_lifetime(histories: ad.Histories, kind: str = "model", seed: int = 0) ->
     orbits = np.unique(made.orbit[made.lifetime])
     shuffled = np.random.default_rng(seed).permutation(orbits)
     half = np.isin(made.orbit, shuffled[::2])[made.lifetime]
-    frames = [_scored(made[~held_out], made[held_out]) for held_out in (half, ~half)]
+    frames = []
+    for held_out in (half, ~half):
+        known, new = made[~held_out], made[held_out]
+        lifetimes, row, count = np.unique(new.lifetime, return_inverse=True, return_counts=True)
+        columns = {"history": lifetimes, "orbit": new.orbit[lifetimes]}
+        columns |= {"decisions": count, "coded": len(new)}
+        for name, predictor in PREDICTORS.items():
+            fitted = predictor(known)
+            nats = predictor(new).nats(fitted.fit()).numpy()
+            columns[f"bits_{name}"] = np.bincount(row, nats) / count / np.log(2)
+            columns[f"parameters_{name}"] = fitted.parameters
+        frames.append(pd.DataFrame(columns))
     return pd.concat(frames).assign(kind=kind).sort_values("history", ignore_index=True)
-
-
-def _scored(known: Decisions, new: Decisions) -> pd.DataFrame:
-    """Fit every predictor to the known decisions and score it on the new ones, per lifetime."""
-    lifetimes, row, count = np.unique(new.lifetime, return_inverse=True, return_counts=True)
-    about = {"history": lifetimes, "orbit": new.orbit[lifetimes]}
-    columns = about | {"decisions": count, "coded": len(new)}
-    for name, predictor in PREDICTORS.items():
-        fitted = predictor(known)
-        nats = predictor(new).nats(fitted.fit()).numpy()
-        columns[f"bits_{name}"] = np.bincount(row, nats) / count / np.log(2)
-        columns[f"parameters_{name}"] = fitted.parameters
-    return pd.DataFrame(columns)
 
 
 def code(lifetimes: pd.DataFrame) -> np.ndarray:
@@ -61,10 +59,8 @@ def code(lifetimes: pd.DataFrame) -> np.ndarray:
     return np.stack([np.ones(len(lifetimes)), *bits], 1) * lifetimes[["decisions"]].to_numpy()
 
 
-def saved(mean: np.ndarray) -> np.ndarray:
-    """Return the bits per decision that shards save on the better rival, from means of `code`."""
-    shards, rivals = mean[..., 1], mean[..., 2:].min(-1)
-    return (rivals - shards) / mean[..., 0]
+# the bits per decision that shards save on the better rival, from means of `code`
+saved = lambda mean: (mean[..., 2:].min(-1) - mean[..., 1]) / mean[..., 0]
 
 
 def measured(lifetimes: pd.DataFrame) -> Measures:

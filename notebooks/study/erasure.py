@@ -27,6 +27,7 @@ from study.statistics import (
     exchange_p,
     explained,
     interval,
+    mean_of,
     of_kind,
     pick,
     ratio,
@@ -83,9 +84,8 @@ def per_lifetime(
     model: ad.CausalTransformer,
     test: ad.Histories,
     choice: Choice,
-    *,
-    n: int = 160,
-    random: int = 30,
+    n: int,
+    random: int,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the effects of erasing on test lifetimes of D2, D0 and D5, and draws of the null.
@@ -166,53 +166,39 @@ def _exchanged(bench: Bench, choice: Choice) -> dict[str, np.ndarray]:
     how much stronger. 0 for lifetimes that do not drift.
     """
     drifting = bench.histories.arrays["regime"] == 2
-    base, totals = bench.histories[drifting], {}
-    tasks, source = base.task_values[base.task], replace(population(), regimes={"D2": 1})
+    base, source = bench.histories[drifting], replace(population(), regimes={"D2": 1})
+    tasks, how = base.task_values[base.task], {"episodes": base.n_episodes}
+    names = ("w", "base", "donor", "full", "coordinate")
+    totals = {f"pair {name}": np.zeros(len(drifting)) for name in names}
     for seed in PARTNERS:
-        donor = ad.collect(corpora.world(), tasks, source, episodes=base.n_episodes, seed=seed)
-        for name, values in _exchange(bench.model, base, donor, choice).items():
-            placed = totals.setdefault(f"pair {name}", np.zeros(len(drifting)))
-            placed[drifting] += values
+        donor = ad.collect(corpora.world(), tasks, source, seed=seed, **how)
+        here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
+        here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
+        pairs, gap = Bench(bench.model, base, here), (balance(donor) - balance(base))[here]
+        odds = lambda logits, pairs=pairs, gap=gap: pairs.sum(np.sign(gap) * pairs.odds(logits))
+        where = {"positions": {"here": here}, "subspace": choice.erasers["w"]}
+        found = patch(bench.model, base, donor, choice.tap, odds, **where)
+        patched = found.base, found.donor, found.full[0, 0], found.patched[0, 0]
+        for name, values in zip(names, (pairs.sum(np.abs(gap)), *patched), strict=True):
+            totals[f"pair {name}"][drifting] += values
     return totals
-
-
-def _exchange(model, base: ad.Histories, donor: ad.Histories, choice: Choice) -> dict:
-    """Return the sums of `_exchanged` (N,) for one partner of each lifetime."""
-    here = sites(base)["cookie visible"] & sites(donor)["cookie visible"]
-    here &= base.arrays["obs"][..., POSITION] == donor.arrays["obs"][..., POSITION]
-    bench, gap = Bench(model, base, here), (balance(donor) - balance(base))[here]
-    odds = lambda logits: bench.sum(np.sign(gap) * bench.odds(logits))
-    where = {"positions": {"here": here}, "subspace": choice.erasers["w"]}
-    patched = patch(model, base, donor, choice.tap, odds, **where)
-    sums = {"w": bench.sum(np.abs(gap)), "base": patched.base, "donor": patched.donor}
-    return sums | {"full": patched.full[0, 0], "coordinate": patched.patched[0, 0]}
 
 
 # ---- measures, from tables of all seeds ----
 
 
-def _apart(m: np.ndarray) -> np.ndarray:
-    """Return the ratio of the first two minus that of the last two."""
-    return m[..., 0] / m[..., 1] - m[..., 2] / m[..., 3]
+_apart = lambda m: m[..., 0] / m[..., 1] - m[..., 2] / m[..., 3]
+# the nats that one change costs more than another, per lifetime
+_lost = lambda frame, change, instead: frame[f"nats: {change}"] - frame[f"nats: {instead}"]
 
 
-def _contrast(frame: pd.DataFrame, lost: np.ndarray, make: Callable | None = None):
-    """Return the nats (N,) lost per decision of drifting lifetimes minus those of stable ones.
-
-    A number, or what `make`, such as `interval`, returns.
-    """
+def _contrast(frame: pd.DataFrame, lost: np.ndarray, make: Callable = mean_of):
+    """Return the nats (N,) lost per decision of drifting lifetimes minus those of stable ones."""
     columns = {}
     for side, kinds in SIDES.items():
         inside = frame["regime"].isin(kinds)
         columns |= {f"{side} lost": lost * inside, f"{side} n": frame["n"] * inside}
-    if make is None:
-        return float(_apart(pd.DataFrame(columns).sum().to_numpy()))
     return make(frame.assign(**columns), list(columns), _apart)
-
-
-def _lost(frame: pd.DataFrame, change: str, instead: str) -> pd.Series:
-    """Return the nats that one change costs more than another, per lifetime."""
-    return frame[f"nats: {change}"] - frame[f"nats: {instead}"]
 
 
 def _loss(frame: pd.DataFrame, change: str, instead: str) -> Interval:

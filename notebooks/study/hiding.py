@@ -90,14 +90,9 @@ def auc(frame: pd.DataFrame, name: str = "model", sides=("hid", "did not")) -> I
 
 def auc_share(frame: pd.DataFrame, make: Callable = interval) -> Interval | dict:
     """Return how far the model's area is above chance, as a share of the source's own."""
-    columns = _bins("model") + _bins("source")
-
-    def share(m: np.ndarray) -> np.ndarray:
-        counts = m.reshape(*m.shape[:-1], 4, BINS)
-        model, source = (_area(counts[..., i, :], counts[..., i + 1, :]) for i in (0, 2))
-        return (model - 0.5) / (source - 0.5)
-
-    return make(frame, columns, share)
+    above = lambda m: _area(m[..., :BINS], m[..., BINS:]) - 0.5
+    share = lambda m: above(m[..., : 2 * BINS]) / above(m[..., 2 * BINS :])
+    return make(frame, _bins("model") + _bins("source"), share)
 
 
 def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame) -> Measures:
@@ -108,6 +103,7 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
     """
     planners, primitive, random = (pick(frame, type=name) for name in "SPR")
     stock, decoy = (pick(edits, kind=kind, type="S") for kind in ("stock", "decoy"))
+    excess = lambda rows, *columns: interval(rows, [*columns], lambda m: difference(m) / m[..., 2])
     slope = lambda name, over: interval(planners, [f"slope {name}", over], ratio)
     return {
         "auc_share": auc_share(planners),
@@ -119,12 +115,12 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "lapse_effect": effect(edits, "lapse", "S"),
         "lapse_effect_of_filter": effect(edits, "lapse", "S", of="filter"),
         "lapse_ratio": effect_ratio(edits, "lapse", "S"),
-        "primitive_excess": _excess(primitive, "p model", "p filter", "n"),
+        "primitive_excess": excess(primitive, "p model", "p filter", "n"),
         "primitive_twin_effect": effect(twin_edits, "stock", "S"),
         "over_primitive_twin": _minus(stock, pick(twin_edits, kind="stock", type="S")),
         "within_slope_share": slope("model", "slope filter"),
         "within_slope_of_filter": slope("filter", "spread"),
-        "hide_rate_error": magnitude(_excess(frame, "late p model", "late p source", "late")),
+        "hide_rate_error": magnitude(excess(frame, "late p model", "late p source", "late")),
         "model_auc": auc(planners),
         "filter_auc": auc(planners, "filter"),
         "source_auc": auc(planners, "source"),
@@ -132,11 +128,6 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "random_hider_auc_of_filter": auc(random, "filter", GAINS),
         "random_hider_flip": effect(edits, "stock", "R"),
     }
-
-
-def _excess(frame: pd.DataFrame, a: str, b: str, n: str) -> Interval:
-    """Return the mean per morning of one sum minus another."""
-    return interval(frame, [a, b, n], lambda m: difference(m) / m[..., 2])
 
 
 def _minus(edits: pd.DataFrame, others: pd.DataFrame) -> Interval:

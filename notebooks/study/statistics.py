@@ -29,12 +29,17 @@ def interval(frame: pd.DataFrame, columns: list[str], statistic: Callable = firs
     return _bootstrapped(bootstrap, frame, columns, statistic)
 
 
+def mean_of(frame: pd.DataFrame, columns: list[str], statistic: Callable = first) -> float:
+    """Return a statistic without an interval."""
+    return float(statistic(frame[columns].to_numpy(float).mean(0)))
+
+
 def against(
     frame: pd.DataFrame, columns: list[str], statistic: Callable, null: float = 0.0
 ) -> dict[str, float | np.ndarray]:
     """Return `p`, that the measure is at most `null`, and draws of the null, same bootstrap."""
     samples = _bootstrapped(bootstrap_draws, frame, columns, statistic)
-    measure = statistic(frame[columns].to_numpy(float).mean(0))
+    measure = mean_of(frame, columns, statistic)
     not_above = (~(samples > null)).sum()  # a draw that is not a number counts too
     return {"p": float((1 + not_above) / (1 + len(samples))), "null": samples + (null - measure)}
 

@@ -107,13 +107,7 @@ def _mornings(model: ad.CausalTransformer, test: ad.Histories, stream: Recording
 
 
 def per_lifetime(
-    model: ad.CausalTransformer,
-    lifetimes: Lifetimes,
-    tap: str,
-    *,
-    n: int = 80,
-    random: int = 30,
-    seed: int = 0,
+    model: ad.CausalTransformer, lifetimes: Lifetimes, tap: str, n: int, random: int, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the effects of steering on `n` test lifetimes and `n` of probe val, and draws.
 
@@ -135,9 +129,11 @@ def per_lifetime(
     cases = [("jar", jar, "w", DOSES), ("garden", garden, "w", UP), ("hide", mornings, "w", DOSES)]
     cases += [(f"jar, {name}", jar, name, ENDS) for name in ("off", "cue", "action")]
     cases += [(f"hide, {name}", mornings, name, ENDS) for name in ("off", "action")]
-    columns = {}
-    for name, steer, vector, doses in cases:
-        columns |= {f"{name}: {dose:g}": steer(of[vector], dose) for dose in doses}
+    columns = {
+        f"{name}: {dose:g}": steer(of[vector], dose)
+        for name, steer, vector, doses in cases
+        for dose in doses
+    }
     few = test[:: -(-len(test) // KL_LIFETIMES)]
     unrelated = Steering(model, few, tap, sites(few)["unrelated"])
     planners = _of_types(test, PLANNERS)
@@ -152,12 +148,7 @@ def per_lifetime(
 
 
 def _random_swings(
-    of: Mapping[str, np.ndarray],
-    jar: Steer,
-    hide: Steer,
-    unrelated: Steering,
-    random: int,
-    seed: int,
+    of: Mapping, jar: Steer, hide: Steer, unrelated: Steering, random: int, seed: int
 ) -> tuple[dict, dict]:
     """Return the columns and the draws that random and shuffled vectors give."""
 
@@ -185,8 +176,7 @@ def _random_swings(
 # ---- measures, from tables of all seeds ----
 
 
-def _columns(name: str, doses: tuple[float, ...]) -> list[str]:
-    return [f"{name}: {dose:g}" for dose in doses]
+_columns = lambda name, doses: [f"{name}: {dose:g}" for dose in doses]
 
 
 def _slope(frame: pd.DataFrame, name: str, doses: tuple[float, ...] = DOSES) -> Interval:
@@ -196,8 +186,9 @@ def _slope(frame: pd.DataFrame, name: str, doses: tuple[float, ...] = DOSES) -> 
 
 
 def _swing(frame: pd.DataFrame, name: str) -> Interval:
-    columns = _columns(name, ENDS)
-    return interval(frame.dropna(subset=columns), columns, lambda m: m[..., 1] - m[..., 0])
+    """Return the response to the highest dose minus that to the lowest, mean over lifetimes."""
+    columns = [f"{name}: {ENDS[1]:g}", f"{name}: {ENDS[0]:g}"]
+    return interval(frame.dropna(subset=columns), columns, difference)
 
 
 def spearman(mean: np.ndarray) -> np.ndarray:
@@ -221,7 +212,13 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     planners, primitive = pick(test, type=tuple(PLANNERS)), pick(test, type="P")
     test = test.dropna(subset=_columns("jar", DOSES))  # an agent that always hides sees no cookie
     moved = test.assign(swing=test["jar: 4"] - test["jar: -4"])
-    p, null = _against_random(moved, planners, draws)
+    by_seed = lambda swing, frame: swing.groupby(frame["seed"]).mean().to_numpy()
+    swings, hides = by_seed(moved["swing"], test), planners["hide: 4"] - planners["hide: -4"]
+    kinds = ("random norm", "random kl", "shuffled")
+    norm, kl, shuffled = (np.abs(of_kind(draws, kind)) for kind in kinds)
+    at_home = of_kind(draws, "hide random kl")
+    p = {"random_norm_p": exchange_p(swings, norm), "random_kl_p": exchange_p(swings, kl)}
+    alone = [max(exchange_p([x], null[[i]]) for null in (norm, kl)) for i, x in enumerate(swings)]
     slopes = test[_columns("jar", DOSES)].to_numpy() @ np.array(DOSES)
     against = test.assign(against=(slopes * np.sign(slopes.mean()) < 0).astype(float))
     half = ed50(test[_columns("jar", UP)].to_numpy().mean(0))
@@ -229,10 +226,13 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
         "over_random_kl": interval(moved, ["swing", "random kl"], difference),
         "over_random_norm": interval(moved, ["swing", "random norm"], difference),
         **p,
+        "seeds_agreeing": float(np.mean(np.array(alone) <= 0.05)),
+        "shuffled_label_p": exchange_p(swings, shuffled),
         "slope": _slope(test, "jar"),
         "spearman": interval(test, _columns("jar", DOSES), spearman),
         "anti_steerable": interval(against, ["against"]),
         "ed50": half,
+        "home_hide_random_p": exchange_p(by_seed(hides, planners), at_home),
         "home_hide_slope": _slope(planners, "hide"),
         "home_hide_slope_projected": _slope(planners, "hide, off", ENDS),
         "primitive_hide_slope": _slope(primitive, "hide"),
@@ -244,32 +244,14 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
         "action_vector_swing": _swing(test, "jar, action"),
         "action_vector_hide": _swing(planners, "hide, action"),
         "unembedding_share": float(of_kind(draws, "unembedding").mean()),
-        "p": max(p["random_norm_p"], p["random_kl_p"]),
-        "null": null - null.mean(),
+        "p": max(p.values()),
+        "null": kl.mean(0) - kl.mean(),
     }
-
-
-def _against_random(moved: pd.DataFrame, planners: pd.DataFrame, draws: pd.DataFrame):
-    """Return exact p-values of the swings among random vectors, and the null's means."""
-    by_seed = lambda frame: frame.groupby("seed")["swing"].mean().to_numpy()
-    seeds, kinds = by_seed(moved), ("random norm", "random kl", "shuffled")
-    norm, kl, shuffled = (np.abs(of_kind(draws, kind)) for kind in kinds)
-    alone = [max(exchange_p(seeds[[i]], x[[i]]) for x in (norm, kl)) for i in range(len(seeds))]
-    hides = planners.assign(swing=planners["hide: 4"] - planners["hide: -4"])
-    p = {
-        "random_norm_p": exchange_p(seeds, norm),
-        "random_kl_p": exchange_p(seeds, kl),
-        "shuffled_label_p": exchange_p(seeds, shuffled),
-        "home_hide_random_p": exchange_p(by_seed(hides), of_kind(draws, "hide random kl")),
-        "seeds_agreeing": float(np.mean(np.array(alone) <= 0.05)),
-    }
-    return p, kl.mean(0)
 
 
 def _meals_change(test: pd.DataFrame, half: float) -> Interval:
     """Return the change of going for the garden at the dose of half effect."""
-    garden = test.dropna(subset=_columns("garden", UP))
-    dose = ENDS[1] if np.isnan(half) else half
+    garden, dose = test.dropna(subset=_columns("garden", UP)), ENDS[1] if np.isnan(half) else half
     rows = garden[_columns("garden", UP)].to_numpy()
     change = [np.interp(dose, UP, row) - row[0] for row in rows]
     return interval(garden.assign(change=change), ["change"])

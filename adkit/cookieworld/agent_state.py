@@ -73,14 +73,6 @@ class Agents(NamedTuple):
     keys: np.ndarray  # (N,) uint64
 
 
-def born(traits: np.ndarray, size: int, places: np.ndarray, keys: np.ndarray) -> Agents:
-    """Return N agents before their first morning."""
-    n, state = len(traits), np.zeros(len(traits), STATE)
-    state["w"] = traits["w_first"]
-    q, visited = np.zeros((n, 2, size**2, 8), np.float32), np.zeros((n, size**2), np.bool_)
-    return Agents(traits, state, q, visited, places, keys)
-
-
 @njit(cache=True)
 def wake(traits, state, q, place, settings, obs, key, t):
     """Start a day: strengths change overnight, gifts are eaten, planners plan."""

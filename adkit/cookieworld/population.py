@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from adkit.cookieworld import agent_state, world
-from adkit.cookieworld.agent_state import TRAITS, Agents, Settings, choose
+from adkit.cookieworld.agent_state import STATE, TRAITS, Agents, Settings, choose
 from adkit.cookieworld.planning import APPETITES
 from adkit.cookieworld.shard import RECOVERY, USE, YOKED
 from adkit.cookieworld.world import CLOSED, DECOY, GIFT, HUNGER, POSITION, STOCK, CookieWorld
@@ -156,11 +156,15 @@ class Shards:
         return Settings(size, spec.horizon, self.lr, self.walk, self.labelled)
 
     def _born(self, spec: EnvSpec, rng: Rng) -> Agents:
+        """Return N agents before their first morning."""
         if self.tasks is None:
             raise ValueError("Shards needs a task per lifetime; `collect` gives them")
-        settings = self.settings(spec)
-        places = CookieWorld(settings.size).places(self.tasks)
-        return agent_state.born(self.traits(self.tasks, rng), settings.size, places, rng.keys)
+        traits, n, size = self.traits(self.tasks, rng), len(rng), self.settings(spec).size
+        state = np.zeros(n, STATE)
+        state["w"] = traits["w_first"]
+        q, visited = np.zeros((n, 2, size**2, 8), np.float32), np.zeros((n, size**2), np.bool_)
+        places = CookieWorld(size).places(self.tasks)
+        return Agents(traits, state, q, visited, places, rng.keys)
 
     def traits(self, tasks: Tasks, rng: Rng) -> np.ndarray:
         """Draw the traits (N,) of lifetimes, each from its own address; dtype `TRAITS`."""

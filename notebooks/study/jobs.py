@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import adkit as ad
@@ -39,6 +40,11 @@ GOES_ON_FROM = {  # models that also predict the cookies eaten next, and the mod
 ONE_SEED = ("confounded", "tolerance visible")  # one model each; judged on corpora of their own
 SHOWN = 24  # lifetimes in the table of readings
 READ = ("probe train", "probe val", "test")
+KINDS = {  # of edits that are made, if not all
+    "untrained": ("cue",),
+    "primitive only": ("stock",),
+    "copied": interventions.MORNING_EDITS,
+}
 
 
 @dataclass(frozen=True)
@@ -61,16 +67,13 @@ class Bench:
         return {part: self.lifetimes(judged_name(corpus, part)) for part in READ}
 
 
-Made = ad.Histories | ad.CausalTransformer | pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]
-
-
 @dataclass(frozen=True)
 class Job:
-    """One thing to make. Of two tables the second, random draws, is kept beside the first."""
+    """One thing to make: histories, a model, a table, or a table and one of random draws."""
 
     name: str
     needs: tuple[str, ...]
-    make: Callable[[Bench], Made]
+    make: Callable[[Bench], object]
 
 
 def judged_name(corpus: str, part: str) -> str:
@@ -102,43 +105,30 @@ def train(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
     return model
 
 
-def edits(bench: Bench, predict: Callable, kinds: tuple[str, ...]) -> pd.DataFrame:
-    """Measure the effects of edits of some test lifetimes on predictions."""
-    some = corpora.evenly(bench.lifetimes("test"), bench.profile.edited)
-    return interventions.effects(some, predict, bench.profile.days, kinds)
+def predictor(bench: Bench, name: str, seed: int) -> Callable[[ad.Histories], np.ndarray]:
+    """Return what gives action probabilities: a model, the "filter", or one that is "copied"."""
+    if name == "filter":
+        follow = ad.ParticleFilter(corpora.population()).follow
+        return lambda histories: follow(histories)["belief_pi"]
+    if name == "copied":
+        return hiding.copied
+    untrained = name == "untrained"
+    model = bench.model(MAIN if untrained else name, seed)
+    return partial(competence.predictions, drift.untrained(model) if untrained else model)
 
 
-def filter_edits(bench: Bench) -> pd.DataFrame:
-    observer = ad.ParticleFilter(corpora.population())
-    predict = lambda histories: observer.follow(histories)["belief_pi"]
-    return edits(bench, predict, tuple(interventions.EDITS))
+def edits(bench: Bench, name: str, seed: int) -> pd.DataFrame:
+    """Effects of edits of some test lifetimes on predictions, compared with the filter's."""
+    some, kinds = corpora.evenly(bench.lifetimes("test"), bench.profile.edited), KINDS.get(name)
+    predict, days = predictor(bench, name, seed), bench.profile.days
+    found = interventions.effects(some, predict, days, kinds or tuple(interventions.EDITS))
+    return found if name == "filter" else competence.compared(found, bench.table("filter edits/0"))
 
 
-def compared_edits(bench: Bench, predict: Callable, kinds: tuple[str, ...]) -> pd.DataFrame:
-    """Compare the effects of edits on predictions with those on the particle filter."""
-    ceiling = bench.table("filter edits/0")
-    return competence.compared(edits(bench, predict, kinds), ceiling)
-
-
-def model_edits(bench: Bench, family: str, seed: int) -> pd.DataFrame:
-    if family == "untrained":
-        model = drift.untrained(bench.model(MAIN, seed))
-    else:
-        model = bench.model(family, seed)
-    some = {"untrained": ("cue",), "primitive only": ("stock",)}
-    kinds = some.get(family, tuple(interventions.EDITS))
-    return compared_edits(bench, partial(competence.predictions, model), kinds)
-
-
-def predicted(bench: Bench, hypothesis, family: str, seed: int) -> pd.DataFrame:
+def predicted(bench: Bench, hypothesis, name: str, seed: int) -> pd.DataFrame:
     """Per-lifetime results of a hypothesis that asks for predictions alone."""
     test = bench.lifetimes("test")
-    return hypothesis.per_lifetime(test, competence.predictions(bench.model(family, seed), test))
-
-
-def copied(bench: Bench) -> pd.DataFrame:
-    test = bench.lifetimes("test")
-    return hiding.per_lifetime(test, hiding.copied(test))
+    return hypothesis.per_lifetime(test, predictor(bench, name, seed)(test))
 
 
 def drifts(bench: Bench, family: str, seed: int, twins: dict[str, str], corpus="main", **how):
@@ -210,7 +200,7 @@ def _shared(profile: Profile) -> Iterator[Job]:
             count = n if corpus == "main" else n // 2
             make = lambda bench, of=(part, count, corpus): corpora.judged(*of)
             yield Job(f"judged/{judged_name(corpus, part)}", (), make)
-    yield Job("filter edits/0", ("judged/test",), filter_edits)
+    yield Job("filter edits/0", ("judged/test",), partial(edits, name="filter", seed=0))
     by_chance = lambda bench: pd.DataFrame({"p": instruments.false_positives(profile.permutations)})
     yield Job("false positives/0", (), by_chance)
 
@@ -234,11 +224,11 @@ def _of_seed(profile: Profile, seed: int) -> Iterator[Job]:
         ("competence primitive only", competence, "primitive only"),
         ("hiding", hiding, MAIN),
     ):
-        make = partial(predicted, hypothesis=hypothesis, family=family, seed=seed)
+        make = partial(predicted, hypothesis=hypothesis, name=family, seed=seed)
         yield Job(f"{name}/{seed}", (model[family], test), make)
     for family in (MAIN, "primitive only", "untrained"):
         needs = test, "filter edits/0", model.get(family, main)
-        yield Job(f"edits {family}/{seed}", needs, partial(model_edits, family=family, seed=seed))
+        yield Job(f"edits {family}/{seed}", needs, partial(edits, name=family, seed=seed))
     here, (ahead, free) = (main, *_parts("main")), GOES_ON_FROM
     twins = {name: name for name in ("drift free", "episode shuffled") if name in model}
     make = partial(drifts, family=MAIN, seed=seed, twins=twins)
@@ -267,7 +257,7 @@ def _once() -> Iterator[Job]:
     ):
         make = partial(tolerance, corpus=corpus, family=family, site=site)
         yield Job(f"drift tolerance {name}/0", (f"model/{family}/0", *_parts(corpus)), make)
-    yield Job("hiding copied/0", ("judged/test",), copied)
-    how = {"predict": hiding.copied, "kinds": interventions.MORNING_EDITS}
-    make = partial(compared_edits, **how)
-    yield Job("edits copied/0", ("judged/test", "filter edits/0"), make)
+    copied = {"name": "copied", "seed": 0}
+    make = partial(predicted, hypothesis=hiding, **copied)
+    yield Job("hiding copied/0", ("judged/test",), make)
+    yield Job("edits copied/0", ("judged/test", "filter edits/0"), partial(edits, **copied))

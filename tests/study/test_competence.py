@@ -71,15 +71,6 @@ def test_hiding_is_judged_by_who_hides(judged, edits):
     assert rate("S") > 5 * rate("P")
 
 
-def test_the_filter_is_its_own_ceiling_of_hiding(judged, edits):
-    found = hides(judged, edits, judged.arrays["belief_pi"])
-    assert found["filter_auc"] == found["model_auc"]
-    assert found["within_slope_share"].estimate == pytest.approx(1)
-    assert found["stock_ratio"].estimate == pytest.approx(1)
-    assert found["over_primitive_twin"].estimate == 0
-    assert abs(found["primitive_excess"].estimate) < 1e-6
-
-
 def test_a_copied_bit_does_not_pass_for_planning(judged, edits):
     found = hides(judged, edits, hiding.copied(judged))
     assert found["auc_share"].estimate < 0.85

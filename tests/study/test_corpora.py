@@ -62,6 +62,8 @@ def test_cookies_ahead_count_the_next_five_days(judged):
 def test_an_edit_is_possible_and_changes_only_what_it_says(judged, kind):
     made = interventions.edit(kind, judged, 12)
     assert made.after.n_episodes == 13 and len(made.rows)
+    if kind == "stock":
+        assert ((made.sign > 0) == (made.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
     before, after = made.before.arrays, made.after.arrays
     past = [(before[n][:, :12] != after[n][:, :12]).any() for n in ("obs", "action", "reward")]
     assert any(past) == (kind == "lapse")
@@ -74,11 +76,6 @@ def test_an_edit_is_possible_and_changes_only_what_it_says(judged, kind):
     if kind in interventions.MORNING_EDITS:
         late = corpora.sites(judged)["home late"][:, 12, 0]
         assert late[made.rows].all() and not late.all()
-
-
-def test_a_stock_edit_has_the_sign_of_the_full_jar(judged):
-    made = interventions.edit("stock", judged, 12)
-    assert ((made.sign > 0) == (made.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
 
 
 def test_a_delayed_lifetime_is_compared_at_the_same_place(judged):

@@ -90,11 +90,6 @@ def test_the_control_is_the_concept_read_most_alike(planted):
     assert set(choice.train[2]) == {"train", "val"}
 
 
-def test_a_model_of_one_block_is_refused(parts):
-    with pytest.raises(ValueError, match="needs a model of two blocks or more"):
-        erasers.choose(transformer(parts["test"].spec, layers=1), parts)
-
-
 def test_the_tap_is_the_one_that_ridges_read_best_on_validation_lifetimes(parts):
     model, by_hand = transformer(parts["test"].spec, layers=4), {}
     few = {"probe train": parts["probe train"][:30], "probe val": parts["probe val"][:15]}

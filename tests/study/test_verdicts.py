@@ -48,19 +48,6 @@ def test_every_hypothesis_can_be_supported(hypotheses):
     assert {judged.verdict for judged in found.values()} == {"supported"}
 
 
-def test_the_thresholds_are_the_registered_ones(hypotheses):
-    """A change here is a deviation from the registration and belongs in deviations.md."""
-    entries, gates = hypotheses["hypotheses"], hypotheses["gates"]
-    assert gates["G1"]["gap_closed"] == {"at_least": 0.8}
-    assert gates["G1"]["type_ratio"] == {"at_least": 0.7, "at_most": 1.3}
-    assert gates["G1"]["random_hider_flip"] == {"at_most": 0.1}
-    assert gates["G3"]["false_positives"] == {"at_least": 0.03, "at_most": 0.07}
-    assert entries["H2a"]["supported"]["phi"] == {"at_least": 0.5, "low_at_least": 0.25}
-    assert entries["H2b"]["supported"]["frozen_delta"] == {"at_least": 0.005, "low_at_least": 0.0}
-    assert entries["H4"]["supported"]["auc_share"] == {"at_least": 0.85}
-    assert entries["H6"]["supported"]["anti_steerable"] == {"at_most": 0.25}
-
-
 REASONS = {
     "supported": ({}, "all 9 rules hold"),
     "refuted": ({"phi": (0.1, 0.0, 0.2)}, "phi 0.1 [0, 0.2] (rule: high_at_most 0.25)"),
@@ -86,14 +73,6 @@ def test_a_control_that_was_not_run_and_a_failed_gate_are_untestable(hypotheses,
     found = verdicts(hypotheses, all_passing(hypotheses) | {"G1": {"gap_closed": 0.71}})
     assert {judged.verdict for judged in found.values()} == {"untestable"}
     assert "gate G1 failed" in found["H0"].why
-
-
-def test_confounds_are_not_supported(h2a, h4):
-    """A cookie counter is untestable for drift; a copied stock bit is refuted for hiding."""
-    no_headroom = {"phi": (0.8, -3.0, 5.0), "headroom": (0.08, 0.02, 0.14)}
-    assert verdict(h2a, passing(h2a) | no_headroom).verdict == "untestable"
-    same = {"decoy_effect": (0.3, 0.25, 0.35), "stock_minus_decoy": (0.0, -0.02, 0.02)}
-    assert verdict(h4, passing(h4) | same).verdict == "refuted"
 
 
 def test_grades_stop_at_the_first_that_fails(h4):

@@ -198,12 +198,3 @@ def test_labels_stay_with_their_histories(histories, tmp_path):
     assert np.array_equal(every.eta, histories.eta) and every.pi.shape[1] == 4 * h
     assert same(ad.Histories.concatenate([histories[:7], histories[7:]]), histories)
     assert same(ad.Histories.load(histories.save(tmp_path / "h")), histories)
-
-
-def test_windows_hold_labels_only_when_asked(histories):
-    rows, start = np.array([3, 0]), np.array([2, 5])
-    plain, full = (histories.windows(rows, start, 4, labels=labels) for labels in (False, True))
-    assert not set(plain) & set(histories.labels) and set(full) == set(histories.arrays)
-    assert np.array_equal(full["gain"][1], histories.gain[0, 5:9])
-    assert np.array_equal(full["type"], histories.type[rows])
-    assert np.array_equal(full["pi"][0], histories.arrays["pi"][3, 2:6])

@@ -31,11 +31,9 @@ def new_beside(path: Path) -> Iterator[Path]:
             pid = left.name.removeprefix(mine).split(".")[0]
             if pid.isdigit() and not _is_alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
-        name = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}.", suffix=".tmp", dir=path.parent)
-        try:
-            yield Path(name)
-        finally:
-            shutil.rmtree(name, ignore_errors=True)
+        name = f"{mine}{os.getpid()}.", path.parent
+        with tempfile.TemporaryDirectory(".tmp", *name, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
     except FileExistsError:
         raise
     except OSError as error:

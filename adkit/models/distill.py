@@ -34,7 +34,6 @@ from adkit.seeds import Rng
 if TYPE_CHECKING:
     import pandas as pd
 
-PADDING = 32  # slots: a CPU's softmax takes bfloat16 by 32, and single ones three times as slowly
 FLOOR = 0.1  # of the learning rate, to which it falls linearly
 PREDICTION_WEIGHT = 0.5  # of a predicted label's squared error, beside the cross-entropy
 CHECKPOINTS = 20  # per training
@@ -227,7 +226,7 @@ class Loss:
         if self.predict is not None:
             label = (windows[self.predict] - self.mean) / self.deviation  # (B, W)
         for part in layout.by_length(layout.tokenize(model.spec, windows, label)):
-            tokens = layout.pad(part, multiple=PADDING).to(model.device)
+            tokens = part.to(model.device)
             logits, prediction = model.heads(tokens, dtype=self.dtype)
             nats = F.cross_entropy(
                 logits.flatten(0, 1),

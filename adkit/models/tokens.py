@@ -18,7 +18,6 @@ from adkit.histories import Histories
 from adkit.protocols import EnvSpec
 
 NO_TARGET = -100  # the class that torch's cross_entropy ignores
-FILL = {"target": NO_TARGET, "label": np.nan}  # of empty slots; 0 elsewhere
 
 
 @dataclass(frozen=True)
@@ -150,19 +149,6 @@ def pack(tokens: Tokens) -> Tokens:
 def take_along(x: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return (B, S, ...) the entries of each row of x at the positions `order` (B, S)."""
     return np.take_along_axis(x, order.reshape(*order.shape, *(x.ndim - 2) * (1,)), 1)
-
-
-def pad(tokens: Tokens, multiple: int) -> Tokens:
-    """Append up to 5% empty slots if that makes the length a multiple."""
-    size = tokens.previous_action.shape[1]
-    more = -size % multiple
-    if more > 0.05 * size:
-        return tokens
-    padded = {}
-    for name, x in vars(tokens).items():
-        width = [(0, 0), (0, more)] + [(0, 0)] * (0 if x is None else x.ndim - 2)
-        padded[name] = x if x is None else np.pad(x, width, constant_values=FILL.get(name, 0))
-    return Tokens(**padded)
 
 
 def sample_windows(

@@ -89,13 +89,6 @@ def test_the_students_encoder_learns_the_teachers_outputs():
     assert same == {name for name in theirs if not name.startswith("embed_tokens.encoder")}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("where", [("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")])
-def test_a_teacher_may_be_on_another_device(walks, where):
-    student, teacher = make((12, 16)).to(where[0]), make("pose", 1).to(where[1])
-    assert np.isfinite(ad.distill_encoder(student, teacher, walks, steps=2, batch=8).error).all()
-
-
 @pytest.mark.parametrize("view", [(8, 12), "pose", "nothing"])
 def test_training_reaches_every_parameter_and_lowers_the_loss(view):
     env = ad.envs.Watermaze(ends="platform", view=view, n_tasks=400)

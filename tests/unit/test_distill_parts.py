@@ -1,6 +1,5 @@
 """Parts of a training step: schedules, the loss of grouped windows, processes."""
 
-import sys
 import time
 from dataclasses import replace
 
@@ -91,13 +90,6 @@ def test_processes_that_found_different_checkpoints_stop(monkeypatch):
     Processes(torch.device("cpu"), 0, 2).check_equal(0, None)
     with pytest.raises(ValueError, match=r"different checkpoints in 'here', after \[40, 0\] steps"):
         Processes(torch.device("cpu"), 0, 2).check_equal(40, "here")
-
-
-def test_without_accelerate_it_says_what_to_install(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(ImportError, match=r"needs accelerate.*pip install -e '\.\[many\]'"):
-        processes()
 
 
 def test_bfloat16_is_for_processors_that_multiply_it(monkeypatch):

@@ -81,34 +81,9 @@ def test_bfloat16_says_what_float32_says(searches, view):
     assert (exact - brief).abs().mean() < 0.05 * exact.std()
 
 
-def test_a_step_of_a_rollout_draws_one_picture_per_lifetime(searches, monkeypatch):
-    model, drawn, render = make((8, 12), searches)[0], [], pixels.render
-    counted = lambda pose, *rest: drawn.append(len(pose)) or render(pose, *rest)
-    monkeypatch.setattr(pixels, "render", counted)
-    env = ad.envs.Watermaze(view=(8, 12))
-    ad.collect(env, env.tasks()[:5], ad.InContext(model), episodes=1)
-    assert drawn == [5] * 51
-
-
 def test_models_get_the_very_same_pictures(poses):
     exact = (pixels.render(poses.numpy()).astype(np.float32) - 128) / 64
     picture = encoder(ad.envs.Watermaze().spec, 8)
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         drawn = picture.draw(poses, dtype)
         assert drawn.dtype == dtype and torch.equal(drawn.float(), torch.as_tensor(exact))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pictures_in_use_are_never_drawn_over(poses, dtype):
-    """Held by a view, or by a gradient that waits for its backward pass."""
-    picture = encoder(ad.envs.Watermaze().spec, 8)
-    first = picture.draw(poses, dtype).flatten(1)
-    kept = first.clone()
-    assert not torch.equal(picture.draw(-poses, dtype).flatten(1), kept)
-    assert torch.equal(first, kept)
-    weight = picture.eye[0].weight
-    (picture(poses, dtype).sum() + picture(-poses, dtype).sum()).backward()
-    together, weight.grad = weight.grad.clone(), None
-    for pose in (poses, -poses):
-        picture(pose, dtype).sum().backward()
-    torch.testing.assert_close(together, weight.grad, rtol=0.02, atol=0.02 * together.abs().max())

@@ -8,7 +8,6 @@ import torch
 from probe_worlds import Line, LineState
 
 import adkit as ad
-from adkit import store
 from adkit.models import recurrent, rl2
 from adkit.models.recurrent import Inputs
 from adkit.testing import check_agent
@@ -119,12 +118,8 @@ def test_distillation_reads_what_a_policy_would_have_read_step_by_step():
     torch.testing.assert_close(loss, torch.stack(losses).mean())
 
 
-def test_a_policy_is_saved_and_comes_back_and_damage_is_caught(tmp_path):
+def test_a_policy_is_saved_and_comes_back(tmp_path):
     model = a_policy(ad.envs.DarkRoom(5, 8).spec)
     model.save(tmp_path / "m")
     loaded, saved = ad.RecurrentPolicy.load(tmp_path / "m").state_dict(), model.state_dict()
     assert loaded.keys() == saved.keys() and all(torch.equal(loaded[n], saved[n]) for n in saved)
-    file = tmp_path / "m" / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(store.ArtefactError, match="does not match its sha256"):
-        ad.RecurrentPolicy.load(tmp_path / "m")

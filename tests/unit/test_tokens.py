@@ -10,7 +10,6 @@ from adkit.models.tokens import (
     RollingWindow,
     by_length,
     pack,
-    pad,
     sample_windows,
     tokenize,
     window_starts,
@@ -58,7 +57,7 @@ def test_the_window_drops_whole_old_episodes():
 
 def test_packing_keeps_every_token_and_its_slot(lake):
     tokens = tokenize(lake.spec, whole(lake, 6))
-    packed = pad(pack(tokens), multiple=32)
+    packed = pack(tokens)
     assert packed.target.shape[1] < tokens.target.shape[1]
     for row in range(len(lake)):
         real, n = tokens.valid[row], tokens.valid[row].sum()
@@ -76,13 +75,6 @@ def test_groups_of_similar_length_hold_every_target_once(lake):
     counts = [np.bincount(t.target[t.target >= 0], minlength=4) for t in groups]
     np.testing.assert_array_equal(sum(counts), np.bincount(tokens.target[tokens.target >= 0]))
     assert sum(t.target.size for t in groups) < tokens.target.size
-
-
-def test_padding_stops_at_five_per_cent():
-    env = ad.envs.DarkRoom(size=5, horizon=8)
-    made = ad.collect(env, env.tasks()[:2], ad.sources.Random(), episodes=7)
-    tokens = tokenize(env.spec, whole(made, 7))  # 63 slots
-    assert pad(tokens, 32).target.shape[1] == 64 and pad(tokens, 70) is tokens
 
 
 def test_a_share_of_windows_opens_the_lifetime(histories):

@@ -200,11 +200,7 @@ class Histories:
 
         `mapped` arrays stay on disk, so that they may be larger than memory.
         """
-        return Histories._of(path, *store.load(path, "histories", mapped))
-
-    @staticmethod
-    def _of(path: str | Path, arrays: dict[str, np.ndarray], about: dict) -> Histories:
-        """Return the histories that were read from `path`, if they are complete."""
+        arrays, about = store.load(path, "histories", mapped)
         try:
             spec = EnvSpec(**about.pop("spec"))
             if odd := [name for name, v in arrays.items() if not isinstance(v, np.ndarray)]:
@@ -232,10 +228,10 @@ class Histories:
 
     @staticmethod
     def from_minari(id: str, folder: str | Path | None = None) -> Histories:
-        """Read back, equal in every bit, what `to_minari` wrote."""
+        """Read back, equal in every bit, the histories that `to_minari` kept in the dataset."""
         from adkit import interchange
 
-        return Histories._of(*interchange.from_minari(id, folder))
+        return Histories.load(interchange.from_minari(id, folder))
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write one Parquet file, one row per transition, whole or not at all.

@@ -1,8 +1,9 @@
-"""Histories for other people's tools: Minari datasets, there and back, and Parquet files.
+"""Histories for other people's tools: Minari datasets, and Parquet files.
 
 Minari keeps transitions, and has no place for lifetimes and tasks. Beside its own `data`, a dataset
-has therefore a folder `adkit` that says which lifetime, task and episode each of Minari's episodes
-is; each of these also carries that as metadata. Needs the extra `interchange`.
+has therefore a folder `adkit` with the histories themselves, as `Histories.save` writes them; each
+of Minari's episodes carries its lifetime, task and episode as metadata. Needs the extra
+`interchange`.
 
 `Histories` imports this file, not the other way round: here they are `Any`.
 """
@@ -29,14 +30,11 @@ from adkit import folders, store
 from adkit._lazy import extra
 from adkit.protocols import EnvSpec
 
-KIND = "histories in Minari"
 NAMES = {"action": "actions", "reward": "rewards"}  # ours: Minari's
 NAMES |= {"terminated": "terminations", "truncated": "truncations"}
-STORED = {"obs": "observations"} | NAMES
 TRANSITIONS = ("obs", "final_obs", *NAMES)
 ROWS = 1_000_000  # transitions that are in memory at once, if a lifetime is not longer
 EPISODE = 2**15  # bytes, at most, of an episode in HDF5 beside its numbers; 15,000 measured
-AT_MOST = 1000  # times its bytes in HDF5 that an episode, padded to its horizon, may take in memory
 
 
 # ---- to Minari ----
@@ -47,10 +45,8 @@ def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
     path, spaces = _place(id, folder), _spaces(histories.spec)
     import minari
 
-    labels = {f"label.{name}": histories.arrays[name] for name in histories.labels}
     with _whole(path) as temporary:
-        about = {"spec": asdict(histories.spec), **histories.about}
-        store.save(temporary / "adkit", KIND, histories.identity() | labels, about)
+        histories.save(temporary / "adkit")
         _reserve(temporary.parent, histories)
         new = minari.dataset.minari_storage.MinariStorage.new
         storage = new(temporary / "data", *spaces, data_format="hdf5")
@@ -121,76 +117,12 @@ def _reserve(folder: Path, histories: Any) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
 
 
-# ---- from Minari ----
-
-
-def from_minari(id: str, folder: str | Path | None) -> tuple[Path, dict[str, np.ndarray], dict]:
-    """Return the dataset's folder, and the arrays and `about` that `Histories.save` would write."""
+def from_minari(id: str, folder: str | Path | None) -> Path:
+    """Return the folder in which `to_minari` kept the histories themselves."""
     path = _place(id, folder)
     if not (path / "adkit").is_dir():
         raise FileNotFoundError(f"{path} is no dataset written by histories.to_minari({id!r})")
-    files, about = store.load(path / "adkit", KIND)
-    try:
-        sizes = len(files["task"]), len(files["episode"])
-        arrays = _read(path / "data" / "main_data.hdf5", EnvSpec(**about["spec"]), *sizes)
-    except Exception as error:  # HDF5 says anything
-        raise store.ArtefactError(f"{path} does not hold complete histories: {error}") from error
-    files = {name.removeprefix("label."): values for name, values in files.items()}
-    return path, arrays | files, about
-
-
-def _read(path: Path, spec: EnvSpec, lifetimes: int, episodes: int) -> dict[str, np.ndarray]:
-    """Return the transitions in Minari's file, which may come from a stranger.
-
-    No memory is taken for what is not there. Minari itself does not read it: it would make the
-    environment that a dataset's metadata names, by calling whatever they say.
-    """
-    import h5py
-
-    size = path.stat().st_size  # 0 of a pipe
-    per_step = math.prod(spec.obs_shape) * spec.obs_dtype.itemsize + 7
-    if lifetimes * episodes * spec.horizon * per_step >= AT_MOST * size:
-        whole = f"{lifetimes} lifetimes of {episodes} episodes of up to {spec.horizon} steps"
-        raise ValueError(f"{size:,} bytes are not {whole}")
-    with h5py.File(path) as file:
-        if len(file) != lifetimes * episodes:
-            raise ValueError(f"{len(file)} episodes are not {lifetimes} lifetimes of {episodes}")
-        arrays = spec.empty(lifetimes, episodes)
-        for i, at in enumerate(np.ndindex(lifetimes, episodes)):
-            found = {ours: _stored(file, f"episode_{i}", theirs) for ours, theirs in STORED.items()}
-            length = len(found["reward"])
-            wanted = dict.fromkeys(NAMES, (length,)) | {"obs": (length + 1, *spec.obs_shape)}
-            if length > spec.horizon or wanted != {n: values.shape for n, values in found.items()}:
-                raise ValueError(f"episode {i} has arrays of {length} and of other steps")
-            obs, steps = _exactly(found.pop("obs")[()], spec.obs_dtype), (*at, np.s_[:length])
-            arrays["obs"][steps], arrays["final_obs"][at] = obs[:-1], obs[-1]
-            for name, values in found.items():
-                arrays[name][steps] = _exactly(values[()], arrays[name].dtype)
-    return arrays
-
-
-def _stored(file: Any, episode: str, name: str) -> Any:
-    """Return numbers stored in this very file: no link elsewhere, nothing that grows when read."""
-    import h5py
-
-    for part in (episode, f"{episode}/{name}"):
-        if not isinstance(file.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{part} is missing, or kept elsewhere")
-    found = file[episode][name]
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
-        raise ValueError(f"{found.name} holds no numbers")
-    if found.is_virtual or found.external or found.id.get_create_plist().get_nfilters():
-        raise ValueError(f"{found.name} is compressed, or kept elsewhere, not as to_minari does")
-    return found
-
-
-def _exactly(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return the same numbers in another dtype; ValueError where it cannot hold them."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        cast = np.asarray(values).astype(dtype)
-    if not np.array_equal(cast, values, equal_nan=cast.dtype.kind == "f"):
-        raise ValueError(f"{values.dtype} numbers that are no {np.dtype(dtype)}")
-    return cast
+    return path / "adkit"
 
 
 def _place(id: str, folder: str | Path | None) -> Path:

@@ -1,23 +1,18 @@
 """Histories for other people's tools: Minari there and back, and Parquet."""
 
 import json
-import os
-import shutil
 import sys
 from dataclasses import replace
 from itertools import product
 
-import h5py
 import minari
 import numpy as np
 import pyarrow.parquet
 import pytest
-from harm import no_longer_than, no_more_than, resealed
 from helpers import listed, same
 
 import adkit as ad
 from adkit import interchange
-from adkit.store import ArtefactError
 
 ID = "room/x-v0"
 
@@ -102,88 +97,6 @@ def test_what_no_one_here_wrote_is_refused(tmp_path):
     (tmp_path / ID / "data").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no dataset written by histories.to_minari"):
         ad.Histories.from_minari(ID, tmp_path)
-
-
-# ---- damage ----
-
-HDF5 = "data/main_data.hdf5"
-OUTSIDE = {"shape": (4,), "dtype": "f4", "external": [("/etc/passwd", 0, 16)]}
-
-
-def rewards(**how):
-    """Return a change that puts another dataset in the place of an episode's rewards."""
-    return lambda group: (group.pop("rewards"), group.create_dataset("rewards", **how))
-
-
-def endless(group):
-    """Put terabytes of zeros, which take a kilobyte, in the place of everything."""
-    for name in interchange.STORED.values():
-        shape = 10**12 + (name == "observations"), *group.pop(name).shape[1:]
-        group.create_dataset(name, shape, dtype="f4", chunks=True)
-
-
-def link_elsewhere(group):
-    os.mkfifo("pipe.hdf5")
-    del group["rewards"]
-    group["rewards"] = h5py.ExternalLink("pipe.hdf5", "/rewards")
-
-
-def virtual(group):
-    layout = h5py.VirtualLayout((4,), np.float32)
-    layout[:] = h5py.VirtualSource(group["rewards"])
-    group.move("rewards", "old")
-    group.create_virtual_dataset("rewards", layout)
-
-
-def spec_of(**changed):
-    ask = lambda manifest: manifest["about"]["spec"].update(changed)
-    return lambda path: resealed(path / "adkit", ask)
-
-
-OF_EPISODE_3 = [
-    (lambda group: group["actions"].write_direct(np.full(4, 300)), "that are no uint8"),
-    (lambda group: group.parent.pop("episode_9"), "9 episodes are not 10 lifetimes of 1"),
-    (lambda group: group.parent.move("episode_9", "x"), "episode_9 is missing"),
-    (endless, "episode 3 has arrays of 1000000000000 and"),
-    (link_elsewhere, "is missing, or kept elsewhere"),
-    (virtual, "is compressed, or kept elsewhere"),
-    (rewards(data=np.zeros(5, "f4")), "episode 3 has arrays of 5 and of other"),
-    (rewards(data=["a"] * 4), "holds no numbers"),
-    (rewards(data=np.zeros(4, "f4"), compression="gzip"), "is compressed, or kept elsewhere"),
-    (rewards(**OUTSIDE), "is compressed, or kept elsewhere"),
-]
-OF_FILES = [
-    (lambda path: os.truncate(path / HDF5, 1000), "does not hold"),
-    (lambda path: (path / HDF5).unlink() or os.mkfifo(path / HDF5), "0 bytes are not 10 lifetimes"),
-    (lambda path: os.truncate(path / "adkit" / "task.npy", 100), "task.npy has 100 bytes"),
-    (spec_of(horizon=2**31 - 1), "bytes are not 10 lifetimes of 1 episodes of up to 2147483647"),
-    (spec_of(n_actions=2), "out of range, 0 to 1"),
-]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return bandit().to_minari(ID, tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize(("change", "says"), OF_EPISODE_3 + OF_FILES)
-def test_a_damaged_dataset_is_refused_without_taking_memory(
-    dataset, tmp_path, monkeypatch, change, says
-):
-    monkeypatch.chdir(tmp_path)
-    path = shutil.copytree(dataset, tmp_path / ID)
-    if (change, says) in OF_FILES:
-        change(path)
-    else:
-        with h5py.File(path / HDF5, "a") as file:
-            change(file["episode_3"])
-    with no_longer_than(30), no_more_than(2**26), pytest.raises(ArtefactError, match=says):
-        ad.Histories.from_minari(ID, tmp_path)
-
-
-def test_minaris_own_metadata_which_may_name_any_code_are_not_read(dataset, tmp_path):
-    (shutil.copytree(dataset, tmp_path / ID) / "data" / "metadata.json").unlink()
-    assert_equal(ad.Histories.from_minari(ID, tmp_path), bandit())
 
 
 # ---- whole or not at all ----

@@ -111,8 +111,7 @@ class Sessions:
     def exchanged(self, stratum: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
         """Draw (N,) whose labels each lifetime gets: a session of the same stratum and part."""
         alike = np.zeros((len(self.curve), 4), int)
-        for p in range(3):
-            alike[self.session[self.history[self.part == p]], p] = 1
+        alike[self.session[self.history], self.part] = 1
         if stratum is not None:
             alike[self.session, 3] = np.unique(stratum, return_inverse=True)[1]
         alike = np.unique(alike, axis=0, return_inverse=True)[1].ravel()

@@ -74,7 +74,7 @@ class EpisodeAttention(page.View):
         names = [str(name) for name in action_names or range(model.spec.n_actions)]
         if len(names) != model.spec.n_actions:
             raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
-        self.model, self.lifetime, self.action_names = model, lifetime, names
+        self.model, self.lifetime = model, lifetime
         drawn = maps.of(lifetime)
         flat = {"columns": 0, "rows": 0, "marks": []}  # arms are no room to look back at
         self.map = replace(drawn, **flat) if drawn.kind == "arms" else drawn
@@ -83,7 +83,7 @@ class EpisodeAttention(page.View):
             rewarded = lifetime.episode_returns[0] > 0
             episode = min(rewarded.argmax() + 1, lifetime.n_episodes - 1) if rewarded.any() else 0
         layer, head = model.config["layers"] - 1, model.config["heads"]
-        data = self._about(env) | self._numbers()
+        data = self._numbers() | self._references(env) | {"action_names": names}
         super().__init__(data=data, episode=int(episode), layer=layer, head=head)
         self.on_msg(self._answer)
 
@@ -99,34 +99,19 @@ class EpisodeAttention(page.View):
 
     # ---- numbers ----
 
-    def _about(self, env: Env | None) -> dict:
-        """Return names, sizes and the references that the return panel shows."""
-        lifetime, drawn = self.lifetime, self.map
-        about = {
-            "episodes": lifetime.n_episodes,
-            "horizon": lifetime.spec.horizon,
-            "window": self.model.window,
-            "layers": self.model.config["layers"],
-            "heads": self.model.config["heads"],
-            "actions": lifetime.spec.n_actions,
-            "action_names": self.action_names,
-            "columns": drawn.columns,
-            "rows": drawn.rows,
-            "kind": drawn.kind,
-            "marks": [mark for mark in drawn.marks if "when" not in mark],
-            "optimum": None,
-            "random": None,
-        }
+    def _references(self, env: Env | None) -> dict:
+        """Return the random and the optimal return, None where not known."""
+        found: dict = {"random": None, "optimum": None}
         if env is not None:
-            tasks = lifetime.task_values[lifetime.task]
+            tasks = self.lifetime.task_values[self.lifetime.task]
             rollouts = collect(env, tasks, Random(), episodes=8, lifetimes=50)
-            about["random"] = float(rollouts.returns.mean())
+            found["random"] = float(rollouts.returns.mean())
             if has_optimum(env):
-                about["optimum"] = float(optimal_returns(env, tasks)[0])
-        return about
+                found["optimum"] = float(optimal_returns(env, tasks)[0])
+        return found
 
     def _numbers(self) -> dict:
-        """Return attention, action probabilities and the lifetime as packed arrays."""
+        """Return sizes, attention, action probabilities and the lifetime; arrays are packed."""
         lifetime, window, config = self.lifetime, self.model.window, self.model.config
         episodes, horizon = lifetime.n_episodes, lifetime.spec.horizon
         shape = episodes, horizon, config["layers"], config["heads"] + 2
@@ -143,6 +128,16 @@ class EpisodeAttention(page.View):
             if whole:
                 full[acted] = attention
         return maps.packed(lifetime, self.map.cells) | {
+            "episodes": episodes,
+            "horizon": horizon,
+            "window": window,
+            "layers": config["layers"],
+            "heads": config["heads"],
+            "actions": lifetime.spec.n_actions,
+            "columns": self.map.columns,
+            "rows": self.map.rows,
+            "kind": self.map.kind,
+            "marks": [mark for mark in self.map.marks if "when" not in mark],
             "starts": page.packed(self.starts, "int32"),
             "rewards": page.packed(lifetime.arrays["reward"][0], "float32"),
             "taken": page.packed(lifetime.arrays["action"][0], "uint8"),

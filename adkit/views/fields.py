@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import traitlets
+from IPython.display import Image
 
 from adkit.cookieworld import anatomy
 from adkit.cookieworld.planning import hide_probability
@@ -28,7 +29,7 @@ TITLES = {
 }
 
 
-def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks) -> page.Picture:
+def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks) -> Image:
     """Draw values (cells, 8) in [0, 1], such as probabilities, as arrows: one room per name.
 
     Each move has an arrow as long as its value, EAT a disc on the jar or in the garden. Values
@@ -42,7 +43,7 @@ def arrow_fields(fields: Mapping[str, np.ndarray], task: Tasks) -> page.Picture:
             ax.set_title(name, fontsize=10)
 
     png = page.draw_png(draw, 2.6 * len(fields) + 0.2, 3)
-    return page.Picture(png, f"Fields: {', '.join(fields)}")
+    return Image(png, alt=f"Fields: {', '.join(fields)}")
 
 
 def _draw_field(ax, values: np.ndarray, task: Tasks, colour: str, waits: bool = False) -> None:
@@ -108,19 +109,9 @@ class PolicyField(page.View):
         away = np.abs(cells - tasks["jar"].astype(int)[:, None]).max(-1)  # (n, cells)
         self.near = away <= 1  # the jar can be seen from here
         self.distances = np.abs(tasks["home"].astype(int) - tasks["jar"]).sum(1)  # home to jar
-        super().__init__(data=self._numbers(), **traits)
-
-    def _numbers(self) -> dict:
-        """Return everything the front end draws from."""
-        env, tasks = self.env, self.tasks
-        numbers = {
-            "heads": self.heads,
-            "gates": anatomy.gates(),
-            "hides": self.hides,
-            "avoids": self.avoids,
-            "base": BASE,
-        }
-        return {name: page.packed(values, "float32") for name, values in numbers.items()} | {
+        numbers = {"heads": self.heads, "hides": self.hides, "avoids": self.avoids}
+        numbers |= {"gates": anatomy.gates(), "base": BASE}
+        data = {name: page.packed(values, "float32") for name, values in numbers.items()} | {
             "near": page.packed(self.near, "uint8"),
             "distances": self.distances.tolist(),
             "strengths": self.strengths.tolist(),
@@ -132,6 +123,7 @@ class PolicyField(page.View):
             "marks": [maps.task_marks(one) for one in tasks],
             "sites": env.places(tasks)[:, 1:].tolist(),
         }
+        super().__init__(data=data, **traits)
 
     def policy(self) -> np.ndarray:
         """Return (cells, 8) the probabilities of actions."""

@@ -77,16 +77,6 @@ view.render({{ model: adkit.offline({safe}), el: document.getElementById("view")
 # ---- static pictures ----
 
 
-class Picture:
-    """A static picture with one line that says what it shows."""
-
-    def __init__(self, png: bytes, text: str):
-        self.png, self.text = png, text
-
-    def _repr_mimebundle_(self, **kwargs):
-        return with_picture({}, self.png, self.text)
-
-
 def with_picture(bundle, png: bytes, text: str) -> dict:
     """Add a PNG and a line of text to a widget's mimebundle, for GitHub and nbconvert."""
     data = bundle[0] if isinstance(bundle, tuple) else bundle

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import adkit as ad
 
@@ -86,20 +87,13 @@ def envs() -> dict:
 # ---- sources ----
 
 
-def q_learning(exploring: int, episodes: int, **settings):
-    return ad.sources.QLearning(exploration=exploring / episodes, **settings)
-
-
-def pose_q_learning(exploring: int, episodes: int):
-    return ad.sources.PoseQLearning(exploration=exploring / episodes)
-
-
 def histories_of_sources() -> dict:
     """Every source on every world that it runs on: 6 tasks x 2 lifetimes x 12 episodes."""
     s, w = ad.sources, worlds()
+    half = s.QLearning(exploration=0.5)
     cases = {
-        "q_learning": (q_learning(6, 12), ["room", "room once", "keys", "room permuted"]),
-        "q_learning phases": (q_learning(6, 12, phases=2, epsilon=0.3), ["keys"]),
+        "q_learning": (half, ["room", "room once", "keys", "room permuted"]),
+        "q_learning phases": (replace(half, phases=2, epsilon=0.3), ["keys"]),
         "posterior": (s.PosteriorSampling(), ["room", "room once", "room random start", "keys"]),
         "greedy posterior": (s.PosteriorSampling(greed=10.0, forgetting=0.5, rest=True), ["keys"]),
         "explorer": (s.SystematicExplorer(), ["room", "keys centre"]),
@@ -141,7 +135,7 @@ def learned_sources() -> dict:
         "actor-critic in room": (s.ActorCritic(), "room", 60),
         "dqn in room": (s.DQN(), "room", 40),
         "goal search in maze": (s.GoalSearch(), "maze", 12),
-        "pose q-learning in maze": (pose_q_learning(15, 30), "maze", 30),
+        "pose q-learning in maze": (s.PoseQLearning(exploration=0.5), "maze", 30),
     }
     found = {}
     for name, (source, place, episodes) in cases.items():
@@ -159,33 +153,27 @@ def tiny(env, **settings):
     return ad.CausalTransformer(env.spec, **how | settings)
 
 
-def distilled(model, histories, steps: int = 12, **how):
-    """Train for a few steps in float32, on one thread: losses."""
-    import torch
-
+def losses(model, histories, steps: int = 12, **how):
+    """Train for a few steps in float32, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        log = ad.distill(model, histories, steps=steps, batch=8, precision="float32", **how)
-    finally:
-        torch.set_num_threads(threads)
+    log = ad.distill(model, histories, steps=steps, batch=8, precision="float32", **how)
+    torch.set_num_threads(threads)
     return ["numbers", *map(float, log["loss"])]
 
 
 def training() -> dict:
     w, found = worlds(), {}
-    for place in ("room", "keys", "bandit", "maze", "maze platform"):
+    for place in ("keys", "bandit", "maze", "maze platform", "room"):
         env = w[place]
         made = ad.collect(env, some_tasks(env), ad.sources.Random(), episodes=8, lifetimes=2)
-        found[place] = distilled(tiny(env), made)
+        found[place] = losses(tiny(env), made)
         if place == "keys":
-            found["keys, smoothed"] = distilled(tiny(env), made, label_smoothing=0.1)
-            found["keys, opening"] = distilled(tiny(env), made, first_action_weight=4.0)
-    env = w["room"]
-    made = ad.collect(env, some_tasks(env), ad.sources.Random(), episodes=8, lifetimes=2)
+            found["keys, smoothed"] = losses(tiny(env), made, label_smoothing=0.1)
+            found["keys, opening"] = losses(tiny(env), made, first_action_weight=4.0)
     label = made.episode_returns.astype(np.float32)
     labelled = replace(made, arrays=made.arrays | {"return": label})
-    found["predicting"] = distilled(tiny(env, predictions=1), labelled, predict="return")
+    found["predicting"] = losses(tiny(env, predictions=1), labelled, predict="return")
     recurrent = ad.RecurrentPolicy(env.spec, width=8)
     log = ad.distill_recurrent(recurrent, made, steps=6, batch=4, episodes=3)
     found["recurrent"] = ["numbers", *map(float, log["loss"])]

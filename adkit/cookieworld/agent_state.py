@@ -87,7 +87,7 @@ def wake(traits, state, q, place, settings, obs, key, t):
     state.stocked, state.hid, state.ate = obs[world.COOKIES] > 0, False, False
     state.gain, state.avoided = 0.0, 0.0
     state.p_hide = traits.hide_rate if traits.type == RANDOM else 0.0
-    plans = traits.type == SOPHISTICATED or traits.type == LEARNED
+    plans = traits.type in (SOPHISTICATED, LEARNED)
     if (plans or settings.labelled) and state.jar_known and state.garden_known:
         if state.stocked:  # from an empty jar hiding gains nothing
             _plan(traits, state, q, place, settings, obs)

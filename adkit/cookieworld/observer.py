@@ -24,6 +24,7 @@ from adkit.protocols import Tasks
 from adkit.seeds import Rng, key, uniform
 from adkit.tables import in_parallel
 
+PLANNERS = agent_state.SOPHISTICATED, agent_state.LEARNED
 FEW = 1e-3  # with less probability on planners than this, no gain is computed
 JITTER = 0.03  # relative noise on constant traits when particles are resampled
 UNLIKELY = 1e-12  # least probability of an event under any particle
@@ -181,23 +182,18 @@ def _look(obs, known, q, place, size):
 
 
 @njit(cache=True)
-def _plans(it):
-    return it.type in (agent_state.SOPHISTICATED, agent_state.LEARNED)
-
-
-@njit(cache=True)
 def _intend(known, q, place, settings, particles, weights, gains):
     """Set the probability that each particle's planning adds to HIDE this morning."""
     sites_known, planners = place[1] >= 0 and place[2] >= 0, 0.0
     for k in range(len(particles)):
-        planners += weights[k] * _plans(particles[k])
+        planners += weights[k] * (particles[k].type in PLANNERS)
     worth_it = sites_known and known.stocked > 0 and planners > FEW
     if worth_it:
         planning.tabulate_gains(q, settings.size, place, settings.horizon, gains)
     for k in range(len(particles)):
         it, gain = particles[k], 0.0
         it.p_hide = it.hide_rate if it.type == agent_state.RANDOM else 0.0
-        if sites_known and _plans(it):
+        if sites_known and it.type in PLANNERS:
             if worth_it:
                 strong = _strength(known, it)
                 if it.type == agent_state.LEARNED:

@@ -21,13 +21,12 @@ from adkit.tables import check_action
 ACTIONS = ("north", "south", "east", "west", "stay", "eat", "hide", "open")
 NORTH, SOUTH, EAST, WEST, STAY, EAT, HIDE, OPEN = range(8)
 DX, DY = np.array([0, 0, 1, -1]), np.array([-1, 1, 0, 0])
-COORDINATES = tuple(  # of an observation; only the source sees those after "gift"
-    ["position", "visible", "jar", "garden", "lid", "stock", "decoy", "gift"]
-    + ["hunger", "tolerance", "cookies", "closed"]
-)
+# coordinates of an observation; only the source sees those after "gift"
+SHOWN = ("position", "visible", "jar", "garden", "lid", "stock", "decoy", "gift")
+COORDINATES = (*SHOWN, "hunger", "tolerance", "cookies", "closed")
 POSITION, VISIBLE, JAR, GARDEN, LID, STOCK = range(6)
 DECOY, GIFT, HUNGER, TOLERANCE, COOKIES, CLOSED = range(6, 12)
-SEEN = GIFT + 1
+SEEN = len(SHOWN)
 
 STOCKED = 3  # cookies of a full jar
 STARVED = 5  # upper limit of hunger
@@ -123,7 +122,8 @@ class CookieWorld:
         """Take N actions."""
         body, n = state.body.copy(), len(state.body)
         action = check_action(action, self.spec, n).astype(np.int64)
-        obs, reward, over = self._empty(n), np.zeros(n, np.float32), np.zeros(n, bool)
+        obs = np.empty((n, CLOSED + 1), self.spec.obs_dtype)
+        reward, over = np.zeros(n, np.float32), np.zeros(n, bool)
         worlds = body, self.places(tasks), tasks["rho"].astype(float), self.size
         draws = rng.keys, _steps(rng)
         _step_all(*worlds, self.tolerance_visible, action, *draws, obs, reward, over)
@@ -135,13 +135,10 @@ class CookieWorld:
         return np.stack(cells, axis=1)
 
     def _wake(self, body: np.ndarray, tasks: Tasks, rng: Rng) -> tuple[CookieState, np.ndarray]:
-        obs, stock = self._empty(len(body)), tasks["stock"].astype(float)
-        places, draws = self.places(tasks), (rng.keys, _steps(rng))
-        _wake_all(body, places, self.size, stock, scripts(tasks), *draws, obs)
+        obs = np.empty((len(body), CLOSED + 1), self.spec.obs_dtype)
+        worlds = self.places(tasks), self.size, tasks["stock"].astype(float), scripts(tasks)
+        _wake_all(body, *worlds, rng.keys, _steps(rng), obs)
         return CookieState(body), obs
-
-    def _empty(self, n: int) -> np.ndarray:
-        return np.empty((n, CLOSED + 1), self.spec.obs_dtype)
 
     def _check(self, tasks: Tasks) -> None:
         rooms.check(tasks, ("home", "jar", "garden"), self.size, permuted=False)

@@ -34,6 +34,8 @@ YOKED_AUC = {
     "yoked_auc_of_gifts": "wins: gifts",
 }
 PLANTED = 0.2  # length of the planted estimate, in standard deviations of the activations
+# the label (N, E, H) of gate G2, shown in the corpus "tolerance visible"
+tolerance = lambda histories: histories.arrays["obs"][..., TOLERANCE].astype(float)
 LEVEL = ["level missed", "level spread"]
 WITHIN = ["within product", "within read", "within label"]
 
@@ -49,11 +51,6 @@ def untrained(model: ad.CausalTransformer) -> ad.CausalTransformer:
         if not parameter.any():
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
     return twin.eval()
-
-
-def tolerance(histories: ad.Histories) -> np.ndarray:
-    """Return the label (N, E, H) of gate G2, shown in the corpus "tolerance visible"."""
-    return histories.arrays["obs"][..., TOLERANCE].astype(float)
 
 
 # ---- tables ----

@@ -30,22 +30,17 @@ def checked(
     eraser = erase(recorded[tap], labels, where=used)
     x = eraser(recorded[tap][:, :, :-1][used].astype(float))
     y = labels[used] - labels[used].mean()
+    source = replace(population(), regimes={"D2": 1}, stock=dict.fromkeys("PSR", 0.0))
+    how = {"tasks": split()[0][:20], "episodes": 10, "seed": 5}
+    drifts = [replace(source, walk=walk) for walk in WALKS]
+    a, b = (ad.collect(world(), agent=drift, **how).arrays for drift in drifts)
+    assert np.abs(a["w_cookie"] - b["w_cookie"]).max() > 0.1, "the two drifts must differ"
     return {
         "self_patch": float(np.abs(again - recorded["logits"]).max()),
         "leace_covariance": float(np.abs((x - x.mean(0)).T @ y).max() / len(y)),
         "policy_sum": float(np.abs(histories.arrays["pi"].sum(-1) - 1)[used].max()),
-        "empty_day_dependence": _dependence(),
+        "empty_day_dependence": float(np.abs(a["pi"] - b["pi"]).max()),
     }
-
-
-def _dependence() -> float:
-    source = replace(population(), regimes={"D2": 1}, stock=dict.fromkeys("PSR", 0.0))
-    collect = lambda walk: ad.collect(
-        world(), split()[0][:20], replace(source, walk=walk), episodes=10, seed=5
-    )
-    a, b = (collect(walk).arrays for walk in WALKS)
-    assert np.abs(a["w_cookie"] - b["w_cookie"]).max() > 0.1, "the two drifts must differ"
-    return float(np.abs(a["pi"] - b["pi"]).max())
 
 
 def false_positives(runs: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from adkit.cookieworld.world import EAT, HIDE, STAY, STOCKED, led
 from adkit.envs import rooms
 from study.corpora import sites
 
+SIZE, HORIZON = 5, 16  # of the study's world
 BASE = 7  # parameters that all three have: a logit for each action; STAY's is 0
 LR = 0.2  # the agents' learning rate
 RIDGE = 0.01  # nats per squared parameter, so that saturated gates stop somewhere
@@ -46,8 +47,6 @@ class Decisions:
     unseen: np.ndarray  # (n, 8) bool: the action leads to a cell never visited
     layout: np.ndarray  # (lifetimes, 3) cells of home, jar and garden
     orbit: np.ndarray  # (lifetimes,)
-    size: int
-    horizon: int
 
     def __len__(self) -> int:
         return len(self.action)
@@ -60,7 +59,7 @@ class Decisions:
     @property
     def distance(self) -> np.ndarray:
         """Steps (n, 2) to the jar and to the garden."""
-        xy = rooms.cells(self.size)
+        xy = rooms.cells(SIZE)
         return np.abs(xy[self.cell, None] - xy[self.layout[self.lifetime, 1:]]).sum(-1)
 
 
@@ -70,15 +69,15 @@ def decisions(histories: ad.Histories, site: str = "decision") -> Decisions:
     Mornings on which HIDE was chosen are left out. The default site is where goals compete; "all"
     adds walking, four decisions of five.
     """
-    arrays, found, env = histories.arrays, sites(histories), ad.envs.CookieWorld()
+    arrays, found = histories.arrays, sites(histories)
     where = found[site] & found["home late"][:, :, :1]
     where[:, :, 0] &= arrays["action"][:, :, 0] != HIDE
     tasks = histories.task_values[histories.task]
-    layout = env.places(tasks)
+    layout = ad.envs.CookieWorld().places(tasks)
     values = np.zeros((*where.shape, 2, 8), np.float32)
     unseen = np.zeros((*where.shape, 8), bool)
     record = tuple(arrays[name] for name in ("obs", "final_obs", "action", "reward"))
-    _learn_all(*record, histories.length, layout, env.size, values, unseen)
+    _learn_all(*record, histories.length, layout, values, unseen)
     lifetime, _, step = np.nonzero(where)
     obs = arrays["obs"][where].astype(int)
     return Decisions(
@@ -92,15 +91,13 @@ def decisions(histories: ad.Histories, site: str = "decision") -> Decisions:
         unseen=unseen[where],
         layout=layout,
         orbit=tasks["orbit"],
-        size=env.size,
-        horizon=env.horizon,
     )
 
 
 @njit(cache=True)
-def _learn_all(all_obs, final_obs, action, reward, length, layout, size, values, unseen):
+def _learn_all(all_obs, final_obs, action, reward, length, layout, values, unseen):
     """Fill values (N, E, H, 2, 8) with what a shard agent would have learned by each step."""
-    q, visited = np.empty((2, size * size, 8), np.float32), np.empty(size * size, np.bool_)
+    q, visited = np.empty((2, SIZE * SIZE, 8), np.float32), np.empty(SIZE * SIZE, np.bool_)
     for n in range(len(all_obs)):
         q[:], visited[:], seen = 0, False, np.zeros(2, np.bool_)
         for day in range(all_obs.shape[1]):
@@ -109,13 +106,13 @@ def _learn_all(all_obs, final_obs, action, reward, length, layout, size, values,
                 after = all_obs[n, day, i + 1] if i + 1 < length[n, day] else final_obs[n, day]
                 for which, in_view in ((COOKIE, obs[world.JAR]), (FOOD, obs[world.GARDEN])):
                     if in_view and not seen[which]:
-                        shard.notice(q[which], layout[n, 1 + which], size)
+                        shard.notice(q[which], layout[n, 1 + which], SIZE)
                         seen[which] = True
                 at, to = int(obs[world.POSITION]), int(after[world.POSITION])
                 visited[at] = True
                 for b in range(8):
                     values[n, day, i, :, b] = q[:, at, b]
-                    unseen[n, day, i, b] = not visited[led(at, b, size)]
+                    unseen[n, day, i, b] = not visited[led(at, b, SIZE)]
                 if obs[world.COOKIES] > 0 and not obs[world.CLOSED]:
                     shard.learn(q[COOKIE], at, a, 0 < r < world.MEAL, to, LR, 0.0)
                 shard.learn(q[FOOD], at, a, r == world.MEAL, to, LR, 0.0)
@@ -163,22 +160,22 @@ class Predictor:
 
     def fit(self) -> torch.Tensor:
         """Return the most likely parameters, by L-BFGS from each start."""
-        found = [self._descend([0.0] * BASE + list(start)) for start in self.starts]
-        return min(found, key=lambda pair: pair[0])[1]
+        loss = lambda theta: (self.nats(theta).sum() + self.penalty(theta)) / len(self.action)
+        found = []
+        for start in self.starts:
+            begin = torch.tensor([0.0] * BASE + list(start), dtype=torch.double, requires_grad=True)
+            how = {"max_iter": 300, "history_size": 20, "tolerance_change": 1e-8}
+            search = torch.optim.LBFGS([begin], line_search_fn="strong_wolfe", **how)
 
-    def _descend(self, start: list[float]) -> tuple[float, torch.Tensor]:
-        theta = torch.tensor(start, dtype=torch.double, requires_grad=True)
-        how = {"max_iter": 300, "history_size": 20, "tolerance_change": 1e-8}
-        search = torch.optim.LBFGS([theta], line_search_fn="strong_wolfe", **how)
+            def descend(theta=begin, search=search) -> torch.Tensor:
+                search.zero_grad()
+                value = loss(theta)
+                value.backward()
+                return value
 
-        def loss() -> torch.Tensor:
-            search.zero_grad()
-            loss = (self.nats(theta).sum() + self.penalty(theta)) / len(self.action)
-            loss.backward()
-            return loss
-
-        search.step(loss)
-        return float(loss().detach()), theta.detach()
+            search.step(descend)
+            found.append(begin.detach())
+        return min(found, key=loss)
 
     @torch.no_grad()
     def drawn(self, theta: torch.Tensor, seed: int) -> np.ndarray:
@@ -200,7 +197,7 @@ class Shards(Predictor):
 
     def __init__(self, made: Decisions):
         super().__init__(made)
-        one, step, far = np.ones(len(made)), made.step / made.horizon, made.distance / made.size
+        one, step, far = np.ones(len(made)), made.step / HORIZON, made.distance / SIZE
         contexts = [
             [one, made.visible, step, made.left > 0, far[:, 0]],
             [one, step, far[:, 1]],
@@ -236,12 +233,12 @@ class Utility(Predictor):
         super().__init__(made)
         lifetimes, row = np.unique(made.lifetime, return_inverse=True)
         home, jar, garden = made.layout[lifetimes].T[:, :, None, None, None]
-        cells, left_states = made.size**2, STOCKED + 1  # a state is a cell and the cookies left
+        cells, left_states = SIZE**2, STOCKED + 1  # a state is a cell and the cookies left
         cell, left, action = np.ogrid[:cells, :left_states, :8]
         eats_cookie = (action == EAT) & (cell == jar) & (left > 0)
         eats_meal = (action == EAT) & (cell == garden)
         hides = (action == HIDE) & (cell == home)
-        to = np.array([[[led(at, a, made.size) for a in range(8)]] for at in range(cells)])
+        to = np.array([[[led(at, a, SIZE) for a in range(8)]] for at in range(cells)])
         left_after = np.where(eats_cookie, left - 1, np.where(hides, 0, left))
         then = to * left_states + left_after
         flat = lambda x: torch.as_tensor(np.broadcast_to(x, then.shape).copy()).flatten(1, 2)
@@ -251,9 +248,8 @@ class Utility(Predictor):
         self.reward_index = flat(np.where(eats_cookie, STOCKED - left, nothing))
         at = (made.step * len(lifetimes) + row) * cells + made.cell
         self.at = torch.as_tensor(at * left_states + made.left)
-        self.late = torch.as_tensor(made.step / made.horizon)[:, None]
+        self.late = torch.as_tensor(made.step / HORIZON)[:, None]
         self.left = torch.as_tensor(made.left > 0)[:, None]
-        self.horizon = made.horizon
 
     def pull(self, theta: torch.Tensor) -> torch.Tensor:
         worth = torch.sigmoid(theta[10] + theta[11] * self.late)  # of a cookie; the meal's is 1 -
@@ -268,8 +264,8 @@ class Utility(Predictor):
         sweeter, hungrier, cost = slopes
         gamma, noise = torch.sigmoid(gamma), torch.exp(noise)
         value, q = theta.new_zeros(self.reward_index.shape[:2]), []
-        for t in range(self.horizon - 1, -1, -1):
-            late = t / self.horizon
+        for t in range(HORIZON - 1, -1, -1):
+            late = t / HORIZON
             utilities = [cookies + sweeter * late, meal + hungrier * late, theta.new_zeros(1)]
             reward = (torch.cat(utilities) - cost)[self.reward_index]
             following = value.gather(1, self.then).view(self.reward_index.shape)
@@ -295,7 +291,7 @@ class Table(Predictor):
         good, bad = head > GOOD, head < -GOOD
         place = np.select([*there.T, good.all(1).any(1)], [0, 1, 2], 3)
         cookies = np.where(made.visible, 2, made.left > 0)
-        context = (cookies * 3 + made.step * 3 // made.horizon) * 4 + place
+        context = (cookies * 3 + made.step * 3 // HORIZON) * 4 + place
         eats = (np.arange(8) == EAT) & there.any(1, keepdims=True)
         kind = np.where(eats, EATS, (good + 2 * bad).swapaxes(1, 2) @ (3, 1))
         self.index = torch.as_tensor(context[:, None] * CLASSES + kind)

@@ -13,7 +13,6 @@ from adkit.probing import (
     difference_of_means,
     erase,
     erasure_effect,
-    gather,
     off_unembedding,
     patch,
     steer,
@@ -92,16 +91,6 @@ def test_resuming_saves_time_and_changes_nothing(world):
     np.testing.assert_array_equal(run("embed", resume), run("embed", None))
     sliding = ad.record(model, long, resume=ad.record(model, long, "blocks.0.resid"))
     np.testing.assert_array_equal(sliding.array, ad.record(model, long).array)
-
-
-def test_gathering_is_recording_at_chosen_tokens(world):
-    model, histories = world
-    whole, rng = ad.record(model, histories, "*resid"), np.random.default_rng(0)
-    for shape in ((6, 9, 8), (6, 9, 9)):
-        at = rng.random(shape) < 0.3
-        found = gather(model, histories, at, "*resid")
-        for tap in whole.values:
-            np.testing.assert_allclose(found[tap], pick(whole[tap], at), atol=1e-6)
 
 
 # ---- patching ----
@@ -207,19 +196,17 @@ def test_a_frozen_coordinate_stays_at_its_lifetimes_mean_and_a_random_one_moves_
 
 def test_outcomes_are_means_over_the_decisions_that_were_taken(world):
     model, histories = world
-    logits = ad.record(model, histories).array
-    log_p = torch.as_tensor(logits).log_softmax(-1).numpy()
-    n, e = 3, 2
-    taken, action = range(histories.length[n, e]), histories.arrays["action"]
+    logits, action = ad.record(model, histories).array, histories.arrays["action"]
     where = np.zeros(action.shape, bool)
-    where[n, e] = True
+    where[3, 2] = True
+    taken = np.arange(histories.length[3, 2])
+    log_p = torch.as_tensor(logits[3, 2]).log_softmax(-1).numpy()
     loss = action_loss(histories, where)(logits)
-    by_hand = -np.mean([log_p[n, e, t, action[n, e, t]] for t in taken])
-    assert loss[n] == pytest.approx(by_hand, rel=1e-5) and np.isnan(np.delete(loss, n)).all()
-    wanted = np.zeros((*action.shape, logits.shape[-1]), bool)
-    wanted[..., :2] = True
+    assert loss[3] == pytest.approx(-log_p[taken, action[3, 2, taken]].mean(), rel=1e-5)
+    assert np.isnan(np.delete(loss, 3)).all()
+    wanted = np.arange(logits.shape[-1]) < np.full((*action.shape, 1), 2)
     p = action_probability(wanted, where)(logits)
-    assert p[n] == pytest.approx(np.exp(log_p[n, e, :8, :2]).sum(-1).mean(), rel=1e-5)
+    assert p[3] == pytest.approx(np.exp(log_p[:8, :2]).sum(-1).mean(), rel=1e-5)
 
 
 # ---- steering ----

@@ -211,13 +211,3 @@ def test_attention_opens_where_a_reward_can_be_recalled(env, model, histories):
     before = view.png()
     view.head = 0
     assert view.png() != before
-
-
-def test_attention_over_episodes_works_in_the_pool():
-    maze = ad.envs.Watermaze(ends="platform")
-    seen = lifetime_in("maze").seen_as((8, 12))
-    model = ad.CausalTransformer(
-        seen.spec, context=4 * maze.spec.horizon, layers=1, heads=1, width=8
-    )
-    view = ad.views.EpisodeAttention(model, seen)
-    assert view.data["columns"] == 20 and view.png()

@@ -3,8 +3,7 @@
 Public names are loaded when first used.
 """
 
-from importlib import import_module
-
+from adkit._lazy import lazily
 from adkit.envs.gymnasium import register as _register
 
 __version__ = "0.1.0"
@@ -51,19 +50,6 @@ _MODULES = (
     "views",
 )
 
-__all__ = [*_WHERE, *_MODULES]
-
-
-def __getattr__(name):
-    if name in _WHERE:
-        return getattr(import_module(f"adkit.{_WHERE[name]}"), name)
-    if name in _MODULES:
-        return import_module(f"adkit.{name}")
-    raise AttributeError(f"adkit has no {name!r}; it has {', '.join(__all__)}.")
-
-
-def __dir__():
-    return __all__
-
+__getattr__, __dir__, __all__ = lazily("adkit", _WHERE | dict.fromkeys(_MODULES))
 
 _register()  # gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4))

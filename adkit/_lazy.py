@@ -7,13 +7,18 @@ from typing import Any
 
 
 def lazily(
-    package: str, where: Mapping[str, str]
+    package: str, where: Mapping[str, str | None]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return a package's `__getattr__`, `__dir__` and `__all__`, from {public name: module}."""
+    """Return a package's `__getattr__`, `__dir__` and `__all__`, from {public name: module}.
+
+    A name without a module is itself a module of the package.
+    """
 
     def load(name: str) -> Any:
         if name not in where:
             raise AttributeError(f"{package} has no {name!r}; it has {', '.join(where)}.")
+        if where[name] is None:
+            return import_module(f"{package}.{name}")
         module = where[name] if "." in where[name] else f"{package}.{where[name]}"
         return getattr(import_module(module), name)
 

@@ -159,8 +159,6 @@ class Histories:
     @staticmethod
     def concatenate(parts: Sequence[Histories]) -> Histories:
         """Join the lifetimes of histories of one environment and episode numbering, by task."""
-        if not parts:
-            raise ValueError("no histories to concatenate; give at least one")
         first, share = parts[0], "histories to concatenate must share"
         for part in parts[1:]:
             if part.spec != first.spec or not np.array_equal(part.episode, first.episode):
@@ -168,16 +166,11 @@ class Histories:
                 raise ValueError(f"{share} spec and episode numbers, got {' and '.join(both)}")
             if missing := sorted(set(part.arrays) ^ set(first.arrays)):
                 raise ValueError(f"{share} their labels; some have no {', '.join(missing)}")
-        join = lambda name: np.concatenate([p.task_values[name] for p in parts])
-        ids = np.concatenate([p.task_values.ids for p in parts])
-        every = Tasks({name: join(name) for name in first.task_values.columns}, ids)
-        unique, row = every.unique()
-        offsets = np.cumsum([0] + [len(p.task_values) for p in parts])
-        numbers = np.concatenate([p.task + at for p, at in zip(parts, offsets, strict=False)])
-        task = row[numbers]
+        tasks = [part.task_values[part.task] for part in parts]
+        columns = {n: np.concatenate([t[n] for t in tasks]) for n in first.task_values.columns}
+        unique, task = Tasks(columns, np.concatenate([t.ids for t in tasks])).unique()
         order = np.argsort(task, kind="stable")
-        whole = lambda name: np.concatenate([p.arrays[name] for p in parts])[order]
-        arrays = {name: whole(name) for name in first.arrays}
+        arrays = {n: np.concatenate([p.arrays[n] for p in parts])[order] for n in first.arrays}
         return Histories(first.spec, unique, task[order], arrays, first.episode, first.about)
 
     # ---- keeping ----
@@ -250,10 +243,8 @@ class Histories:
         self._check_shapes()
         if not all(np.isfinite(piece).all() for piece in pieces(self.arrays["reward"])):
             raise ValueError("rewards hold NaN or infinity; every reward must be a finite number")
-        numbers = {
-            "actions": (self.arrays["action"], self.spec.n_actions),
-            "task numbers": (self.task, len(self.task_values)),
-        }
+        numbers = {"actions": (self.arrays["action"], self.spec.n_actions)}
+        numbers["task numbers"] = self.task, len(self.task_values)
         for i, most in enumerate(self.spec.cardinality or ()):
             for name in ("obs", "final_obs"):
                 numbers[f"{name}[..., {i}]"] = self.arrays[name][..., i], most

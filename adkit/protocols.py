@@ -115,21 +115,12 @@ class EnvSpec:
     def empty(
         self, n: int, episodes: int, labels: Mapping[str, tuple] | None = None
     ) -> dict[str, np.ndarray]:
-        """Return zeros for the histories of n lifetimes, (N, E, H, ...) per step.
-
-        `labels` are as in `Labels.labels`.
-        """
+        """Return zeros for the histories of n lifetimes and the `labels` of an `Agent`."""
         axes = {"lifetime": (n,), "episode": (n, episodes), "step": (n, episodes, self.horizon)}
         layout = self.layout(n, episodes)
-        arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
         for name, (per, dtype, *shape) in (labels or {}).items():
-            if per not in axes or (shape and per != "step"):
-                raise ValueError(
-                    f'a label is a number per "lifetime" or "episode", or an array per "step"; got '
-                    f"{name!r} per {per!r} of shape {tuple(shape)}"
-                )
-            arrays[name] = np.zeros((*axes[per], *shape), dtype)
-        return arrays
+            layout[name] = (*axes[per], *shape), dtype
+        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
 
     @property
     def n_observations(self) -> int:

@@ -67,7 +67,6 @@ MISTAKES = [
     (lambda: collect(agent=ad.sources.Random), "such as ad.sources.QLearning(), got <class"),
     (lambda: collect(Broken(5, 8), lifetimes=2), "got nan from DarkRoom in task 17, lifetime 0"),
     (lambda: collect(Endless(5, 8)), "let an episode run past its horizon of 8"),
-    (lambda: spec().empty(1, 1, {"told": ("day", float)}), 'a label is a number per "lifetime" or'),
     (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),
     (lambda: steps([0.5, 1]), "got float64 of shape (2,)"),
     (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from itertools import product
+from unittest.mock import Mock
 
 import minari
 import numpy as np
@@ -102,40 +103,23 @@ def test_what_no_one_here_wrote_is_refused(tmp_path):
 # ---- whole or not at all ----
 
 
-@pytest.fixture(params=["x.parquet", ID])
-def writing(request, tmp_path):
-    """Return a path, and what writes histories there in either format."""
-    path, histories = tmp_path / request.param, bandit()
-    if path.suffix:
-        return path, lambda: histories.to_parquet(path)
-    return path, lambda: histories.to_minari(ID, tmp_path)
-
-
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_what_is_there_is_kept(writing, monkeypatch, when):
-    path, write = writing
-
-    def come(*_):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("mine")
-
+def test_what_is_there_is_kept(tmp_path, monkeypatch, when):
+    come = lambda *_: (tmp_path / "x").write_text("mine")
     if when == "before":
         come()
     monkeypatch.setattr(interchange.folders, "flush", come)
     with pytest.raises(FileExistsError, match="is there already|by another process"):
-        write()
-    assert path.read_text() == "mine" and listed(path.parent) == [path.name]
+        bandit().to_parquet(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "mine" and listed(tmp_path) == ["x"]
 
 
-def test_what_fails_half_way_leaves_nothing(writing, monkeypatch):
-    def full(*_):
-        raise OSError(28, "")
-
-    monkeypatch.setattr(interchange.folders, "flush", full)
-    path, write = writing
-    with pytest.raises(OSError, match=r"x.* was not saved \(No space left on device\)"):
-        write()
-    assert not listed(path.parent)
+def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(interchange.folders, "flush", Mock(side_effect=OSError(28, "")))
+    for write in (bandit().to_parquet, lambda path: bandit().to_minari(ID, path.parent)):
+        with pytest.raises(OSError, match=r"x.* was not saved \(No space left on device\)"):
+            write(tmp_path / "x")
+    assert listed(tmp_path) == ["room"] and not listed(tmp_path / "room")
 
 
 @pytest.mark.parametrize("package", ["minari", "h5py", "pyarrow"])

@@ -19,7 +19,8 @@ def lazily(
             raise AttributeError(f"{package} has no {name!r}; it has {', '.join(where)}.")
         if where[name] is None:
             return import_module(f"{package}.{name}")
-        module = where[name] if "." in where[name] else f"{package}.{where[name]}"
+        elsewhere = where[name].startswith("adkit.")
+        module = where[name] if elsewhere else f"{package}.{where[name]}"
         return getattr(import_module(module), name)
 
     return load, lambda: list(where), list(where)

@@ -60,18 +60,7 @@ def patch(
     both histories have, all by default. `subspace` (D, k) patches only the donor's part in its
     span; an eraser, only the coordinate that it would remove.
     """
-    shape = len(base), base.n_episodes
-    if donor.spec != base.spec or (len(donor), donor.n_episodes) != shape:
-        raise ValueError(
-            f"`donor` must have one history per history of `base`, {shape} lifetimes and "
-            f"episodes in {base.spec.name}, "
-            f"got {(len(donor), donor.n_episodes)} in {donor.spec.name}"
-        )
-    if base.n_episodes > model.window:
-        raise ValueError(
-            f"`base` and `donor` must fit in the model's window of {model.window} episodes, got "
-            f"{base.n_episodes}; try base.episodes[:{model.window}]"
-        )
+    _check_pair(model, base, donor)
     if positions is None:
         length = np.minimum(base.length, donor.length)
         positions = {"every token": np.arange(base.spec.horizon + 1) <= length[..., None]}
@@ -99,6 +88,20 @@ def patch(
     part = full if subspace is None else grid(_projection(subspace))
     ends = (outcome(record(model, histories).array) for histories in (base, donor))
     return Patched(tuple(theirs.values), tuple(positions), *ends, part, full)
+
+
+def _check_pair(model: torch.nn.Module, base: Histories, donor: Histories) -> None:
+    shapes = [(len(histories), histories.n_episodes) for histories in (base, donor)]
+    if donor.spec != base.spec or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"`donor` must have one history per history of `base`, {shapes[0]} lifetimes and "
+            f"episodes in {base.spec.name}, got {shapes[1]} in {donor.spec.name}"
+        )
+    if base.n_episodes > model.window:
+        raise ValueError(
+            f"`base` and `donor` must fit in the model's window of {model.window} episodes, got "
+            f"{base.n_episodes}; try base.episodes[:{model.window}]"
+        )
 
 
 def _projection(subspace: np.ndarray | Eraser) -> np.ndarray:

@@ -10,7 +10,7 @@ The controls are those of Hewitt & Liang (2019) and Elber-Dorozko & Loewenstein 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,13 +48,16 @@ class Sums:
         """R2: 1 minus squared errors over those of the training mean."""
         return float(1 - self.missed.mean() / self.spread.mean())
 
+    def interval(self, groups: np.ndarray) -> Interval:
+        """Return the score's bootstrap interval over groups (histories,) and their lifetimes."""
+        errors = np.stack([self.missed, self.spread], axis=1)
+        return bootstrap(errors, [groups], lambda mean: 1 - mean[..., 0] / mean[..., 1])
+
 
 @dataclass(frozen=True, eq=False)
 class Probe:
     """A read-out of a label, its score on held-out groups, and the scores of its controls."""
 
-    score: float
-    """R2 over labels and tokens, 0 being the training mean."""
     interval: Interval
     """The 95% bootstrap interval of the score over held-out groups and the lifetimes in them."""
     tap: str
@@ -74,6 +77,11 @@ class Probe:
     """Of the "probe" and every comparison."""
     history: np.ndarray = field(repr=False)
     """(histories,) the held-out lifetimes."""
+
+    @property
+    def score(self) -> float:
+        """R2 over labels and tokens, 0 being the training mean."""
+        return self.sums["probe"].score
 
     @property
     def p(self) -> float:
@@ -106,29 +114,22 @@ def fit(
     and `kinds` (N,) are for the controls above, which `permutations=0` leaves out.
     """
     sessions = Sessions.of(stream, labels, where, groups).split(holdout, seed)
-    penalties = np.atleast_1d(l2)
-    read = lambda values: _fit(sessions, values, penalties, curved, seed)
+    read = lambda values: _fit(sessions, values, np.atleast_1d(l2), curved, seed)
     fits = {tap: read(values) for tap, values in taps_of(stream).items()}
     tap = max(fits, key=lambda name: fits[name].validation)
     null, controls, sums = np.zeros(0), {}, {"probe": fits[tap].sums}
     if permutations:
         rng = np.random.default_rng(seed + 1)
-        dealt = np.stack([sessions.exchanged(stratum, rng) for _ in range(permutations)])
-        part = sessions.part
-        null = np.max([_scores(sessions, f.x, part, dealt, penalties) for f in fits.values()], 0)
-        kinds = sessions.groups if kinds is None else np.asarray(kinds)
-        controls = {"shuffled": float(np.quantile(null, 0.95))}
-        controls |= _control_task(sessions, fits[tap], kinds, rng)
+        null = _null(sessions, fits.values(), np.atleast_1d(l2), permutations, stratum, rng)
+        controls = _control_task(sessions, fits[tap], kinds, rng)
+        controls["shuffled"] = float(np.quantile(null, 0.95))
     for name, other in (compare or {}).items():
         theirs = map(read, taps_of(other).values())
         sums[name] = max(theirs, key=lambda fit: fit.validation).sums
         controls[name] = sums[name].score
-    errors = np.stack([sums["probe"].missed, sums["probe"].spread], axis=1)
     held_out = np.unique(sessions.history[sessions.part == 2])
-    r2 = lambda mean: 1 - mean[..., 0] / mean[..., 1]
     return Probe(
-        score=sums["probe"].score,
-        interval=bootstrap(errors, [sessions.groups[held_out]], r2),
+        interval=sums["probe"].interval(sessions.groups[held_out]),
         tap=tap,
         taps={name: fit.sums.score for name, fit in fits.items()},
         l2=fits[tap].l2,
@@ -208,8 +209,17 @@ def _features(width: int, curved: bool, seed: int):
     )
 
 
-def _control_task(sessions: Sessions, best: _Fit, kinds: np.ndarray, rng) -> dict[str, float]:
-    """Return the score of the control task, and the selectivity."""
+def _null(
+    sessions: Sessions, fits: Iterable[_Fit], penalties, permutations: int, stratum, rng
+) -> np.ndarray:
+    """Return (permutations,) scores with exchanged labels, each the highest over fits."""
+    dealt = np.stack([sessions.exchanged(stratum, rng) for _ in range(permutations)])
+    return np.max([_scores(sessions, fit.x, sessions.part, dealt, penalties) for fit in fits], 0)
+
+
+def _control_task(sessions: Sessions, best: _Fit, kinds, rng) -> dict[str, float]:
+    """Return the score of the control task, and the selectivity; a group is a kind by default."""
+    kinds = sessions.groups if kinds is None else np.asarray(kinds)
     halves = sessions.halves(kinds, rng)
     if not (halves >= 0).any() or len(np.unique(kinds)) < 2:
         return {"control task": np.nan, "selectivity": np.nan}

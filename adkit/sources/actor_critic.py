@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec, Lifetimes, Transition
+from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, uniform
 from adkit.sources import networks
 from adkit.sources.networks import (
@@ -23,12 +23,13 @@ from adkit.sources.networks import (
     adam,
     backward,
     encode,
+    ends,
     forward,
-    initialise,
+    initialise_all,
     parts,
 )
 from adkit.sources.settings import check_counts, check_learning, check_shares
-from adkit.tables import in_parallel, of_rows, outcome, simulate, start_state, stored_at
+from adkit.tables import in_parallel
 
 CHOOSE = np.uint64(0)  # draws of a step: which action
 
@@ -66,16 +67,6 @@ class ActorCritic:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ActorCriticLearner:
         return ActorCriticLearner(self, spec, rng)
-
-    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Simulate whole lifetimes over tables."""
-        env = lifetimes.env
-        if not hasattr(env, "tables"):
-            return False
-        tables, _ = of_rows(env, lifetimes.tasks)
-        seen, _ = encode(env.spec, tables.observation)
-        settings = seen, self.shape(env.spec), self.hyper, self.unroll
-        return simulate(_lifetimes, lifetimes, arrays, *settings)
 
     def shape(self, spec: EnvSpec) -> tuple[int, int, int, int]:
         """Return the networks' shape; the outputs are a logit for each action, and the value."""
@@ -123,7 +114,7 @@ class ActorCriticLearner:
             end=np.zeros((n, size), np.uint8),
             after=np.zeros((n, size), np.float32),
         )
-        _initialise_all(self.weights, self.shape, row.shape[1], rng.keys)
+        initialise_all(self.weights, self.shape, row.shape[1], rng.keys)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         slot = self.t % self.config.unroll
@@ -135,8 +126,7 @@ class ActorCriticLearner:
         slot = self.t % self.config.unroll
         last = slot == self.config.unroll - 1
         self.t += 1
-        end = np.where(transition.truncated, TRUNCATED, GOES_ON)
-        self.unroll.end[:, slot] = np.where(transition.terminated, TERMINATED, end)
+        self.unroll.end[:, slot] = ends(transition)
         self.unroll.reward[:, slot] = transition.reward
         if last or transition.truncated.any():
             following = encode(self.spec, transition.next_obs)
@@ -204,77 +194,6 @@ def _slopes(unroll, hyper, dy):
 
 
 @njit(cache=True)
-def _learn(w, m, v, shape, unroll, hyper, step, dy, gradient):
-    _slopes(unroll, hyper, dy)
-    backward(w, shape, unroll.row, unroll.value, unroll.h, dy, gradient)
-    adam(w, gradient, m, v, hyper[0], step, 0.0)
-
-
-@njit(cache=True)
-def _empty(size, shape, active):
-    """Return an empty unroll of one lifetime, and the memory for its derivatives dy."""
-    _, layers, width, outputs = shape
-    row, value = np.zeros((size, active), np.int32), np.ones((size, active), np.float32)
-    h, y = np.zeros((size, layers, width), np.float32), np.zeros((size, outputs), np.float32)
-    action, end = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-    reward, after = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    return Unroll(row, value, h, y, action, reward, end, after), np.zeros_like(y)
-
-
-@njit(cache=True, nogil=True)
-def _lifetimes(
-    begin, end_n, tables, task, keys, env_keys, horizon, seen, shape, hyper, size, trace
-):
-    next_state, reward, terminated, cumulative, start, _, _ = tables
-    states, actions, outcomes, every, episodes = trace
-    active, outputs = seen.shape[2], shape[3]
-    unroll, dy = _empty(size, shape, active)
-    w = np.empty(networks.count(shape), np.float32)
-    gradient, p = np.empty_like(w), np.empty(outputs - 1, np.float32)
-    h_after, y_after = np.zeros_like(unroll.h[0]), np.zeros(outputs, np.float32)
-    embed, hidden, head = parts(w, shape)
-    for n in range(begin, end_n):
-        row, key, env_key = np.uint64(task[n]), keys[n], env_keys[n]
-        initialise(w, shape, active, key)
-        m, v = np.zeros_like(w), np.zeros_like(w)
-        t, slot, step = np.uint64(0), 0, 0
-        for episode in range(episodes):
-            e = stored_at(episode, every)
-            s = start_state(start, row, env_key, t)
-            for i in range(horizon):
-                unroll.row[slot] = seen[row, s]
-                h, y = unroll.h[slot], unroll.y[slot]
-                forward(embed, hidden, head, unroll.row[slot], unroll.value[slot], h, y)
-                a = _act(y, p, key, t)
-                k = outcome(cumulative, row, s, a, env_key, t)
-                s_next, over = next_state[row, s, a, k], terminated[row, s, a, k]
-                end = TERMINATED if over else TRUNCATED if i == horizon - 1 else GOES_ON
-                unroll.action[slot], unroll.end[slot] = a, end
-                unroll.reward[slot] = reward[row, s, a, k]
-                if end == TRUNCATED or (slot == size - 1 and end == GOES_ON):
-                    following = seen[row, s_next]
-                    forward(embed, hidden, head, following, unroll.value[slot], h_after, y_after)
-                    unroll.after[slot] = y_after[outputs - 1]
-                if e >= 0:
-                    states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
-                    states[n, e, i + 1] = s_next
-                t += np.uint64(1)
-                slot += 1
-                if slot == size:
-                    slot, step = 0, step + 1
-                    _learn(w, m, v, shape, unroll, hyper, step, dy, gradient)
-                if over:
-                    break
-                s = s_next
-
-
-@njit(cache=True)
-def _initialise_all(weights, shape, active, keys):
-    for n in range(len(keys)):
-        initialise(weights[n], shape, active, keys[n])
-
-
-@njit(cache=True)
 def _act_all(weights, shape, unroll, slot, keys, t):
     row, value, h, y, action, _, _, _ = unroll
     p = np.empty(y.shape[2] - 1, np.float32)
@@ -303,4 +222,6 @@ def _learn_all(begin, end_n, weights, m, v, shape, unroll, hyper, step):
     dy, gradient = np.empty(y.shape[1:], np.float32), np.empty(weights.shape[1], np.float32)
     for n in range(begin, end_n):
         mine = Unroll(row[n], value[n], h[n], y[n], action[n], reward[n], end[n], after[n])
-        _learn(weights[n], m[n], v[n], shape, mine, hyper, step, dy, gradient)
+        _slopes(mine, hyper, dy)
+        backward(weights[n], shape, mine.row, mine.value, mine.h, dy, gradient)
+        adam(weights[n], gradient, m[n], v[n], hyper[0], step, 0.0)

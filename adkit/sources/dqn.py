@@ -23,11 +23,11 @@ from adkit.sources.bandits import best_of
 from adkit.sources.networks import (
     GOES_ON,
     TERMINATED,
-    TRUNCATED,
     adam,
     backward,
+    ends,
     forward,
-    initialise,
+    initialise_all,
     parts,
 )
 from adkit.sources.settings import check_counts, check_learning, check_shares
@@ -148,7 +148,7 @@ class DQNLearner:
         eyes = pixels.eyes(config.pixels) if config.pixels else BLIND
         self.reader = Reader(shape, offsets, eyes)
         self.weights, self.m, self.v = np.zeros((3, n, networks.count(shape)), np.float32)
-        _initialise_all(self.weights, shape, len(sizes) or inputs, rng.keys)
+        initialise_all(self.weights, shape, len(sizes) or inputs, rng.keys)
         self.target = self.weights.copy()
         kept, size = 3 if config.pixels else len(sizes) or inputs, config.capacity
         self.memory = Memory(
@@ -175,8 +175,7 @@ class DQNLearner:
         memory.obs[:, slot] = self._read(transition.obs)
         memory.next_obs[:, slot] = self._read(transition.next_obs)
         memory.action[:, slot], memory.reward[:, slot] = transition.action, transition.reward
-        end = np.where(transition.truncated, TRUNCATED, GOES_ON)
-        memory.end[:, slot] = np.where(transition.terminated, TERMINATED, end)
+        memory.end[:, slot] = ends(transition)
         self.t += 1
         if self.t >= self.config.rollout and self.t % self.replay.every == 0:
             networks_of_all = self.weights, self.target, self.m, self.v
@@ -272,12 +271,6 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, reader, replay
         adam(weights[n], gradient, m[n], v[n], replay.lr, step, replay.clip)
         if step % replay.target_update == 0:
             target[n] = weights[n]
-
-
-@njit(cache=True)
-def _initialise_all(weights, shape, active, keys):
-    for n in range(len(keys)):
-        initialise(weights[n], shape, active, keys[n])
 
 
 @njit(cache=True)

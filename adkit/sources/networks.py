@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec
+from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import mix, uniform
 
 BETA1, BETA2, EPS = map(np.float32, (0.9, 0.999, 1e-6))  # Adam's, as in the paper
@@ -55,6 +55,11 @@ def encode(spec: EnvSpec, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(row), value
 
 
+def ends(transition: Transition) -> np.ndarray:
+    """Return (N,) GOES_ON, TERMINATED or TRUNCATED."""
+    return np.where(transition.terminated, TERMINATED, TRUNCATED * transition.truncated)
+
+
 @njit(cache=True)
 def count(shape):
     """Return the number of parameters of one network."""
@@ -79,7 +84,7 @@ def parts(flat, shape):
 
 
 @njit(cache=True)
-def initialise(flat, shape, active, key):
+def _initialise(flat, shape, active, key):
     """Draw weights as He et al. (2015), for `active` inputs that are not zero.
 
     Biases and head are 0: at first all actions are alike.
@@ -98,6 +103,12 @@ def initialise(flat, shape, active, key):
                 u = 2 * uniform(key, draw, np.uint64(0)) - 1
                 hidden[layer, i, j] = u * math.sqrt(6 / width)
                 draw += np.uint64(1)
+
+
+@njit(cache=True)
+def initialise_all(weights, shape, active, keys):
+    for n in range(len(keys)):
+        _initialise(weights[n], shape, active, keys[n])
 
 
 @njit(cache=True)

@@ -77,7 +77,7 @@ class Figure(go.Figure):
                 canvas.text(0.5, 0.5, note.text, ha="center", va="center", **look)
 
     def watermarked(self, text: str = "smoke run, not evidence") -> Figure:
-        """Write something across the figure that nobody can miss; return the figure."""
+        """Write a warning across the figure; return the figure."""
         font = {"size": 34, "color": "rgba(150,150,150,0.45)"}
         middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "textangle": -15}
         self.add_annotation(name=MARK, text=text, showarrow=False, font=font, **middle)

@@ -1,4 +1,4 @@
-"""What probing says to a person who made a mistake."""
+"""The error messages of probing."""
 
 import numpy as np
 import pytest

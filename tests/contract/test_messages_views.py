@@ -1,4 +1,4 @@
-"""The sentence a person reads after a wrong call of a view."""
+"""The error messages of views."""
 
 import numpy as np
 import pytest

@@ -30,21 +30,21 @@ def assert_figure_is_harmless(figure: ad.views.Figure) -> None:
 
 
 def test_no_text_from_a_file_becomes_markup_or_a_formula(histories, tmp_path):
-    life = histories[:4]
-    columns = {**life.task_values.columns, "<img>": np.array([EVIL])}
-    spec, about = replace(life.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
-    tasks = ad.Tasks(columns, life.task_values.ids)
-    life = replace(life, spec=spec, task_values=tasks, about=about)
-    life = ad.Histories.load(life.save(tmp_path / "it"))
-    assert life.spec.name == EVIL and life.about["env"] == EVIL
-    model = ad.CausalTransformer(life.spec, context=16, layers=1, heads=1, width=4)
-    for view in (ad.views.Player({EVIL: life[0]}), ad.views.EpisodeAttention(model, life[0])):
+    few = histories[:4]
+    columns = {**few.task_values.columns, "<img>": np.array([EVIL])}
+    spec, about = replace(few.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
+    tasks = ad.Tasks(columns, few.task_values.ids)
+    few = replace(few, spec=spec, task_values=tasks, about=about)
+    few = ad.Histories.load(few.save(tmp_path / "it"))
+    assert few.spec.name == EVIL and few.about["env"] == EVIL
+    model = ad.CausalTransformer(few.spec, context=16, layers=1, heads=1, width=4)
+    for view in (ad.views.Player({EVIL: few[0]}), ad.views.EpisodeAttention(model, few[0])):
         assert_harmless(view.to_html(tmp_path / "page.html").read_text())
         assert view.png().startswith(b"\x89PNG")
-    assert_harmless(life._repr_html_() + life.task_values._repr_html_())
-    table, paper = life.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
-    assert_figure_is_harmless(ad.views.learning_curves({EVIL: life}))
-    assert_figure_is_harmless(ad.views.visits({EVIL: life}))
+    assert_harmless(few._repr_html_() + few.task_values._repr_html_())
+    table, paper = few.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
+    assert_figure_is_harmless(ad.views.learning_curves({EVIL: few}))
+    assert_figure_is_harmless(ad.views.visits({EVIL: few}))
     curves = ad.views.result_curves(
         table, x="episode", y="return", by="name", paper=paper, title=EVIL
     )

@@ -72,7 +72,7 @@ def test_the_policy_is_that_of_the_agents(view):
             craving = 2.5 * full * view.strength * shard.cookie_gate(seen, view.hunger)
             shard.policy(q, unvisited, at, 5, craving, appetite, False, True, p)
             np.testing.assert_allclose(view.policy()[at], p, rtol=1e-5)
-    assert not view.bids()[0].any(), "an empty jar pulls nobody"
+    assert not view.bids()[0].any(), "an empty jar has no pull"
 
 
 def gain_of_hiding(env, task, w_cookie, w_food):

@@ -104,7 +104,7 @@ def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
     patched = patch(model, base, donor, "*resid", prefers(0), positions=at)
     assert patched.taps == ("blocks.0.resid", LAST) and patched.positions == ("early", "read")
     assert np.abs(patched.donor - patched.base).max() > 1e-3
-    # the last stream where it is read is the answer, and nobody reads it elsewhere
+    # the last stream where it is read is the answer, and is read nowhere else
     np.testing.assert_allclose(patched.patched[1, 1], patched.donor, atol=1e-5)
     np.testing.assert_allclose(patched.share[1], [0, 1], atol=1e-4)
     assert np.abs(patched.patched[0, 0] - patched.base).max() > 1e-3

@@ -112,25 +112,25 @@ def test_the_player_draws_every_world_and_reveals_what_is_hidden(world, names):
 
 def test_a_round_room_is_drawn_where_it_is():
     """The middle of the room is the middle of its map, +y is up, the platform has its true size."""
-    life = lifetime_in("maze")
-    cells, goal = maps.of(life).cells, life.task_values["goal"][0]
+    lifetime = lifetime_in("maze")
+    cells, goal = maps.of(lifetime).cells, lifetime.task_values["goal"][0]
     assert cells[0, 0].tolist() == [9.5, 9.5]
-    assert maps.of(life).headings[0, 0] == life.arrays["obs"][0, 0, 0, 2]
-    (mark,) = maps.of(life).marks
+    assert maps.of(lifetime).headings[0, 0] == lifetime.arrays["obs"][0, 0, 0, 2]
+    (mark,) = maps.of(lifetime).marks
     np.testing.assert_allclose([mark["x"], mark["y"]], [9.5 + 10 * goal[0], 9.5 - 10 * goal[1]])
     assert maps.PLATFORM == watermaze.PLATFORM
-    (found, *_) = np.flatnonzero(life.arrays["terminated"][0].any(1))
-    end = cells[found, life.length[0, found]]
+    (found, *_) = np.flatnonzero(lifetime.arrays["terminated"][0].any(1))
+    end = cells[found, lifetime.length[0, found]]
     assert np.hypot(*(end - [mark["x"], mark["y"]])) <= 10 * watermaze.PLATFORM
 
 
 def test_arms_are_counted_from_the_first_pull():
-    life = lifetime_in("bandit")
-    cells = maps.of(life).cells
-    np.testing.assert_array_equal(cells[:, 1, 0], life.arrays["action"][0, :, 0])
+    lifetime = lifetime_in("bandit")
+    cells = maps.of(lifetime).cells
+    np.testing.assert_array_equal(cells[:, 1, 0], lifetime.arrays["action"][0, :, 0])
     assert (cells[:, 0] == -1).all() and (cells[:, 1, 1] == 0).all()
     pulls = maps.weigh((10, 1), cells.reshape(-1, 2))
-    assert pulls.sum() == life.length.sum()
+    assert pulls.sum() == lifetime.length.sum()
 
 
 def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
@@ -139,21 +139,23 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     source = ad.sources.Shards(types={"S": 1}, regimes={"D0": 1})
     lifetimes = ad.collect(env, task, source, episodes=40, lifetimes=3, seed=3)
     each = (lifetimes[i] for i in range(3))
-    life = next(one for one in each if one.gift.any() and one.closed.any())
-    marks = {mark["name"]: mark for mark in maps.of(life).marks}
+    lifetime = next(some for some in each if some.gift.any() and some.closed.any())
+    marks = {mark["name"]: mark for mark in maps.of(lifetime).marks}
     always, changing = ["home", "jar", "garden"], ["lid open", "lid closed", "cookies"]
     assert list(marks) == [*always, *changing, "gift", "hide"]
     assert (marks["home"]["x"], marks["garden"]["y"], marks["gift"]["x"]) == (0, 3, 0)
     at = lambda name, e, t: maps.is_visible(marks[name], e, t)
-    e = int(np.argmax(life.arrays["closed"][0].any(1)))
-    t = int(life.arrays["closed"][0, e].argmax())
+    e = int(np.argmax(lifetime.arrays["closed"][0].any(1)))
+    t = int(lifetime.arrays["closed"][0, e].argmax())
     assert at("home", e, t) and at("hide", e, t) and at("lid closed", e, t)
     assert at("lid open", e, 0) and not at("hide", e, 0)
-    assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(life.gift[0]).tolist()
-    assert at("cookies", e, 0) == life.stock[0, e] == 1
-    cells = maps.of(life).cells
+    assert [day for day in range(40) if at("gift", day, 0)] == np.flatnonzero(
+        lifetime.gift[0]
+    ).tolist()
+    assert at("cookies", e, 0) == lifetime.stock[0, e] == 1
+    cells = maps.of(lifetime).cells
     assert cells[0, 0].tolist() == [0, 1] and cells.shape == (40, 17, 2)
-    assert (maps.of(life).columns, maps.of(life).rows) == (5, 5)
+    assert (maps.of(lifetime).columns, maps.of(lifetime).rows) == (5, 5)
 
 
 # ---- attention ----

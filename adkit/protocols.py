@@ -1,8 +1,7 @@
 """The extension surface: what an environment, an agent and a learner are. Read this first.
 
-Everything is batch-first: N lifetimes act in lock step, one row each. There is nothing to inherit
-from: a class with these methods *is* an environment or an agent, and `adkit.testing` checks whether
-it keeps the contract.
+Everything is batch-first: N lifetimes act in lock step, one row each. A class with these
+methods *is* an environment or an agent; `adkit.testing` checks whether it keeps the contract.
 """
 
 from __future__ import annotations

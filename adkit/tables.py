@@ -222,6 +222,18 @@ def step(
     return TabularState(index, state.time + 1), answer
 
 
+class Tabular:
+    """Base of environments that have `tables(tasks)`: their `reset` and `step` look there."""
+
+    def reset(self, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
+        return reset(self, tasks, rng)
+
+    def step(
+        self, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng
+    ) -> tuple[TabularState, Step]:
+        return step(self, state, tasks, action, rng)
+
+
 def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:
     """Return actions as an array; raise ValueError unless they are (n,) integers in range."""
     action = np.asarray(action)

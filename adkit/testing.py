@@ -16,7 +16,7 @@ from adkit.rollout import collect
 from adkit.seeds import Rng
 
 WALKS = 256  # random walks, on which tables are compared with steps
-COMPILED = "compiled agents use the tables: let adkit.tables.reset and step do both"
+COMPILED = "compiled agents use the tables: inherit reset and step from adkit.tables.Tabular"
 ALONE = "a lifetime changed with those beside it; use only its own rows and rng"
 
 

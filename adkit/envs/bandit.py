@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from adkit import tables
-from adkit.protocols import EnvSpec, Step, Tasks
+from adkit.protocols import EnvSpec, Tasks
 from adkit.seeds import Rng
 
 
 @dataclass(frozen=True)
-class AdversarialBandit:
+class AdversarialBandit(tables.Tabular):
     """Arms with reward 1 or 0, each with its own probability; one pull is one episode.
 
     A task is `means` (arms,), the probabilities, drawn uniformly. In 95% of tasks (`bias_share`)
@@ -74,14 +74,6 @@ class AdversarialBandit:
         state, reward = np.zeros(probability.shape, int), np.array([0, 1])
         seen, start = np.zeros((1, 1)), np.ones(1)
         return tables.tables(self.spec, state, reward, seen, start, probability=probability)
-
-    def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
-        return tables.reset(self, tasks, rng)
-
-    def step(
-        self, state, tasks: Tasks, action: np.ndarray, rng: Rng
-    ) -> tuple[tables.TabularState, Step]:
-        return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
         means = tasks["means"]

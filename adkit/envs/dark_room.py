@@ -12,12 +12,11 @@ import numpy as np
 
 from adkit import tables
 from adkit.envs import rooms
-from adkit.protocols import EnvSpec, Step, Tasks
-from adkit.seeds import Rng
+from adkit.protocols import EnvSpec, Tasks
 
 
 @dataclass(frozen=True)
-class DarkRoom:
+class DarkRoom(tables.Tabular):
     """A room of size x size cells, with reward 1 for steps that end on the goal.
 
     A task is `goal` (x, y) and, with `permuted=True`, `actions`: a relabelling of the five moves.
@@ -78,14 +77,6 @@ class DarkRoom:
         if self.reward == "once" and not self.permuted:
             return (rooms.search(self.spec, self.size),)
         return (self.tables(self.tasks()),)
-
-    def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
-        return tables.reset(self, tasks, rng)
-
-    def step(
-        self, state, tasks: Tasks, action: np.ndarray, rng: Rng
-    ) -> tuple[tables.TabularState, Step]:
-        return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
         rooms.check(tasks, ("goal",), self.size, self.permuted)

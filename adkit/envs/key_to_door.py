@@ -9,12 +9,11 @@ import numpy as np
 
 from adkit import tables
 from adkit.envs import rooms
-from adkit.protocols import EnvSpec, Step, Tasks
-from adkit.seeds import Rng
+from adkit.protocols import EnvSpec, Tasks
 
 
 @dataclass(frozen=True)
-class DarkKeyToDoor:
+class DarkKeyToDoor(tables.Tabular):
     """A room with reward 1, once an episode, for reaching the key, and then 1 for the door.
 
     A task is `key` (x, y) and `door` (x, y), 6,561 pairs in a 9x9 room, and, with `permuted=True`,
@@ -82,14 +81,6 @@ class DarkKeyToDoor:
                 "try QLearning()"
             )
         return (rooms.search(self.spec, self.size),) * 2
-
-    def reset(self, tasks: Tasks, rng: Rng) -> tuple[tables.TabularState, np.ndarray]:
-        return tables.reset(self, tasks, rng)
-
-    def step(
-        self, state, tasks: Tasks, action: np.ndarray, rng: Rng
-    ) -> tuple[tables.TabularState, Step]:
-        return tables.step(self, state, tasks, action, rng)
 
     def _check(self, tasks: Tasks) -> None:
         rooms.check(tasks, ("key", "door"), self.size, self.permuted)

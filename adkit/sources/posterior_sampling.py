@@ -15,7 +15,7 @@ from numba import njit
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
 from adkit.sources.settings import check_shares
-from adkit.tables import Tables, discounted_values, outcome, simulate, start_state, stored_at
+from adkit.tables import Tables, discounted_values
 
 NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws of a step
 
@@ -76,21 +76,11 @@ class PosteriorSampling:
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PosteriorSampler:
         return PosteriorSampler(self, spec, rng)
 
-    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Simulate whole lifetimes over tables."""
-        q = self.values(lifetimes.env.spec)
-        return simulate(_lifetimes, lifetimes, arrays, self.family, q, self.settings)
-
     def values(self, spec: EnvSpec) -> np.ndarray:
         """Return discounted action values (stages, M, S, A) under each hypothesis."""
         sweeps = min(4 * spec.horizon, 400)
         stages = (Tables(*arrays) for arrays in zip(*self.family, strict=True))
         return np.stack([discounted_values(stage, self.gamma, sweeps) for stage in stages])
-
-    @property
-    def settings(self) -> tuple[float | bool, ...]:
-        """The settings as compiled code takes them."""
-        return self.noise, self.gamma, float(self.greed), self.forgetting, self.rest
 
 
 def SystematicExplorer() -> PosteriorSampling:
@@ -114,11 +104,10 @@ class PosteriorSampler:
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         self.left = np.where(first, self.spec.horizon, self.left - 1)
-        hypotheses = self.config.family, self.q, self.config.settings
+        c, seen, draws = self.config, self.spec.index(obs), (self.rng.keys, np.uint64(self.t))
+        settings = c.noise, c.gamma, float(c.greed), c.forgetting, c.rest
         progress = self.state, self.stage, self.chosen, self.left
-        return _act_all(
-            hypotheses, progress, self.spec.index(obs), first, self.rng.keys, np.uint64(self.t)
-        )
+        return _act_all(c.family, self.q, settings, progress, seen, first, *draws)
 
     def update(self, transition: Transition) -> None:
         progress = self.state, self.stage, self.chosen
@@ -241,36 +230,8 @@ def _act(state, q, settings, stage, chosen, left, key, t):
     return _walk(q[stage], state[stage], chosen, noise, key, t), chosen
 
 
-@njit(cache=True, nogil=True)
-def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, family, q, settings, trace):
-    next_state, reward, terminated, cumulative, start, _, seen = tables
-    states, actions, outcomes, every, episodes = trace
-    for n in range(begin, end):
-        row, key, env_key = task[n], keys[n], env_keys[n]
-        state = np.zeros(q.shape[:2], np.int32)
-        t = np.uint64(0)  # steps of the lifetime
-        for episode in range(episodes):
-            e = stored_at(episode, every)
-            s = start_state(start, row, env_key, t)
-            stage, chosen = 0, -1
-            _begin_episode(family, state, settings[3], seen[row, s], key, t)
-            for i in range(horizon):
-                a, chosen = _act(state, q, settings, stage, chosen, horizon - i, key, t)
-                k = outcome(cumulative, row, s, a, env_key, t)
-                s_next, r = next_state[row, s, a, k], reward[row, s, a, k]
-                stage, chosen = _learn(family, state, stage, chosen, a, r, seen[row, s_next])
-                if e >= 0:
-                    states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
-                    states[n, e, i + 1] = s_next
-                t += np.uint64(1)
-                if terminated[row, s, a, k]:
-                    break
-                s = s_next
-
-
 @njit(cache=True)
-def _act_all(hypotheses, progress, o, first, keys, t):
-    family, q, settings = hypotheses
+def _act_all(family, q, settings, progress, o, first, keys, t):
     state, stage, chosen, left = progress
     action = np.zeros(len(o), np.uint8)
     for n in range(len(o)):

@@ -115,11 +115,10 @@ def from_gymnasium(
     Environments that publish transition tables (`.unwrapped.P`, as FrozenLake and Taxi do) are run,
     compiled and solved from them. Of others only the newest state can be stepped.
     """
-    if tasks is not None and (not tasks or any(set(task) != set(tasks[0]) for task in tasks)):
+    tasks = [{"variant": 0}] if tasks is None else tasks
+    if not tasks or any(set(task) != set(tasks[0]) for task in tasks):
         raise ValueError(f"`tasks` must be dicts with the same keys, one per task, got {tasks}")
-    names = tasks[0] if tasks else ()
-    columns = {name: np.array([task[name] for task in tasks]) for name in names}
-    columns = Tasks(columns or {"variant": np.zeros(1, int)})
+    columns = Tasks({name: np.array([task[name] for task in tasks]) for name in tasks[0]})
     example = _make(id, settings, columns[0])
     family = TabularGymnasium if hasattr(example.unwrapped, "P") else SteppedGymnasium
     return family(id, settings, columns, *_spec(example, horizon))

@@ -16,16 +16,6 @@ from adkit.tables import check_action
 REACH, PLATFORM = 0.95, 0.12  # how far out an agent gets; the platform's radius
 RING = 0.25, 0.85  # distances at which the platform's middle may be
 STEP, TURN = 0.1, 2 * np.pi / 16
-ACTIONS = (
-    "forward",
-    "backward",
-    "left",
-    "right",
-    "turn left",
-    "turn right",
-    "forward, turning left",
-    "forward, turning right",
-)
 FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(8)
 MOVES = np.array(
     [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 1), (1, 0, -1)]
@@ -47,8 +37,8 @@ class Watermaze:
 
     A task is `goal` (x, y), the platform's place. Episodes start in the middle with a random
     heading. An observation is the pose (x, y, heading), 12 bytes in histories; a model is shown
-    `view`, drawn from the pose. The eight actions are `adkit.envs.watermaze.ACTIONS`; a turn is
-    1/16 of a circle.
+    `view`, drawn from the pose. The eight actions, in order: walk forward, backward, left, right;
+    turn left, right by 1/16 of a circle; walk forward after such a turn to the left, right.
     """
 
     horizon: int = 50

@@ -53,10 +53,8 @@ class StableBaselines3:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        settings = [f"{name}={value!r}" for name, value in self.settings.items()]
-        return (
-            f"StableBaselines3({', '.join([repr(self.algorithm), repr(self.policy), *settings])})"
-        )
+        settings = "".join(f", {name}={value!r}" for name, value in self.settings.items())
+        return f"StableBaselines3({self.algorithm!r}, {self.policy!r}{settings})"
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
         """Run whole lifetimes, one after the other."""

@@ -59,10 +59,6 @@ class ParticleFilter:
     seed: int = 0
     """Seed of the particles."""
 
-    def __post_init__(self):
-        if self.particles < 10:
-            raise ValueError(f"`particles` must be at least 10, got {self.particles}; try 1000")
-
     def follow(self, histories: Histories) -> dict[str, np.ndarray]:
         """Return labels (N, E, H, ...) float32: the posterior at each step before its action.
 

@@ -78,8 +78,6 @@ class Shards:
             if not known or (name != "stock" and not sum(shares.values())):
                 names = ", ".join(allowed)
                 raise ValueError(f"`{name}` must give {names} shares of at least 0, got {shares}")
-        if not 0 < self.lr <= 1:
-            raise ValueError(f"`lr` must be in (0, 1], got {self.lr}")
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Shards, Tasks]:
         """Return the agents, told their bodies (rho, psi) and layouts, and their worlds."""

@@ -117,12 +117,10 @@ def per_lifetime(
         found[f"{name} at random"] = effect.random.mean(0)
     columns = _columns(bench, found) | _left(choice, bench, seed) | _exchanged(bench, choice)
     frame = corpora.table(histories, **columns)
-    nulls = {
-        f"{name} at random": [_contrast(frame, lost) for lost in nulls[name]]
-        for name in ("erased", "frozen")
-    }
+    apart = lambda name: [_contrast(frame, lost) for lost in nulls[name]]
+    draws = {f"{name} at random": apart(name) for name in ("erased", "frozen")}
     share = off_unembedding(erasers["w"].directions[:, 0], model)[1]
-    return frame, draws_of(**nulls, unembedding=share, **choice.r2)
+    return frame, draws_of(**draws, unembedding=share, **choice.r2)
 
 
 def _columns(bench: Bench, found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -209,11 +207,8 @@ def _loss(frame: pd.DataFrame, change: str, instead: str) -> Interval:
 def _within_slope_loss(frame: pd.DataFrame, change: str) -> Interval:
     """Return the share of the slope of log odds on w within lifetimes that a change removes."""
     inner = lambda name: frame[f"wl: {name}"] - frame["w"] * frame[f"l: {name}"] / frame["n"]
-    return interval(
-        frame.assign(changed=inner(change), clean=inner("clean"))[frame["n"] > 0],
-        ["changed", "clean"],
-        explained,
-    )
+    frame = frame.assign(changed=inner(change), clean=inner("clean"))
+    return interval(frame[frame["n"] > 0], ["changed", "clean"], explained)
 
 
 def _slope(m: np.ndarray, odds: int, product: int) -> np.ndarray:
@@ -236,10 +231,9 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     beyond_control = lost("erased", "erased at random") - lost("control", "control at random")
     clean = ["n", "w", "ww", "l: clean", "wl: clean"]
     null = {change: of_kind(draws, f"{change} at random") for change in ("erased", "frozen")}
-    p = {}
-    for change, draws_of_change in null.items():
-        observed = [_contrast(of, _lost(of, change, "clean")) for _, of in frame.groupby("seed")]
-        p[change] = exchange_p(observed, draws_of_change)
+    seeds = [of for _, of in frame.groupby("seed")]
+    by_seed = lambda change: [_contrast(of, _lost(of, change, "clean")) for of in seeds]
+    p = {change: exchange_p(by_seed(change), others) for change, others in null.items()}
     fall = lambda m: 1 - _slope(m, 5, 6) / _slope(m, 3, 4)
     share = lambda m: (m[..., 2] - m[..., 0]) / (m[..., 1] - m[..., 0])
     pairs = [f"pair {name}" for name in ("base", "donor", "full")]

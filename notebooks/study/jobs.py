@@ -164,17 +164,15 @@ def compressed(bench: Bench, seed: int) -> pd.DataFrame:
 def erased(bench: Bench, seed: int):
     """H2b of one seed."""
     model, parts = bench.model(MAIN, seed), bench.parts()
-    n, random = bench.profile.erased
     choice = erasers.choose(model, parts)
-    return erasure.per_lifetime(model, parts["test"], choice, n=n, random=random, seed=seed)
+    return erasure.per_lifetime(model, parts["test"], choice, *bench.profile.erased, seed)
 
 
 def steered(bench: Bench, seed: int):
     """H6 of one seed, at the layer where H2b erases."""
     model, parts = bench.model(MAIN, seed), bench.parts()
-    n, random = bench.profile.steered
     tap = erasers.choose(model, parts).tap
-    return steering.per_lifetime(model, parts, tap, n=n, random=random, seed=seed)
+    return steering.per_lifetime(model, parts, tap, *bench.profile.steered, seed)
 
 
 # ---- which jobs there are ----
@@ -194,11 +192,10 @@ def _parts(corpus: str) -> tuple[str, ...]:
 
 def _shared(profile: Profile) -> Iterator[Job]:
     """Return the jobs that need no model: lifetimes, the filter's effects, the null of G3."""
-    sizes = dict(zip(READ, (profile.probe_train, profile.probe_val, profile.test), strict=True))
     for corpus in ("main", *ONE_SEED):
-        for part, n in sizes.items():
-            count = n if corpus == "main" else n // 2
-            make = lambda bench, of=(part, count, corpus): corpora.judged(*of)
+        for part in READ:
+            n = getattr(profile, part.replace(" ", "_")) // (1 if corpus == "main" else 2)
+            make = lambda bench, of=(part, n, corpus): corpora.judged(*of)
             yield Job(f"judged/{judged_name(corpus, part)}", (), make)
     yield Job("filter edits/0", ("judged/test",), partial(edits, name="filter", seed=0))
     by_chance = lambda bench: pd.DataFrame({"p": instruments.false_positives(profile.permutations)})

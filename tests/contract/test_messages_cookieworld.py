@@ -18,10 +18,8 @@ CALLS = {
     r"`rho` must be in \[0, 1\], got \[2": lambda: World().task((0, 0), (2, 2), (4, 4), rho=2),
     "`types` must give P, N, S, L, R shares of at least 0": lambda: Shards(types={"Q": 1}),
     r"shares of at least 0, got \{'P': 0\}": lambda: Shards(types={"P": 0}),
-    r"`lr` must be in \(0, 1\], got 0": lambda: Shards(lr=0),
     "needs a task per lifetime": lambda: Shards().start(World().spec, ad.Rng.of(0), 10),
     r"CookieWorld only, got DarkRoom; try QLearning\(\)": lambda: in_a_room(Shards()),
-    "at least 10, got 1; try 1000": lambda: Filter(Shards(), particles=1),
     "histories must be of CookieWorld, got DarkRoom": lambda: Filter(Shards()).follow(
         in_a_room(ad.sources.Random())
     ),

@@ -14,7 +14,7 @@ import torch
 from adkit.histories import Histories
 from adkit.models.tokens import slots, tokenize
 from adkit.models.transformer import CausalTransformer
-from adkit.probing.record import Recording, record
+from adkit.probing.record import Recording, record, tokens_of
 
 PATTERNS = "blocks.*.attn.pattern"
 KINDS = ("rewarded", "restart", "same cell", "this episode", "earlier episodes")
@@ -73,7 +73,7 @@ def _masses(histories: Histories, recording: Recording) -> tuple[np.ndarray, np.
     _, cell = np.unique(tokens.obs.reshape(-1, tokens.obs[0, 0].size), axis=0, return_inverse=True)
     cell, rewarded = by_episode(cell), by_episode(tokens.previous_reward > 0)
     slot = np.arange(per)
-    exists = slot <= histories.length[..., None]  # (n, E, H + 1)
+    exists = tokens_of(histories)  # (n, E, H + 1)
     patterns = np.stack(list(recording.values.values()), axis=3)  # (n, E, H + 1, L, heads, S)
     masses, uniform = [], []
     for e, start in enumerate(recording.window_start):
@@ -129,10 +129,9 @@ def ablate_head(head: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """
 
     def ablate(z: torch.Tensor) -> torch.Tensor:
-        if z.ndim != 4 or not 0 <= head < z.shape[1]:
+        if z.ndim != 4:
             raise ValueError(
-                f"`ablate_head` needs an activation blocks.*.attn.z (B, heads, S, d) with a head "
-                f"{head}, got {tuple(z.shape)}"
+                f"`ablate_head` needs blocks.*.attn.z (B, heads, S, d), got {tuple(z.shape)}"
             )
         return z.index_fill(1, torch.tensor(head, device=z.device), 0.0)
 

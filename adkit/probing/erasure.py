@@ -12,7 +12,7 @@ from adkit.histories import Histories
 from adkit.probing.labels import Sessions, taps_of
 from adkit.probing.leace import Eraser, leace
 from adkit.probing.outcomes import Outcome
-from adkit.probing.record import Change, Recording, only_at, pick, record
+from adkit.probing.record import Change, Recording, only_at, pick, record, tokens_of
 
 
 def erase(
@@ -67,8 +67,7 @@ def erasure_effect(
     at its mean over the lifetime's tokens `at`, instead of at its mean over all lifetimes.
     """
     stream = record(model, histories, *erasers)
-    if at is None:
-        at = np.arange(histories.spec.horizon + 1) <= histories.length[..., None]
+    at = tokens_of(histories) if at is None else at
 
     def run(chosen: Mapping[str, Eraser]) -> np.ndarray:
         changes = {

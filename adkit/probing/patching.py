@@ -16,7 +16,7 @@ import torch
 from adkit.histories import Histories
 from adkit.probing.leace import Eraser
 from adkit.probing.outcomes import Outcome
-from adkit.probing.record import record
+from adkit.probing.record import record, tokens_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,7 @@ def patch(
     """
     _check_pair(model, base, donor)
     if positions is None:
-        length = np.minimum(base.length, donor.length)
-        positions = {"every token": np.arange(base.spec.horizon + 1) <= length[..., None]}
+        positions = {"every token": tokens_of(base) & tokens_of(donor)}
     theirs = record(model, donor, tap)
 
     def run(name: str, at: np.ndarray, project: np.ndarray | None = None) -> np.ndarray:

@@ -122,6 +122,11 @@ def pick(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return values[:, :, : at.shape[2]][at]
 
 
+def tokens_of(histories: Histories) -> np.ndarray:
+    """Return (N, E, H + 1) bool: the episode has a token there."""
+    return np.arange(histories.spec.horizon + 1) <= histories.length[..., None]
+
+
 def only_at(at: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
     """Return a change for `record` that applies a function of activations (b, S, D) at some tokens.
 

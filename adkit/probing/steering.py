@@ -11,7 +11,7 @@ import numpy as np
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
 from adkit.probing.outcomes import Outcome, log_probabilities
-from adkit.probing.record import Recording, only_at, pick, record
+from adkit.probing.record import Recording, only_at, pick, record, tokens_of
 from adkit.stats import Interval, bootstrap
 
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
@@ -66,9 +66,8 @@ class Steering:
         at: np.ndarray | None = None,
         stream: Recording | None = None,
     ):
-        every = np.arange(histories.spec.horizon + 1) <= histories.length[..., None]
         self.model, self.histories, self.tap = model, histories, tap
-        self.at = every if at is None else at
+        self.at = tokens_of(histories) if at is None else at
         self.stream = stream or record(model, histories, tap)
         norms = np.linalg.norm(pick(self.stream[tap], self.at), axis=-1)
         self.size = float(norms.mean()) / 10

@@ -1,4 +1,4 @@
-"""Worlds with one difficulty each, written as users write theirs: 20 lines, no base class."""
+"""Worlds with one difficulty each, written as users write theirs: 20 lines."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,10 +8,13 @@ import numpy as np
 from adkit import tables
 from adkit.protocols import EnvSpec, Step, Tasks
 
+OPTIMA = {"reward = action": 4.0, "reward = observation": 3.5, "delayed": 1.0}
+OPTIMA |= {"across episodes": 4.0}
+
 
 @dataclass(frozen=True)
-class OneFault:
-    """Two observations, two actions, four steps. What pays depends on `fault`."""
+class OneFault(tables.Tabular):
+    """Two observations, two actions, four steps. What is rewarded depends on `fault`."""
 
     fault: str
 
@@ -21,49 +24,26 @@ class OneFault:
 
     @property
     def optimum(self):
-        return {
-            "reward = action": 4.0,
-            "reward = observation": 3.5,
-            "delayed": 1.0,
-            "across episodes": 4.0,
-        }[self.fault]
+        return OPTIMA[self.fault]
 
     def tasks(self):
-        return Tasks(
-            {"right": np.arange(2)} if self.fault == "across episodes" else {"only": np.arange(1)}
-        )
+        across = self.fault == "across episodes"
+        return Tasks({"right": np.arange(2)} if across else {"only": np.arange(1)})
 
     def tables(self, tasks):
-        state, action = np.arange(9)[:, None], np.arange(2)
-        if self.fault == "reward = action":  # action 1 pays, always
-            following, reward = state * np.ones(2, int), action * np.ones((9, 1))
-        elif (
-            self.fault == "reward = observation"
-        ):  # state 1 pays; the action chooses the next state
-            following, reward = action * np.ones((9, 1), int), (state == 1) * np.ones(2)
-        elif (
-            self.fault == "delayed"
-        ):  # only the first action matters, and the last step pays for it
+        state, action, both = np.arange(9)[:, None], np.arange(2), np.ones((9, 2), int)
+        start = np.arange(9) == 0
+        if self.fault == "reward = action":  # action 1 is rewarded, always
+            following, reward = state * both, action * both
+        elif self.fault == "reward = observation":  # so is state 1, which the action leads to
+            following, reward, start = action * both, (state == 1) * both, (np.arange(9) < 2) / 2
+        elif self.fault == "delayed":  # the first action matters, and the last step is rewarded
             following = np.where(state == 0, 1 + 4 * action, np.minimum(state + 1, 8))
-            reward = (state == 7) * np.ones(2)
-        else:  # one of two actions pays; which one is the task
-            following, reward = state * np.ones(2, int), np.zeros((9, 2))
-            reward = (tasks["right"][:, None, None] == action) * np.ones((1, 9, 1))
-        following, reward = (
-            np.broadcast_to(x, (len(tasks), 9, 2))[..., None] for x in (following, reward)
-        )
-        begin = (
-            (np.arange(9) == 0) * 1.0
-            if self.fault != "reward = observation"
-            else (np.arange(9) < 2) * 0.5
-        )
-        return tables.tables(self.spec, following, reward, np.arange(9)[:, None], begin)
-
-    def reset(self, given, rng):
-        return tables.reset(self, given, rng)
-
-    def step(self, state, given, action, rng):
-        return tables.step(self, state, given, action, rng)
+            reward = (state == 7) * both
+        else:  # one of two actions is rewarded; which one is the task
+            following, reward = state * both, (tasks["right"][:, None, None] == action) * both
+        full = lambda x: np.broadcast_to(x, (len(tasks), 9, 2))[..., None]
+        return tables.tables(self.spec, full(following), full(reward), state, start)
 
 
 class LineState(NamedTuple):
@@ -88,9 +68,8 @@ class Line:
         x = (state.x + 0.25 * (action.astype(int) - 1)).clip(-1, 1)
         truncated = state.time == self.spec.horizon - 1
         reward = (x * given["side"] > 0.7).astype(np.float32)
-        return LineState(x, state.time + 1), Step(
-            self._see(x), reward, np.zeros(len(x), bool), truncated
-        )
+        step = Step(self._see(x), reward, np.zeros(len(x), bool), truncated)
+        return LineState(x, state.time + 1), step
 
     def _see(self, x):
         return np.stack([x, x**2, np.ones_like(x)], 1).astype(np.float32)

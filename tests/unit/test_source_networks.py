@@ -19,58 +19,54 @@ DQN_CHANGED |= {"batch": 3, "rollout": 20, "overlap": 0, "capacity": 20, "offlin
 DQN_CHANGED |= {"target_update": 2, "clip": 1e-4, "pixels": (8, 8)}
 
 
-def a_network(seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=networks.count(SHAPE), scale=0.5).astype(np.float32)
+def float32(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
 
 
-def in_torch(flat, rows, values):
-    """The same network: outputs (B, 4) for sparse inputs (B, C), and its parameters as one leaf."""
-    leaf = torch.tensor(flat, requires_grad=True)
-    (inputs, layers, width, outputs), at = SHAPE, 0
-    take = lambda i, o: (leaf[at : at + i * o].view(i, o), leaf[at + i * o : at + (i + 1) * o])
-    x = torch.zeros(len(rows), inputs)
-    for c in range(rows.shape[1]):
-        x[torch.arange(len(rows)), torch.as_tensor(rows[:, c]).long()] += torch.as_tensor(
-            values[:, c]
-        )
-    for i, o in ((inputs, width), *[(width, width)] * (layers - 1), (width, outputs)):
-        weight, bias = take(i, o)
+def started(agent, spec, n):
+    return agent.start(spec, ad.Rng.of(0, "x", np.arange(n)), episodes=10)
+
+
+def in_torch(leaf, shape, x):
+    """Return the same network's outputs for inputs (B, inputs); `leaf` holds its parameters."""
+    inputs, layers, width, outputs = shape
+    at = 0
+    for layer, o in enumerate([width] * layers + [outputs]):
+        i = width if layer else inputs
+        weight, bias = leaf[at : at + i * o].view(i, o), leaf[at + i * o : at + (i + 1) * o]
         x, at = x @ weight + bias, at + (i + 1) * o
-        x = x.relu() if o == width else x
-    return x, leaf
+        x = x.relu() if layer < layers else x
+    return x
 
 
 def test_the_gradient_is_autograds():
     rng = np.random.default_rng(1)
     rows = np.stack([rng.integers(0, 3, 10), rng.integers(3, 7, 10)], 1).astype(np.int32)
-    values = rng.normal(size=rows.shape).astype(np.float32)
-    flat, h, y = a_network(), np.zeros((10, 3, 8), np.float32), np.zeros((10, 4), np.float32)
+    values, flat = float32(rng, 10, 2), float32(rng, networks.count(SHAPE)) / 2
+    h, y = np.zeros((10, 3, 8), np.float32), np.zeros((10, 4), np.float32)
     for b in range(10):
         networks.forward(*networks.parts(flat, SHAPE), rows[b], values[b], h[b], y[b])
-    action, reward = rng.integers(0, 3, 10).astype(np.uint8), rng.normal(size=10).astype(np.float32)
-    end, after = (
-        np.array([0, 0, 0, 1, 0, 2, 0, 0, 0, 0], np.uint8),
-        rng.normal(size=10).astype(np.float32),
-    )
+    action, reward = rng.integers(0, 3, 10).astype(np.uint8), float32(rng, 10)
+    end, after = np.array([0, 0, 0, 1, 0, 2, 0, 0, 0, 0], np.uint8), float32(rng, 10)
     hyper = 0.0, *map(np.float32, (0.9, 0.8, 0.05, 0.5))
     dy, gradient = np.zeros_like(y), np.zeros_like(flat)
     unroll = actor_critic.Unroll(rows, values, h, y, action, reward, end, after)
     actor_critic._slopes(unroll, hyper, dy)
     networks.backward(flat, SHAPE, rows, values, h, dy, gradient)
 
-    theirs, leaf = in_torch(flat, rows, values)
+    dense = torch.zeros(10, 7).scatter(1, torch.as_tensor(rows).long(), torch.as_tensor(values))
+    leaf = torch.tensor(flat, requires_grad=True)
+    theirs = in_torch(leaf, SHAPE, dense)
     np.testing.assert_allclose(y, theirs.detach(), atol=1e-5)
     value = theirs[:, 3].detach().numpy()
-    advantage, later = np.zeros(10), 0.0
+    following = np.where(end == 1, 0, np.where((end == 2) | (np.arange(10) == 9), after, 0))
+    following[:9] += np.where(end[:9] == 0, value[1:], 0)
+    advantage = np.zeros(10, np.float32)
     for t in reversed(range(10)):
-        following = {0: after[t] if t == 9 else value[min(t + 1, 9)], 1: 0.0, 2: after[t]}[
-            int(end[t])
-        ]
-        later = reward[t] + 0.9 * following - value[t] + (0.9 * 0.8 * later if end[t] == 0 else 0.0)
-        advantage[t] = later
-    log_p = theirs[:, :3].log_softmax(-1)
-    advantage = torch.tensor(advantage, dtype=torch.float32)
+        advantage[t] = reward[t] + 0.9 * following[t] - value[t]
+        if end[t] == 0 and t < 9:
+            advantage[t] += 0.9 * 0.8 * advantage[t + 1]
+    advantage, log_p = torch.as_tensor(advantage), theirs[:, :3].log_softmax(-1)
     policy = -(advantage * log_p[torch.arange(10), torch.as_tensor(action).long()]).mean()
     entropy = -(log_p.exp() * log_p).sum(-1).mean()
     error = (advantage + torch.as_tensor(value) - theirs[:, 3]).square().mean()
@@ -80,15 +76,11 @@ def test_the_gradient_is_autograds():
 
 def test_adam_is_torchs():
     rng = np.random.default_rng(0)
-    flat = a_network()
-    m, v, leaf = (
-        np.zeros_like(flat),
-        np.zeros_like(flat),
-        torch.tensor(flat.copy(), requires_grad=True),
-    )
+    flat = float32(rng, 300)
+    m, v, leaf = 0 * flat, 0 * flat, torch.tensor(flat, requires_grad=True)
     optimizer = torch.optim.Adam([leaf], lr=1e-2, betas=(0.9, 0.999), eps=1e-6)
     for step in range(1, 6):
-        gradient = rng.normal(size=len(flat)).astype(np.float32)
+        gradient = float32(rng, 300)
         networks.adam(flat, gradient, m, v, 1e-2, step, 3.0)
         leaf.grad = torch.tensor(gradient)
         assert torch.nn.utils.clip_grad_norm_([leaf], 3.0) > 3
@@ -97,12 +89,10 @@ def test_adam_is_torchs():
 
 
 def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
-    learner = ActorCritic().start(
-        ad.envs.DarkRoom().spec, ad.Rng.of(0, "x", np.arange(200)), episodes=10
-    )
+    learner = started(ActorCritic(), ad.envs.DarkRoom().spec, 200)
     _, _, head = networks.parts(learner.weights[0], learner.shape)
-    assert (head == 0).all() and abs(np.corrcoef(learner.weights[:2, : 18 * 32])[0, 1]) < 0.2
     embed = learner.weights[:, : 18 * 32]
+    assert (head == 0).all() and abs(np.corrcoef(embed[:2])[0, 1]) < 0.2
     assert abs(embed.mean()) < 0.01 and embed.var() == pytest.approx(2 / 2, rel=0.02)
 
 
@@ -120,7 +110,7 @@ def test_the_targets_are_pengs():
     g1 = 2 + 0.5 * (0.5 * 20 + 0.5 * g2)
     assert targets([0, 0, 0, 0]) == [1 + 0.5 * (0.5 * 10 + 0.5 * g1), g1, g2, g3]
     assert targets([0, dqn.TERMINATED, 0, 0]) == [1 + 0.5 * (5 + 1), 2, g2, g3]
-    assert targets([0, dqn.TRUNCATED, 0, 0]) == [1 + 0.5 * (5 + 6), 12, g2, g3]
+    assert targets([0, networks.TRUNCATED, 0, 0]) == [1 + 0.5 * (5 + 6), 12, g2, g3]
     assert targets([0, 0, 0, 0], none) == [6, 12, 18, 24]
 
 
@@ -130,56 +120,36 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     `clip`.
     """
     spec = ad.EnvSpec("x", n_actions=3, horizon=6, shape=(2,))
-    agent = DQN(
-        layers=2, width=5, lr=0.01, lam=0.5, batch=1, rollout=6, overlap=5, offline=0.0, clip=clip
-    )
-    learner = agent.start(spec, ad.Rng.of(0, "x", np.arange(1)), episodes=10)
+    how = {"layers": 2, "width": 5, "lr": 0.01, "lam": 0.5, "batch": 1, "rollout": 6}
+    learner = started(DQN(overlap=5, offline=0.0, clip=clip, **how), spec, 1)
     rng = np.random.default_rng(0)
-    learner.weights[:] = rng.normal(size=learner.weights.shape)
-    learner.target[:] = rng.normal(size=learner.weights.shape)
+    learner.weights[:] = float32(rng, *learner.weights.shape)
+    learner.target[:] = float32(rng, *learner.weights.shape)
     before = learner.weights[0].copy()
-    obs, reward = (
-        rng.normal(size=(7, 1, 2)).astype(np.float32),
-        rng.normal(size=6).astype(np.float32),
-    )
-    actions = rng.integers(0, 3, 6)
+    obs, reward, actions = float32(rng, 7, 1, 2), float32(rng, 6), rng.integers(0, 3, 6)
     for t in range(6):
         end = np.array([t == 2]), np.array([t == 5])
-        learner.update(
-            ad.Transition(obs[t], actions[t : t + 1], reward[t : t + 1], *end, obs[t + 1])
-        )
+        taken = actions[t : t + 1], reward[t : t + 1]
+        learner.update(ad.Transition(obs[t], *taken, *end, obs[t + 1]))
 
-    def network(flat, x):
-        for i, o in ((2, 5), (5, 5), (5, 3)):
-            weight, bias, flat = (
-                flat[: i * o].view(i, o),
-                flat[i * o : (i + 1) * o],
-                flat[(i + 1) * o :],
-            )
-            x = x @ weight + bias
-            x = x.relu() if o == 5 else x
-        return x
-
-    seen, leaf = torch.as_tensor(obs[:, 0]), torch.tensor(before, requires_grad=True)
-    best = network(torch.as_tensor(learner.target[0]), seen[1:]).max(1).values.numpy()
+    shape, seen = (2, 2, 5, 3), torch.as_tensor(obs[:, 0])
+    best = in_torch(torch.as_tensor(learner.target[0]), shape, seen[1:]).max(1).values.numpy()
     g, ends = np.zeros(6, np.float32), np.array([0, 0, 1, 0, 0, 2], np.uint8)
     dqn._targets(reward, ends, best, np.float32(0.9), np.float32(0.5), g)
-    q = network(leaf, seen[:6])[torch.arange(6), torch.as_tensor(actions)]
+    leaf = torch.tensor(before, requires_grad=True)
+    q = in_torch(leaf, shape, seen[:6])[torch.arange(6), torch.as_tensor(actions)]
     (0.5 * (torch.as_tensor(g) - q).square()).mean().backward()
-    norm = torch.nn.utils.clip_grad_norm_([leaf], clip)
+    norm, atol = torch.nn.utils.clip_grad_norm_([leaf], clip), 1e-4 * float(leaf.grad.abs().max())
     assert (norm > clip) == (clip < 1)
-    np.testing.assert_allclose(
-        learner.m[0] / 0.1, leaf.grad, atol=1e-4 * float(leaf.grad.abs().max())
-    )  # Adam's step has no size
+    # Adam's step does not depend on the gradient's size, and its first moment does
+    np.testing.assert_allclose(learner.m[0] / 0.1, leaf.grad, atol=atol)
     torch.optim.Adam([leaf], lr=0.01, eps=1e-6).step()
     np.testing.assert_allclose(learner.weights[0], leaf.detach(), atol=2e-5)
 
 
 def test_the_target_network_is_renewed_when_it_should_be():
-    env = ad.envs.DarkRoom(5, 8)
-    learner = replace(QUICK, rollout=5, overlap=0, target_update=3).start(
-        env.spec, ad.Rng.of(0, "x", np.arange(2)), episodes=10
-    )
+    agent = replace(QUICK, rollout=5, overlap=0, target_update=3)
+    learner = started(agent, ad.envs.DarkRoom(5, 8).spec, 2)
     no, was = np.zeros(2, bool), []
     for t in range(1, 41):
         obs = np.full((2, 2), t % 5)
@@ -189,10 +159,8 @@ def test_the_target_network_is_renewed_when_it_should_be():
 
 
 def test_what_it_sees_is_the_picture_drawn_from_the_pose():
-    spec, pose = ad.envs.Watermaze().spec, np.array([[0.1, 0.2, 3.0], [-0.5, 0.3, 1.0]], np.float32)
-    learner = replace(QUICK, pixels=(8, 12)).start(
-        spec, ad.Rng.of(0, "x", np.arange(2)), episodes=10
-    )
+    pose = np.array([[0.1, 0.2, 3.0], [-0.5, 0.3, 1.0]], np.float32)
+    learner = started(replace(QUICK, pixels=(8, 12)), ad.envs.Watermaze().spec, 2)
     row, value = np.zeros((2, 288), np.int32), np.zeros((2, 288), np.float32)
     dqn._encode(pose, learner.reader, row, value)
     np.testing.assert_array_equal(value, pixels.render(pose, (8, 12), "float32").reshape(2, -1))
@@ -205,19 +173,18 @@ def test_a_heading_is_read_as_a_direction():
     look alike.
     """
     obs = np.array([[0.1, 0.2, 1e-4], [0.1, 0.2, 2 * np.pi - 1e-4]], np.float32)
-    a, b = networks.features(ad.envs.Watermaze().spec, obs)
-    np.testing.assert_allclose(a, b, atol=1e-3)
-    np.testing.assert_allclose(a, [0.1, 0.2, 1, 0], atol=1e-3)
+    for read in networks.features(ad.envs.Watermaze().spec, obs):
+        np.testing.assert_allclose(read, [0.1, 0.2, 1, 0], atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("agent", "field", "value"),
-    [(ActorCritic(), *item) for item in AC_CHANGED.items()]
-    + [(QUICK, *item) for item in DQN_CHANGED.items()],
-)
+SETTINGS = [(ActorCritic(), *item) for item in AC_CHANGED.items()]
+SETTINGS += [(QUICK, *item) for item in DQN_CHANGED.items()]
+
+
+@pytest.mark.parametrize(("agent", "field", "value"), SETTINGS)
 def test_every_setting_changes_something(env, agent, field, value):
     every = AC_CHANGED if isinstance(agent, ActorCritic) else DQN_CHANGED
     assert {f.name for f in fields(agent)} == set(every)
     env, episodes = (ad.envs.Watermaze(n_tasks=5), 10) if field == "pixels" else (env, 40)
-    run = lambda one: ad.collect(env, env.tasks()[:5], one, episodes=episodes).action
-    assert not np.array_equal(run(agent), run(replace(agent, **{field: value})))
+    actions = lambda one: ad.collect(env, env.tasks()[:5], one, episodes=episodes).action
+    assert not np.array_equal(actions(agent), actions(replace(agent, **{field: value})))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adkit.protocols import EnvSpec, Lifetimes, Transition
+from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
-from adkit.tables import of_rows, outcome, simulate, start_state, stored_at
 
 CHOOSE, SAMPLE = np.uint64(0), np.uint64(1)  # draws of a step: which of tied arms; the posterior's
+SAMPLES = -1.0  # in place of the bonus: sample from the posterior
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,7 @@ class UCB:
     """Weight of the bonus; 1 is UCB1, less is greedier."""
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> BanditLearner:
-        return BanditLearner(self, spec, rng)
-
-    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Simulate whole lifetimes over tables."""
-        _check(self, lifetimes.env.spec)
-        return simulate(_lifetimes, lifetimes, arrays, _bonus(self))
+        return BanditLearner(self, spec, rng, float(self.bonus))
 
 
 @dataclass(frozen=True)
@@ -42,55 +37,34 @@ class ThompsonSampling:
     """
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> BanditLearner:
-        return BanditLearner(self, spec, rng)
-
-    def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
-        """Simulate whole lifetimes over tables."""
-        _check(self, lifetimes.env.spec)
-        if hasattr(lifetimes.env, "tables"):
-            tables, _ = of_rows(lifetimes.env, lifetimes.tasks)
-            _check_reward(tables.reward)
-        return simulate(_lifetimes, lifetimes, arrays, _bonus(self))
+        return BanditLearner(self, spec, rng, SAMPLES)
 
 
 class BanditLearner:
     """N bandit players in lock step: `pulls` and `total`, the summed rewards, are (N, A)."""
 
-    def __init__(self, config: UCB | ThompsonSampling, spec: EnvSpec, rng: Rng):
-        _check(config, spec)
-        self.config, self.rng, self.t = config, rng, 0
+    def __init__(self, config: UCB | ThompsonSampling, spec: EnvSpec, rng: Rng, bonus: float):
+        if spec.cardinality is None or spec.n_observations != 1:
+            raise ValueError(
+                f"{type(config).__name__} learns one value per action, but {spec.name} has "
+                "observations; try QLearning() or PosteriorSampling()"
+            )
+        self.bonus, self.rng, self.t = bonus, rng, 0
         self.pulls, self.total = np.zeros((2, len(rng), spec.n_actions))
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return _act_all(self.pulls, self.total, _bonus(self.config), self.rng.keys, self.t)
+        return _act_all(self.pulls, self.total, self.bonus, self.rng.keys, np.uint64(self.t))
 
     def update(self, transition: Transition) -> None:
-        if isinstance(self.config, ThompsonSampling):
-            _check_reward(transition.reward)
-        rows = np.arange(len(transition.action))
+        reward = transition.reward
+        if self.bonus == SAMPLES and not np.isin(reward, (0, 1)).all():
+            raise ValueError(
+                f"ThompsonSampling needs rewards of 0 or 1, got up to {reward.max()}; try UCB()"
+            )
+        rows = np.arange(len(reward))
         self.pulls[rows, transition.action] += 1
-        self.total[rows, transition.action] += transition.reward
+        self.total[rows, transition.action] += reward
         self.t += 1
-
-
-def _check(config, spec: EnvSpec) -> None:
-    if spec.cardinality is None or spec.n_observations != 1:
-        raise ValueError(
-            f"{type(config).__name__} learns one value per action, but {spec.name} has "
-            "observations; try QLearning() or PosteriorSampling()"
-        )
-
-
-def _check_reward(reward: np.ndarray) -> None:
-    if not np.isin(reward, (0, 1)).all():
-        raise ValueError(
-            f"ThompsonSampling needs rewards of 0 or 1, got up to {reward.max()}; try UCB()"
-        )
-
-
-def _bonus(config: UCB | ThompsonSampling) -> float:
-    """Return the weight of the bonus as compiled code takes it; -1 means to sample instead."""
-    return float(config.bonus) if isinstance(config, UCB) else -1.0
 
 
 @njit(cache=True)
@@ -123,7 +97,7 @@ def _index(pulls, total, bonus, key, t):
     index = np.empty(len(pulls))
     stream, drawn = mix(key ^ mix(t)), np.uint64(0)
     for a in range(len(pulls)):
-        if bonus < 0:
+        if bonus == SAMPLES:
             won, lost = int(total[a]) + 1, int(pulls[a] - total[a]) + 1
             up = _gamma(stream, drawn, won)
             index[a] = up / (up + _gamma(stream, drawn + np.uint64(won), lost))
@@ -136,39 +110,9 @@ def _index(pulls, total, bonus, key, t):
 
 
 @njit(cache=True)
-def _act(pulls, total, bonus, key, t):
-    return best_of(_index(pulls, total, bonus, key, t), uniform(key, t, CHOOSE))
-
-
-@njit(cache=True, nogil=True)
-def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, bonus, trace):
-    next_state, reward, terminated, cumulative, start, _, _ = tables
-    states, actions, outcomes, every, episodes = trace
-    for n in range(begin, end):
-        row, key, env_key = np.uint64(task[n]), keys[n], env_keys[n]
-        pulls, total = np.zeros(reward.shape[2]), np.zeros(reward.shape[2])
-        t = np.uint64(0)  # steps of the lifetime
-        for episode in range(episodes):
-            e = stored_at(episode, every)
-            s = start_state(start, row, env_key, t)
-            for i in range(horizon):
-                a = _act(pulls, total, bonus, key, t)
-                k = outcome(cumulative, row, s, a, env_key, t)
-                s_next, done = next_state[row, s, a, k], terminated[row, s, a, k]
-                pulls[a] += 1
-                total[a] += reward[row, s, a, k]
-                if e >= 0:
-                    states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
-                    states[n, e, i + 1] = s_next
-                t += np.uint64(1)
-                if done:
-                    break
-                s = s_next
-
-
-@njit(cache=True)
 def _act_all(pulls, total, bonus, keys, t):
     action = np.empty(len(keys), np.uint8)
     for n in range(len(keys)):
-        action[n] = _act(pulls[n], total[n], bonus, keys[n], np.uint64(t))
+        index = _index(pulls[n], total[n], bonus, keys[n], t)
+        action[n] = best_of(index, uniform(keys[n], t, CHOOSE))
     return action

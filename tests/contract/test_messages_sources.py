@@ -14,11 +14,10 @@ def collect(env, agent, **how):
     return ad.collect(env, env.tasks()[:1], agent, episodes=1, **how)
 
 
-def pay(reward: float):
+def reward(value: float):
     learner = sources.ThompsonSampling().start(BANDIT.spec, ad.Rng.of(0, "x", np.arange(1)), 10)
     o, no = np.zeros((1, 1), np.uint8), np.zeros(1, bool)
-    paid = np.array([reward], np.float32)
-    learner.update(ad.Transition(o, np.array([1]), paid, no, ~no, o))
+    learner.update(ad.Transition(o, np.array([1]), np.array([value], np.float32), no, ~no, o))
 
 
 PIXELS = ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3))
@@ -31,7 +30,7 @@ SAID = {
     "no single reward refutes a task of AdversarialBandit; try ThompsonSampling()": (
         lambda: collect(BANDIT, sources.PosteriorSampling()),
     ),
-    "needs rewards of 0 or 1, got up to 2.5; try UCB()": (lambda: pay(2.5),),
+    "needs rewards of 0 or 1, got up to 2.5; try UCB()": (lambda: reward(2.5),),
     "PoseQLearning needs poses, DarkRoom has none; try QLearning()": (
         lambda: collect(ROOM, sources.PoseQLearning()),
     ),

@@ -31,6 +31,21 @@ def model(env):
 
 
 @pytest.fixture(scope="session")
+def lake():
+    """Histories of FrozenLake, whose episodes end early."""
+    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
+    return ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
+
+
+@pytest.fixture(scope="session")
+def days():
+    """Histories of the CookieWorld, whose days end early."""
+    env = ad.envs.CookieWorld()
+    source = ad.sources.Shards(labelled=False)
+    return ad.collect(env, env.tasks()[::2000], source, episodes=20, lifetimes=2, seed=3)
+
+
+@pytest.fixture(scope="session")
 def shipped():
     """The shipped model in the shipped room, on goals it never saw."""
     env = ad.envs.DarkRoom()

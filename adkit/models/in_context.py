@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.models.tokens import RollingWindow, Tokens, kept, tokenize
+from adkit.models.tokens import RollingWindow, kept, tokenize
 from adkit.models.transformer import Cache, CausalTransformer
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng
@@ -86,19 +86,19 @@ class InContextLearner:
     """N frozen lifetimes: a rolling window of tokens each, with cached keys and values."""
 
     def __init__(self, config: InContext, rng: Rng):
-        self.model, self.rng, self.t = config.model, rng, 0
-        self.temperature, (episodes, keep), n = config.temperature, config.window, len(rng)
-        self.window = RollingWindow(self.model.spec, n, episodes, keep, self.model.device)
-        self.cache = Cache(self.model, self.window.tokens.valid)
+        self.model, self.temperature = config.model, config.temperature
+        self.rng, self.t, self.every_row = rng, 0, np.arange(len(rng))
+        self.window = RollingWindow(self.model.spec, len(rng), *config.window)
+        self.cache = Cache.empty(self.model, *self.window.tokens.valid.shape)
         if config.prompt is not None:
             self._read_prompt(config.prompt)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         opens = np.flatnonzero(first)
-        if len(opens) and len(dropped := self.window.open(opens)) and self.window.keep:
+        if len(opens) and len(dropped := self.window.open(opens)):
             self._reread(dropped, self.window.keep)
-        logits = self._append(np.arange(len(obs)), obs)
+        logits = self._append(self.every_row, obs)
         return sample_actions(logits / self.temperature, self.rng.at(self.t))
 
     @torch.inference_mode()
@@ -112,30 +112,28 @@ class InContextLearner:
     @torch.inference_mode()
     def _read_prompt(self, prompt: Histories) -> None:
         """Put the prompt's episodes at the front of the window, as if they had just happened."""
-        n, episodes = len(prompt), prompt.n_episodes
-        windows = prompt.windows(np.arange(n), np.zeros(n, int), episodes)
+        windows = prompt.windows(self.every_row, 0 * self.every_row, prompt.n_episodes)
         self.window.prepend(tokenize(prompt.spec, windows))
-        self._reread(np.arange(n), episodes)
+        self._reread(self.every_row, prompt.n_episodes)
 
     def _reread(self, rows: np.ndarray, episodes: int) -> None:
         """Compute keys and values of the first `episodes` again, without the dropped ones."""
-        index = torch.as_tensor(rows, device=self.model.device)
-        past = slice(0, episodes * self.window.per_episode)
-        tokens = replace(self.window.tokens, valid=None).map(lambda x: x[index, past])
-        self._run(tokens, rows, index, torch.zeros_like(index))
+        if episodes:
+            self._run(rows, np.arange(episodes * self.window.per_episode)[None])
 
     def _append(self, rows: np.ndarray, obs: np.ndarray) -> torch.Tensor:
         """Append one token to the windows of `rows`; return its logits (R, A)."""
-        index, slot = self.window.append(rows, obs)
-        tokens = replace(self.window.tokens, valid=None).map(lambda x: x[index, slot][:, None])
-        return self._run(tokens, rows, index, slot)[:, 0]
+        slot = self.window.append(rows, obs)[:, None]
+        return self._run(rows, slot[:1] if (slot == slot[0]).all() else slot)[:, 0]
 
-    def _run(
-        self, tokens: Tokens, rows: np.ndarray, index: torch.Tensor, slot: torch.Tensor
-    ) -> torch.Tensor:
-        """Run the model over new tokens that begin at `slot` (R,) of the windows of `rows`."""
-        every_row = len(rows) == len(self.window.t)
-        return self.model(tokens, self.cache.rows(None if every_row else index, slot))
+    def _run(self, rows: np.ndarray, slot: np.ndarray) -> torch.Tensor:
+        """Run the model over the tokens at `slot` (R or 1, S) of the windows of `rows`."""
+        tokens, device = self.window.tokens, self.model.device
+        new = replace(tokens.map(lambda x: x[rows[:, None], slot]), valid=None, slot=slot)
+        every_row = len(rows) == len(self.every_row)
+        index = slice(None) if every_row else torch.as_tensor(rows, device=device)
+        valid = torch.as_tensor(tokens.valid[rows], device=device)
+        return self.model(new.to(device), replace(self.cache, rows=index, valid=valid))
 
 
 def sample_actions(logits: torch.Tensor, rng: Rng) -> np.ndarray:

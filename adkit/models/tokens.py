@@ -163,61 +163,48 @@ def sample_windows(
 
 
 class RollingWindow:
-    """The windows of N lifetimes in progress; a full one drops all but `keep` episodes.
+    """The tokens of N lifetimes in progress; a full window drops all but `keep` episodes.
 
     Call `open` when episodes begin, `append` with each observation, `step` after each transition.
     """
 
-    def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int, device: torch.device):
+    def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int):
         self.spec, self.episodes, self.keep, self.per_episode = spec, episodes, keep, slots(spec)
-        shape, zeros = (n, episodes * self.per_episode), torch.zeros
-        self.tokens = Tokens(
-            zeros(*shape, *spec.obs_shape, dtype=torch.long if spec.cardinality else torch.float32),
-            zeros(shape, dtype=torch.long),
-            zeros(shape),
-            zeros(shape, dtype=torch.bool),
-        ).to(device)
-        self.episode, self.t = np.full(n, -1), np.zeros(n, int)  # episode in window, step in it
-        self.previous_action, self.previous_reward = restart(spec, n)
+        shape = n, episodes * self.per_episode
+        obs = np.zeros((*shape, *spec.obs_shape), spec.obs_dtype)
+        self.tokens = Tokens(obs, *(np.zeros(shape, kind) for kind in (np.int64, np.float32, bool)))
+        self.slot = np.full(n, -self.per_episode)  # of each lifetime's next token
 
     def open(self, rows: np.ndarray) -> np.ndarray:
         """Begin an episode in `rows`; return the rows whose full window dropped episodes."""
-        self.episode[rows] += 1
-        self.t[rows] = 0
-        self.previous_action[rows], self.previous_reward[rows] = restart(self.spec, len(rows))
-        full = rows[self.episode[rows] == self.episodes]
-        if len(full):
-            self.episode[full] = self.keep
-            index, end = torch.as_tensor(full), self.keep * self.per_episode
-            newest = self.tokens.map(lambda x: x[index, x.shape[1] - end :])
-            self.write((index, slice(0, end)), newest)
-            self.tokens.valid[index, end:] = False
+        tokens, size = self.tokens, self.tokens.valid.shape[1]
+        self.slot[rows] = (self.slot[rows] // self.per_episode + 1) * self.per_episode
+        full = rows[self.slot[rows] == size]
+        self.slot[full] = end = self.keep * self.per_episode
+        for x in (tokens.obs, tokens.previous_action, tokens.previous_reward, tokens.valid):
+            x[full, :end] = x[full, size - end :]
+        tokens.valid[full, end:] = False
+        tokens.previous_action[rows, self.slot[rows]] = self.spec.n_actions
+        tokens.previous_reward[rows, self.slot[rows]] = 0.0
         return full
 
-    def append(self, rows: np.ndarray, obs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the next token of `rows`; return rows (R,) and slots (R,) as tensors."""
-        device = self.tokens.obs.device
-        slot = torch.as_tensor(self.episode[rows] * self.per_episode + self.t[rows], device=device)
-        index = torch.as_tensor(rows, device=device)
-        previous = self.previous_action[rows], self.previous_reward[rows]
-        new = Tokens(np.ascontiguousarray(obs), *previous, np.ones(len(rows), bool))
-        self.write((index, slot), new)
-        return index, slot
-
-    def write(self, where: tuple, new: Tokens) -> None:
-        """Put new tokens at indices of the windows."""
-        for name in ("obs", "previous_action", "previous_reward", "valid"):
-            x = getattr(self.tokens, name)
-            x[where] = torch.as_tensor(getattr(new, name)).to(x.device, x.dtype)
+    def append(self, rows: np.ndarray, obs: np.ndarray) -> np.ndarray:
+        """Write the next token of `rows`; return its slots (R,)."""
+        slot = self.slot[rows]
+        self.tokens.obs[rows, slot], self.tokens.valid[rows, slot] = obs, True
+        return slot
 
     def step(self, action: np.ndarray, reward: np.ndarray) -> None:
         """Go on to the next step, after all lifetimes took actions and received rewards."""
-        self.t += 1
-        self.previous_action, self.previous_reward = action.astype(int), reward.astype(np.float32)
+        self.slot += 1
+        row = np.arange(len(self.slot))
+        self.tokens.previous_action[row, self.slot] = action
+        self.tokens.previous_reward[row, self.slot] = reward
 
     def prepend(self, tokens: Tokens) -> None:
         """Fill the front of the windows with whole episodes of earlier experience."""
         size = tokens.previous_action.shape[1]
-        valid = np.True_ if tokens.valid is None else tokens.valid
-        self.write((slice(None), slice(0, size)), replace(tokens, valid=valid))
-        self.episode += size // self.per_episode
+        for name in ("obs", "previous_action", "previous_reward", "valid"):
+            values = getattr(tokens, name)
+            getattr(self.tokens, name)[:, :size] = True if values is None else values
+        self.slot += size

@@ -45,10 +45,7 @@ def test_only_memory_across_episodes_solves_the_world_that_needs_it():
     assert abs(ad.stats.improvement(returns("episode")).estimate) < 0.3
 
 
-def test_a_model_learns_to_predict_a_label_and_comes_back(tmp_path):
-    env = ad.envs.CookieWorld()
-    source = ad.sources.Shards(labelled=False)
-    days = ad.collect(env, env.tasks()[::2000], source, episodes=20, lifetimes=2, seed=3)
+def test_a_model_learns_to_predict_a_label_and_comes_back(days, tmp_path):
     eaten = (days.arrays["reward"] == 0.5).sum(2).astype(np.float32)
     days = replace(days, arrays=days.arrays | {"eaten before": eaten.cumsum(1) - eaten})
     model = ad.CausalTransformer(days.spec, context=320, layers=2, width=32, predictions=1, seed=1)

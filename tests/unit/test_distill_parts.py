@@ -33,14 +33,6 @@ def test_short_windows_come_first_and_are_no_longer_than_the_models():
     assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
 
 
-@pytest.fixture(scope="module")
-def days():
-    """Lifetimes in the CookieWorld, whose days end early."""
-    env = ad.envs.CookieWorld()
-    source = ad.sources.Shards(labelled=False)
-    return ad.collect(env, env.tasks()[::2000], source, episodes=20, lifetimes=2, seed=3)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("loss", [Loss(), Loss(first_action_weight=4.0), Loss(label_smoothing=0.3)])
 def test_the_loss_of_groups_and_of_shares_is_that_of_all_at_once(days, loss):

@@ -47,14 +47,6 @@ def test_blocks_inside_one_another_count_who_looks(model):
     assert not any(model.get_submodule(name).observers for name in names(model))
 
 
-@pytest.fixture(scope="module")
-def days():
-    """Lifetimes in the CookieWorld, whose days end early."""
-    env = ad.envs.CookieWorld()
-    source = ad.sources.Shards(labelled=False)
-    return ad.collect(env, env.tasks()[::2000], source, episodes=20, lifetimes=2, seed=3)
-
-
 def test_recording_packed_windows_changes_no_activation(days, monkeypatch):
     """With patterns a window runs slot by slot; without, packed, and long ones in chunks."""
     monkeypatch.setattr("adkit.models.transformer.CHUNK", 64)

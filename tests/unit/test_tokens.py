@@ -1,8 +1,6 @@
 """The layout of tokens, by hand and against what was laid out slot by slot."""
 
 import numpy as np
-import pytest
-import torch
 
 import adkit as ad
 from adkit.models.tokens import (
@@ -14,13 +12,6 @@ from adkit.models.tokens import (
     tokenize,
     window_starts,
 )
-
-
-@pytest.fixture(scope="module")
-def lake():
-    """Histories whose episodes end early."""
-    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
-    return ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
 
 
 def whole(histories, episodes):
@@ -88,25 +79,21 @@ def test_a_share_of_windows_opens_the_lifetime(histories):
 
 def test_a_rolling_window_lays_out_what_tokenize_does(lake):
     """Step by step, with a window of three episodes of which the newest survives."""
-    n, per = len(lake), lake.spec.horizon + 1
-    arrays = lake.arrays
-    window = RollingWindow(lake.spec, n, 3, 1, torch.device("cpu"))
+    every_row, arrays, per = np.arange(len(lake)), lake.arrays, lake.spec.horizon + 1
+    window = RollingWindow(lake.spec, len(lake), 3, 1)
     for e, start in enumerate(window_starts(6, 3, 1)):
-        window.open(np.arange(n))
-        for t in range(lake.spec.horizon + 1):
-            rows = np.flatnonzero(t <= lake.length[:, e])
-            closing = t == lake.length[rows, e]
-            step = np.minimum(t, lake.spec.horizon - 1)
-            obs = np.where(
-                closing[:, None], arrays["final_obs"][rows, e], arrays["obs"][rows, e, step]
-            )
-            window.append(rows, obs)
-            window.step(arrays["action"][:, e, step], arrays["reward"][:, e, step])
-        seen = lake.windows(np.arange(n), np.full(n, start), e + 1 - start)
+        window.open(every_row)
+        window.append(every_row, arrays["obs"][:, e, 0])
+        for t in range(lake.spec.horizon):
+            window.step(arrays["action"][:, e, t], arrays["reward"][:, e, t])
+            for n in np.flatnonzero(t < lake.length[:, e]):
+                closing = t + 1 == lake.length[n, e]
+                obs = arrays["final_obs"][n, e] if closing else arrays["obs"][n, e, t + 1]
+                window.append(np.array([n]), obs)
+        seen = lake.windows(every_row, np.full(len(lake), start), e + 1 - start)
         expected, size = tokenize(lake.spec, seen), (e + 1 - start) * per
         for name in ("obs", "previous_action", "previous_reward"):
-            found = getattr(window.tokens, name)[:, :size].numpy()
-            real = expected.valid
-            np.testing.assert_array_equal(found[real], getattr(expected, name)[real])
-        np.testing.assert_array_equal(window.tokens.valid[:, :size].numpy(), expected.valid)
+            found = getattr(window.tokens, name)[:, :size][expected.valid]
+            np.testing.assert_array_equal(found, getattr(expected, name)[expected.valid])
+        np.testing.assert_array_equal(window.tokens.valid[:, :size], expected.valid)
         assert not window.tokens.valid[:, size:].any()

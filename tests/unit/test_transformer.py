@@ -17,12 +17,6 @@ def tokens_of(histories, episodes):
 
 
 @pytest.fixture(scope="module")
-def lake():
-    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
-    return ad.collect(env, env.tasks(), ad.sources.Random(), episodes=6, lifetimes=5)
-
-
-@pytest.fixture(scope="module")
 def lake_model(lake):
     return scrambled(ad.CausalTransformer(lake.spec, context=72, layers=2, width=16))
 

@@ -71,12 +71,6 @@ def test_hiding_is_judged_by_who_hides(judged, edits):
     assert rate("S") > 5 * rate("P")
 
 
-def test_a_copied_bit_does_not_pass_for_planning(judged, edits):
-    found = hides(judged, edits, hiding.copied(judged))
-    assert found["auc_share"].estimate < 0.85
-    assert abs(found["within_slope_share"].estimate) < 1e-9
-
-
 def test_the_instruments_pass_their_gate(judged):
     tap, some = "blocks.0.resid", judged[:6]
     how = {"context": 24 * 16, "layers": 2, "heads": 2, "width": 16}

@@ -127,14 +127,6 @@ def test_an_interval_that_ends_at_zero_does_not_exclude_it():
     assert holds(0.0, (0.1, 0.001, 0.2)) and holds(0.5, (0.6, 0.5, 0.7))
 
 
-def test_the_table_names_threshold_null_and_controls(h2a):
-    measured = {"phi": (0.6, 0.5, 0.7), "headroom": 0.3, "null": np.linspace(0, 1, 101)}
-    row = verdict(h2a, measured).row()
-    assert row["threshold"] == "at_least 0.5, low_at_least 0.25"
-    assert row["null, 95%"] == "0.025 to 0.975"
-    assert row["controls"] == "failed: planted_phi, unrelated_r2"
-
-
 # ---- figures ----
 
 

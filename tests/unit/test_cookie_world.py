@@ -97,14 +97,6 @@ def test_hide_works_at_home_until_the_evening_or_open():
     assert not away[:, CLOSED].any() and fresh[0, CLOSED] == 0
 
 
-def test_a_press_opens_the_lid_three_times_in_ten():
-    tasks, rng = TASK[np.zeros(4000, int)], ad.Rng.of(0, "x", np.arange(4000))
-    state, _ = ENV.reset(tasks, rng)
-    state.body["cell"], state.body["closed"] = 2, 1
-    _, step = ENV.step(state, tasks, np.full(4000, OPEN), rng)
-    assert (step.obs[:, CLOSED] == 0).mean() == pytest.approx(0.3, abs=0.03)
-
-
 def test_tolerance_outlasts_the_night_and_may_show_in_the_reward():
     visible = ad.envs.CookieWorld(tolerance_visible=True)
     for env, second in ((ENV, 0.5), (visible, 0.375)):
@@ -113,17 +105,6 @@ def test_tolerance_outlasts_the_night_and_may_show_in_the_reward():
         assert [reward for reward, _ in walked[0][1][2:]] == [0.5, second]
     fed = days(ENV, TASK, [STAY], [STAY], gifts=1)
     assert [obs[0, [GIFT, TOLERANCE]].tolist() for obs, _ in fed] == [[1, 1], [1, 2]]
-
-
-def test_mornings_have_the_right_frequencies():
-    n = 20_000
-    _, obs = ENV.reset(ENV.tasks()[np.zeros(n, int)], ad.Rng.of(0, "x", np.arange(n)))
-    chances = [(obs[:, column] == value).mean() for column, value in ((STOCK, 2), (DECOY, 2))]
-    assert chances == pytest.approx([0.6, 0.5], abs=0.02) and obs[:, GIFT].max() == 1
-    assert obs[:, GIFT].mean() == pytest.approx(0.1, abs=0.01)
-    hunger = np.bincount(obs[obs[:, GIFT] == 0, HUNGER]) / (obs[:, GIFT] == 0).sum()
-    assert hunger == pytest.approx([1 / 3] * 3, abs=0.02)
-    assert np.abs(np.corrcoef(obs[:, [STOCK, DECOY, GIFT]].T) - np.eye(3)).max() < 0.03
 
 
 def test_layouts_are_held_out_with_their_reflections():

@@ -67,14 +67,6 @@ def test_a_lifetime_is_the_same_bytes_in_any_batch_driver_and_executor(tasks):
     assert same(every, collect(tasks[:40], every=4, driver="batched"))
 
 
-def test_shares_are_what_was_asked_for(histories):
-    shares = lambda label: pytest.approx(np.bincount(label, minlength=5) / 300, abs=0.08)
-    assert shares(histories.type) == [0.35, 0, 0.4, 0, 0.25]
-    assert shares(histories.regime) == [0.3, 0.3, 0.4, 0, 0]
-    stocked = [histories.stock[histories.type == kind].mean() for kind in (0, 2, 4)]
-    assert stocked == pytest.approx([0.9, 0.6, 0.9], abs=0.02)
-
-
 def test_labels_describe_the_history(histories):
     """Action probabilities sum to one and explain the actions; bits are the observed ones."""
     arrays, exist, pi = histories.arrays, real(histories), histories.arrays["pi"]

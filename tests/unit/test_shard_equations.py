@@ -110,18 +110,3 @@ def test_planning_is_exact_policy_evaluation(tasks, n):
     q, place = anatomy.learned_values(short, task)[0], short.places(task)[0]
     planning.expected_day(q, 5, place, 9, 3, 1.3, 1.0, 0.3, ahead)
     np.testing.assert_allclose(ahead, slowly(short, task, 1.3, 0.3), atol=2e-5)
-
-
-def test_hiding_gains_more_with_a_stronger_craving_and_a_shorter_detour(tasks):
-    """Within .22 of the prototype: growing in w, falling with the detour over the jar."""
-    detour = anatomy.detour(tasks)
-    chance, avoided = anatomy.hiding(ENV, tasks, np.linspace(0.1, 3, 8))
-    chance = chance[:, :, 1]
-    by_w = chance.mean(0)
-    by_detour = np.array([chance[detour == d, 2].mean() for d in range(0, 12, 2)])
-    assert (np.diff(by_w) > 0).all() and (np.diff(by_detour) < 0).all()
-    expected = np.array([0.02, 0.26, 0.64, 0.84, 0.92, 0.96, 0.99, 1.0])
-    np.testing.assert_allclose(by_w, 0.95 * expected, atol=0.22)
-    expected = np.array([1.0, 0.97, 0.75, 0.34, 0.13, 0.06])
-    np.testing.assert_allclose(by_detour, 0.95 * expected, atol=0.22)
-    assert (avoided[:, 4] > 0).all()

@@ -46,22 +46,19 @@ def collect(
     the last bits of its logits, which can very occasionally change a sampled action.
 
     `executor` is any of `concurrent.futures`, a Dask client's `get_executor()` included; `workers`
-    is how many shards it computes at once (the number of cores by default). A shard that fails, or
-    whose worker died, is tried again up to `retries` times. With `out`, shards are kept beside that
-    path as they come, and the histories, saved there, are returned `mapped`: memory stays small,
-    and the same call resumes where a killed one stopped. Rewards must be finite.
+    is how many shards it computes at once (the number of cores by default). A shard that fails is
+    tried again up to `retries` times. With `out`, shards are kept beside that path, where the same
+    call resumes if it was killed, and the histories are saved there and returned `mapped`.
     """
     tasks = Tasks.of(tasks)
     counts = {"tasks": len(tasks), "episodes": episodes, "lifetimes": lifetimes, "every": every}
-    _check(counts, agent, driver)
+    _check(counts, agent, driver, executor)
     about = {"env": repr(env), "agent": repr(agent), "seed": int(seed)}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
     work = partial(_simulated, env, tasks, episodes=episodes, seed=seed, every=every, driver=driver)
     if executor is None and out is None:
         return replace(whole, arrays=work(agent, task, number))
-    if isinstance(executor, ProcessPoolExecutor):
-        check_unedited(*vars(agent).values())
     part = agent.part if hasattr(agent, "part") else lambda rows: agent
     workers = workers or os.cpu_count()
 
@@ -69,16 +66,15 @@ def collect(
         jobs = [(part(rows), task[rows], number[rows]) for rows in shards]
         return spread(executor, work, jobs, retries, workers)
 
-    empty = partial(_empty, env.spec, agent, episodes=whole.n_episodes)
-    size = sum(values.nbytes for values in empty(n=1).values())
-    n_shards = number_of_shards(len(task), size, workers)
+    one = _empty(env.spec, agent, 1, whole.n_episodes)
+    n_shards = number_of_shards(len(task), one, workers)
     if out is None:
-        return joined(whole, empty(n=len(task)), n_shards, made)
+        return joined(whole, one, n_shards, made)
     call = digest([env.spec, tasks, task, episodes, every, int(seed), env, agent])
     return saved(Path(out), whole, call, n_shards, made)
 
 
-def _check(counts: dict[str, int], agent: Agent, driver: str) -> None:
+def _check(counts: dict[str, int], agent: Agent, driver: str, executor: Executor | None) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}")
@@ -89,6 +85,8 @@ def _check(counts: dict[str, int], agent: Agent, driver: str) -> None:
         )
     if driver not in ("auto", "compiled", "batched"):
         raise ValueError(f'`driver` must be "auto", "compiled" or "batched", got {driver!r}')
+    if isinstance(executor, ProcessPoolExecutor):
+        check_unedited(*vars(agent).values())
 
 
 def _simulated(

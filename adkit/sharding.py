@@ -32,14 +32,18 @@ IMPORTS = (
 # ---- shards on disk ----
 
 
-def number_of_shards(n: int, size: int, workers: int) -> int:
-    """Return into how many shards to cut n lifetimes of `size` bytes each."""
+def number_of_shards(n: int, one: dict[str, np.ndarray], workers: int) -> int:
+    """Return into how many shards to cut n lifetimes, from the arrays of one."""
+    size = sum(values.nbytes for values in one.values())
     return min(n, max(SHARDS, 4 * workers, -(-n * size // SHARD)))
 
 
-def joined(whole: Histories, arrays: dict, n_shards: int, made: Callable) -> Histories:
-    """Return histories made of shards, which fill `arrays` in memory."""
+def joined(
+    whole: Histories, one: dict[str, np.ndarray], n_shards: int, made: Callable
+) -> Histories:
+    """Return histories made of shards, in memory; `one` are the arrays of one lifetime."""
     shards = np.array_split(np.arange(len(whole)), n_shards)
+    arrays = {name: values.repeat(len(whole), axis=0) for name, values in one.items()}
     for k, found in made(shards):
         for name, values in found.items():
             arrays[name][shards[k]] = values

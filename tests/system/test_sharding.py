@@ -63,11 +63,12 @@ def test_labels_and_an_agents_own_loop_are_sharded_too(tmp_path):
     assert same(ad.collect(env, **how), ad.collect(env, **how, out=tmp_path / "histories"))
 
 
-def test_shards_are_many_enough_for_all_workers_and_never_large():
-    assert number_of_shards(1000, 10, workers=2) == 16
-    assert number_of_shards(1000, 10, workers=50) == 200
-    assert number_of_shards(3000, 2**20, workers=2) == 47
-    assert number_of_shards(9, 10, workers=2) == 9
+@pytest.mark.parametrize(
+    ("n", "size", "workers", "wanted"),
+    [(1000, 10, 2, 16), (1000, 10, 50, 200), (3000, 2**20, 2, 47), (9, 10, 2, 9)],
+)
+def test_shards_are_many_enough_for_all_workers_and_never_large(n, size, workers, wanted):
+    assert number_of_shards(n, {"obs": np.zeros((1, size), np.uint8)}, workers) == wanted
 
 
 # ---- the identity of a call ----

@@ -62,9 +62,10 @@ def erasure_effect(
 ) -> ErasureEffect:
     """Run the model over histories with erasers at their taps, and with `random` random ones.
 
-    `outcome`, such as `action_loss`, returns (N,) or (N, k) of logits (N, E, H + 1, A). `at` names
-    decisions (N, E, H) or tokens (N, E, H + 1), all by default. `freeze` holds what would be erased
-    at its mean over the lifetime's tokens `at`, instead of at its mean over all lifetimes.
+    `outcome`, such as that of `action_probability`, returns (N,) or (N, k) of logits
+    (N, E, H + 1, A). `at` names decisions (N, E, H) or tokens (N, E, H + 1), all by default.
+    `freeze` holds what would be erased at its mean over the lifetime's tokens `at`, instead of at
+    its mean over all lifetimes.
     """
     stream = record(model, histories, *erasers)
     at = tokens_of(histories) if at is None else at

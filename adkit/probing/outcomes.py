@@ -7,25 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from adkit.histories import Histories
 from adkit.probing.record import pick
 
 Outcome = Callable[[np.ndarray], np.ndarray]
-
-
-def action_loss(
-    histories: Histories, where: np.ndarray | None = None, policy: np.ndarray | None = None
-) -> Outcome:
-    """Return an outcome: the mean cross-entropy in nats of logits against the actions taken.
-
-    With the source's exact `policy` (N, E, H, A), against that policy, which has no sampling noise.
-    `where` (N, E, H) bool chooses decisions, all by default; a lifetime without any is NaN.
-    """
-    taken = np.arange(histories.spec.horizon) < histories.length[..., None]
-    where = taken if where is None else where & taken
-    if policy is None:
-        policy = np.eye(histories.spec.n_actions)[histories.arrays["action"]]
-    return lambda logits: _mean(-(policy[where] * log_probabilities(logits, where)).sum(-1), where)
 
 
 def action_probability(wanted: np.ndarray, where: np.ndarray) -> Outcome:

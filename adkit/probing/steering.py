@@ -1,18 +1,15 @@
-"""Steering: doses of a vector added to activations, and the response beside random ones."""
+"""Steering: doses of a vector added to activations, and doses of others that do as much."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
-from adkit.probing.outcomes import Outcome, log_probabilities
+from adkit.probing.outcomes import log_probabilities
 from adkit.probing.record import Recording, only_at, pick, record, tokens_of
-from adkit.stats import Interval, bootstrap
 
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 ENDS = (-4.0, 4.0)
@@ -107,68 +104,3 @@ class Steering:
                 break
             factor *= float(np.clip(np.sqrt(kl / max(mine, 1e-12)), 0.1, 10))
         return factor
-
-
-@dataclass(frozen=True, eq=False)
-class DoseResponse:
-    """An outcome of N lifetimes by the dose of a vector, and of random vectors."""
-
-    doses: np.ndarray
-    """(doses,) ascending."""
-    response: np.ndarray
-    """(doses, N) the outcome."""
-    random: np.ndarray
-    """(R, N) swings of random vectors, of equal norm, or of equal KL on unrelated tokens."""
-    task: np.ndarray
-    """(N,) lifetimes of one task are not independent."""
-
-    @property
-    def slope(self) -> Interval:
-        """The mean over lifetimes of the outcome's least-squares slope on the dose."""
-        return bootstrap(np.polyfit(self.doses, self.response, 1)[0], [self.task])
-
-    @property
-    def swing(self) -> np.ndarray:
-        """(N,) the outcome at the highest dose minus that at the lowest."""
-        return self.response[-1] - self.response[0]
-
-    @property
-    def p(self) -> float:
-        """The share of random vectors with as large a mean swing: (1 + how many) / (1 + R)."""
-        larger = np.abs(self.random.mean(1)) >= abs(self.swing.mean())
-        return float((1 + larger.sum()) / (1 + len(larger)))
-
-
-def steer(
-    model: CausalTransformer,
-    histories: Histories,
-    tap: str,
-    vector: np.ndarray,
-    outcome: Outcome,
-    *,
-    doses: Sequence[float] = DOSES,
-    at: np.ndarray | None = None,
-    unrelated: np.ndarray | None = None,
-    random: int = 100,
-    seed: int = 0,
-) -> DoseResponse:
-    """Add doses of `vector` (D,) to one tap, and return how `outcome` (N,) of the logits responds.
-
-    `at` and `unrelated` choose decisions or tokens. Random vectors have equal norm, or, if tokens
-    are named at which nothing should happen, equal KL there: see `Steering`.
-    """
-    steering, doses = Steering(model, histories, tap, at), np.sort(doses)
-    drawn = np.random.default_rng(seed).normal(size=(random, len(vector)))
-    factors = np.ones(random)
-    if unrelated is not None:
-        harm = Steering(model, histories, tap, unrelated, steering.stream)
-        kl, factor = harm.kl(vector), 1.0
-        for i, other in enumerate(drawn):
-            factor = factors[i] = harm.factor(other, kl, factor)  # they are much alike
-
-    def response(one: np.ndarray, doses: np.ndarray) -> np.ndarray:
-        return np.stack([outcome(steering.logits(one, dose)) for dose in doses])
-
-    ends = (response(one, by * doses[[0, -1]]) for one, by in zip(drawn, factors, strict=True))
-    swings = np.stack([high - low for low, high in ends])
-    return DoseResponse(doses, response(vector, doses), swings, histories.task)

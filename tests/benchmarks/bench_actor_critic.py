@@ -90,9 +90,7 @@ def per_cpu_second(work) -> float:
 
 
 def ours() -> int:
-    ad.collect(
-        ENV, ENV.tasks()[:64], SOURCE, episodes=100, lifetimes=LEARNERS // 64
-    )
+    ad.collect(ENV, ENV.tasks()[:64], SOURCE, episodes=100, lifetimes=LEARNERS // 64)
     return LEARNERS * 100 * HORIZON
 
 

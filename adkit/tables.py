@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit
 
 from adkit import protocols
-from adkit.protocols import Env, EnvSpec, Lifetimes, Step, Tasks
-from adkit.seeds import Rng, uniform
+from adkit.protocols import Env, EnvSpec, Step, Tasks
+from adkit.seeds import Rng
 
 # draws of a step: which outcome; where a new episode starts
 OUTCOME, START = np.uint64(0), np.uint64(8)
@@ -87,91 +87,7 @@ def _check(shape: tuple[int, ...], next_state, chances: dict) -> None:
 
 stored_at = njit(cache=True)(protocols.stored_at)
 
-# ---- one step, in plain scalars, for compiled kernels ----
-# They take arrays, not `Tables`: in a hot loop a tuple of arrays costs five times the step.
-
-
-@njit(cache=True)
-def start_state(start, row, key, t):
-    """Return the first state of the episode that begins at step t of the lifetime `key`."""
-    u = uniform(key, t, START)
-    s = 0
-    while s < start.shape[1] - 1 and u >= start[row, s]:
-        s += 1
-    return np.uint64(s)
-
-
-@njit(cache=True)
-def outcome(cumulative, row, s, a, key, t):
-    """Return which of the K outcomes of action a in state s happens."""
-    if cumulative.shape[3] == 1:
-        return np.uint64(0)
-    u = uniform(key, t, OUTCOME)
-    k = 0
-    while k < cumulative.shape[3] - 1 and u >= cumulative[row, s, a, k]:
-        k += 1
-    return np.uint64(k)
-
-
-class Trace(NamedTuple):
-    """The record of compiled lifetimes, for the episodes that are kept."""
-
-    state: np.ndarray
-    """(N, E, H + 1) int16 or int32: the state before each step and after the last."""
-    action: np.ndarray
-    """(N, E, H) uint8."""
-    outcome: np.ndarray
-    """(N, E, H) uint8: which of the K outcomes occurred."""
-    every: int
-    """One in this many episodes is kept, in `stored_at(episode, every)`."""
-    episodes: int
-    """Episodes of each lifetime, kept or not."""
-
-
-def simulate(kernel, lifetimes: Lifetimes, arrays: dict[str, np.ndarray], *settings) -> bool:
-    """Simulate whole lifetimes over the tables of their tasks; return False if there are no tables.
-
-    Runs `kernel(begin, end, tables, row, keys, env_keys, horizon, *settings, trace)`, compiled and
-    without the GIL, over the lifetimes. Lifetime n is on task row[n] of the tables. Its trace
-    becomes the arrays of `Histories`.
-    """
-    env, tasks = lifetimes.env, lifetimes.tasks
-    if not hasattr(env, "tables"):
-        return False
-    tables, row = of_rows(env, tasks)
-    n, kept, horizon = arrays["action"].shape
-    index = np.int16 if tables.seen.shape[1] < 2**15 else np.int32
-    state, outcome = np.zeros((n, kept, horizon + 1), index), np.zeros((n, kept, horizon), np.uint8)
-    trace = Trace(state, arrays["action"], outcome, lifetimes.every, lifetimes.episodes)
-    keys = lifetimes.rng.keys, lifetimes.env_rng.keys
-    in_parallel(kernel, n, tables, row, *keys, horizon, *settings, trace)
-    names = "obs", "reward", "terminated", "truncated", "final_obs"
-    outputs = tuple(arrays[name] for name in names)
-    in_parallel(_unroll, n, tables, row, state, trace.action, outcome, outputs)
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _unroll(begin, end, tables, row, state, action, outcome, outputs):
-    reward, terminated, observation = tables.reward, tables.terminated, tables.observation
-    obs, rewards, terminates, truncates, final_obs = outputs
-    for n in range(begin, end):
-        r = row[n]
-        for e in range(action.shape[1]):
-            for t in range(action.shape[2]):
-                s, a, k = state[n, e, t], action[n, e, t], outcome[n, e, t]
-                for c in range(observation.shape[2]):
-                    obs[n, e, t, c] = observation[r, s, c]
-                rewards[n, e, t] = reward[r, s, a, k]
-                terminates[n, e, t] = terminated[r, s, a, k]
-                if terminated[r, s, a, k] or t == action.shape[2] - 1:
-                    truncates[n, e, t] = not terminated[r, s, a, k]
-                    for c in range(observation.shape[2]):
-                        final_obs[n, e, c] = observation[r, state[n, e, t + 1], c]
-                    break
-
-
-# ---- the same step, batched ----
+# ---- one step ----
 
 
 class TabularState(NamedTuple):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from adkit.histories import WITHOUT_LABELS
 from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import Rng, uniform
 from adkit.sources.settings import check_counts, check_learning, check_shares, falling
-from adkit.tables import outcome, simulate, start_state, stored_at
+from adkit.tables import OUTCOME, START, in_parallel, of_rows, stored_at
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
 
@@ -49,10 +50,16 @@ class QLearning:
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
         """Simulate whole lifetimes over tables: about 50 M steps/s per core."""
-        q = self.table(lifetimes.env.spec, len(lifetimes.tasks))
-        epsilon = self.schedule(lifetimes.episodes)
+        env, n = lifetimes.env, len(lifetimes.tasks)
+        if not hasattr(env, "tables"):
+            return False
+        q, epsilon = self.table(env.spec, n), self.schedule(lifetimes.episodes)
         rates = np.float32(self.lr), np.float32(self.gamma)
-        return simulate(_lifetimes, lifetimes, arrays, q, *rates, epsilon)
+        keys = lifetimes.rng.keys, lifetimes.env_rng.keys
+        histories = tuple(arrays[name] for name in WITHOUT_LABELS)
+        world = of_rows(env, lifetimes.tasks)
+        in_parallel(_lifetimes, n, *world, *keys, q, *rates, epsilon, lifetimes.every, histories)
+        return True
 
     def table(self, spec: EnvSpec, n: int) -> np.ndarray:
         """Return the initial values (n, phases, observations, actions) float32."""
@@ -123,35 +130,52 @@ def _learn(q, s_tm1, a_tm1, r_t, terminated_t, s_t, lr, gamma):
 
 
 @njit(cache=True, nogil=True)
-def _lifetimes(begin, end, tables, task, keys, env_keys, horizon, q, lr, gamma, epsilon, trace):
-    next_state, reward, terminated, cumulative, start, _, seen = tables
-    states, actions, outcomes, every, episodes = trace
-    n_observations = np.uint64(q.shape[2])
+def _lifetimes(begin, end, tables, task, keys, env_keys, q, lr, gamma, epsilon, every, histories):
+    # arrays, not `tables`: in a hot loop a tuple of arrays costs five times the step
+    next_state, reward, terminated, cumulative, start, observation, seen = tables
+    obs, actions, rewards, ends, cuts, final_obs = histories
+    horizon, n_observations = actions.shape[2], np.uint64(q.shape[2])
     last = np.uint64(q.shape[1] - 1) * n_observations  # where the rows of the last phase begin
     for n in range(begin, end):
         row, key, env_key = np.uint64(task[n]), keys[n], env_keys[n]
         q_n = q[n].reshape(-1, q.shape[3])
         t = np.uint64(0)  # steps of the lifetime
-        for episode in range(episodes):
-            e, eps = stored_at(episode, every), epsilon[episode]
-            s = start_state(start, row, env_key, t)
+        for episode in range(len(epsilon)):
+            e = stored_at(episode, every)
+            s = _first_at(start[row], uniform(env_key, t, START))
             phase = np.uint64(0)  # its first row: a view per phase would cost as much as a step
             o = seen[row, s]
             for i in range(horizon):
-                a = _act(q_n, o, eps, key, t)
-                k = outcome(cumulative, row, s, a, env_key, t)
+                a = _act(q_n, o, epsilon[episode], key, t)
+                k = np.uint64(0)
+                if cumulative.shape[3] > 1:
+                    k = _first_at(cumulative[row, s, a], uniform(env_key, t, OUTCOME))
                 s_next, done = next_state[row, s, a, k], terminated[row, s, a, k]
-                if reward[row, s, a, k] > 0 and phase < last:
+                r, cut = reward[row, s, a, k], not done and i == horizon - 1
+                if r > 0 and phase < last:
                     phase += n_observations
                 o_next = phase + seen[row, s_next]
-                _learn(q_n, o, a, reward[row, s, a, k], done, o_next, lr, gamma)
+                _learn(q_n, o, a, r, done, o_next, lr, gamma)
                 if e >= 0:
-                    states[n, e, i], actions[n, e, i], outcomes[n, e, i] = s, a, k
-                    states[n, e, i + 1] = s_next
+                    actions[n, e, i], rewards[n, e, i], ends[n, e, i] = a, r, done
+                    cuts[n, e, i] = cut
+                    for c in range(obs.shape[3]):
+                        obs[n, e, i, c] = observation[row, s, c]
+                        if done or cut:
+                            final_obs[n, e, c] = observation[row, s_next, c]
                 t += np.uint64(1)
                 if done:
                     break
                 s, o = s_next, o_next
+
+
+@njit(cache=True, inline="always")
+def _first_at(cumulative, u):
+    """Return the first index whose cumulative probability exceeds u."""
+    k = 0
+    while k < len(cumulative) - 1 and u >= cumulative[k]:
+        k += 1
+    return np.uint64(k)
 
 
 @njit(cache=True)

@@ -15,6 +15,7 @@ from adkit.models.transformer import CausalTransformer
 from adkit.store import pieces
 
 KIND = "distillation checkpoint"
+STATE = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # of Muon's parameters, of AdamW's
 RENAMED = {"first": "from_start", "opening": "first_action_weight"}  # settings since version 0.1
 
 
@@ -58,8 +59,8 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
         _check_log(log, settings["steps"])
         network = unpack_tensors(files["weights.safetensors"])
         check_tensors(network, model.state_dict())
-        saved = (unpack_tensors(files[f"optimizer{i}.safetensors"]) for i in (0, 1))
-        states = [_per_parameter(*both) for both in zip(optimizers, saved, strict=True)]
+        blobs = [files[f"optimizer{i}.safetensors"] for i in (0, 1)]
+        states = list(map(_state, optimizers, STATE, blobs))
     except WRONG as error:
         raise store.ArtefactError(
             f"{checkpoint} holds no complete checkpoint: {error}; start again in another folder"
@@ -91,27 +92,21 @@ def _check_log(log, steps: int) -> None:
         raise ValueError(f"its log is not that of the first 1 to {steps} steps: {str(log)[:100]}")
 
 
-def _per_parameter(optimizer: torch.optim.Optimizer, state: dict) -> dict[int, dict]:
-    """Return the saved state of each parameter; ValueError unless it fits the parameters."""
+def _state(optimizer: torch.optim.Optimizer, names: tuple[str, ...], blob: bytes) -> dict:
+    """Return the saved state of each parameter; ValueError unless it is complete."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    entries: dict[int, dict] = {i: {} for i, p in enumerate(parameters) if p.requires_grad}
-    for name, value in state.items():
-        index, key = name.split(".", 1)
-        if value.shape not in ((), parameters[int(index)].shape):
-            raise ValueError(f"tensor {name!r} of an optimizer has shape {tuple(value.shape)}")
-        entries[int(index)][key] = value
-    kinds = {frozenset(entry) for entry in entries.values()}
-    if len(kinds) > 1 or frozenset() in kinds:
-        raise ValueError("an optimizer lacks the state of some parameters")
-    return entries
+    trained = [(i, p) for i, p in enumerate(parameters) if p.requires_grad]
+    like = lambda name, p: torch.zeros(()) if name == "step" else p
+    saved = unpack_tensors(blob)
+    check_tensors(saved, {f"{i}.{name}": like(name, p) for i, p in trained for name in names})
+    return {i: {name: saved[f"{i}.{name}"] for name in names} for i, _ in trained}
 
 
 def fingerprint(histories: Histories, predict: str | None) -> str:
     """Return a hash of the arrays that training reads."""
     digest = hashlib.sha256()
-    unread = [name for name in histories.labels if name != predict]
-    read = [histories.arrays[name] for name in sorted(histories.arrays) if name not in unread]
-    for values in (histories.task, *read):
+    read = {*histories.arrays} - {*histories.labels} | ({predict} if predict else set())
+    for values in (histories.task, *(histories.arrays[name] for name in sorted(read))):
         for piece in pieces(values):
             digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from adkit.models.training import (
     Processes,
     ahead,
     auto_dtype,
+    descend,
     finite,
     frame,
     processes,
@@ -62,16 +63,13 @@ class Schedule:
     """Episodes of a short window."""
 
     def __post_init__(self):
-        for name in ("lr", "matrix_lr", "warm_up", "short_episodes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must be in (0, 1], got {self.decay}")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rates at a step."""
         falling = FLOOR + (1 - FLOOR) * (steps - step) / (self.decay * steps)
-        return min(1.0, (step + 1) / self.warm_up, falling)
+        return min(1.0, (step + 1) / max(1, self.warm_up), falling)
 
     def episodes(self, step: int, steps: int, window: int) -> int:
         """Return the episodes of each window at a step; full windows have `window`."""
@@ -124,7 +122,7 @@ def distill(
     a GPU if there is one. Under `accelerate launch` or `notebook_launcher`, all processes train one
     model on the batches of one process.
     """
-    _check(model, histories, steps, batch, validation)
+    _check(model, histories, validation)
     team = processes()
     model.to(team.device).train()
     label, dtype = _label(model, histories, predict), auto_dtype(precision, team.device)
@@ -140,7 +138,7 @@ def distill(
     left = progress("distill", steps, done=len(log))
     for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
         value = _backward(model, windows, loss, team)
-        _step(model, optimizers, schedule.factor(step, steps))
+        descend(model.parameters(), optimizers, schedule.factor(step, steps))
         log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
         if validation and due(step + 1, steps, validation.every or steps // 4):
             log[-1] |= validation.measure(model, seed)
@@ -157,11 +155,9 @@ def due(step: int, steps: int, every: int) -> bool:
     return step % max(1, every) == 0 or step == steps
 
 
-def _check(model, histories: Histories, steps: int, batch: int, validation) -> None:
+def _check(model, histories: Histories, validation: Validation | None) -> None:
     """Raise ValueError for mistakes that would show late, or never."""
     model.check_spec(histories.spec)
-    if steps < 1 or batch < 1:
-        raise ValueError(f"`steps` and `batch` must be at least 1, got {steps} and {batch}")
     episodes = histories.n_episodes
     if episodes < model.window:
         raise ValueError(
@@ -169,8 +165,8 @@ def _check(model, histories: Histories, steps: int, batch: int, validation) -> N
             f"{model.window}; collect more episodes, or make the model with "
             f"context={max(2, episodes) * model.spec.horizon}"
         )
-    shared = set(validation.histories.tasks.index if validation else ())
-    if shared := sorted(shared & set(histories.tasks.index)):
+    held_out = validation.histories.tasks.index if validation else ()
+    if shared := sorted({*held_out} & {*histories.tasks.index}):
         raise ValueError(
             f"{len(shared)} validation tasks are also training tasks ({shared[:5]} ...); split "
             "the tasks before collecting, as in env.tasks().split(0.8, seed=0)"
@@ -214,27 +210,19 @@ class Loss:
     deviation: float = 1.0
     dtype: torch.dtype = torch.float32
 
-    def weight(self, windows: dict[str, np.ndarray]) -> float:
-        """Return the total weight of the actions in these windows."""
-        length = layout.episode_lengths(windows)
-        return float(length.sum() + (self.first_action_weight - 1) * length.size)
-
     def parts(self, model, windows: dict, whole: dict | None = None) -> Iterator[torch.Tensor]:
         """Yield terms of the mean over the batch `whole`, of which `windows` are a share or all."""
-        whole = whole or windows
-        weight, label = self.weight(whole), None
+        whole, label = whole or windows, None
+        length = layout.episode_lengths(whole)  # (B, W)
+        weight = float(length.sum() + (self.first_action_weight - 1) * length.size)
         if self.predict is not None:
             label = (windows[self.predict] - self.mean) / self.deviation  # (B, W)
         for part in layout.by_length(layout.tokenize(model.spec, windows, label)):
             tokens = part.to(model.device)
             logits, prediction = model.heads(tokens, dtype=self.dtype)
-            nats = F.cross_entropy(
-                logits.flatten(0, 1),
-                tokens.target.flatten(),
-                label_smoothing=self.label_smoothing,
-                reduction="none",
-            )
-            first = layout.opens_episode(model.spec, tokens).flatten()
+            how = {"label_smoothing": self.label_smoothing, "reduction": "none"}
+            nats = F.cross_entropy(logits.flatten(0, 1), tokens.target.flatten(), **how)
+            first = tokens.previous_action.flatten() == model.spec.n_actions  # of its episode
             loss = (nats * torch.where(first, self.first_action_weight, 1.0)).sum() / weight
             if label is not None:
                 error = prediction[..., 0] - tokens.label
@@ -258,26 +246,12 @@ def _backward(model, windows: dict[str, np.ndarray], loss: Loss, team: Processes
     return finite(total.item())
 
 
-def _step(model, optimizers: list[torch.optim.Optimizer], factor: float) -> None:
-    """Clip the gradient and take one step at `factor` of the learning rates."""
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-
 def _optimizers(model, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Return Muon (Jordan et al. 2024) for blocks, AdamW for the rest: half the steps of AdamW."""
     inside, outside = [], []
     for name, parameter in model.named_parameters():
         (inside if name.startswith("blocks") else outside).append(parameter)
-    optimizers = [
+    return [
         torch.optim.Muon(inside, lr=schedule.matrix_lr, weight_decay=schedule.weight_decay),
         torch.optim.AdamW(outside, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-    return optimizers

@@ -18,11 +18,7 @@ from adkit.protocols import EnvSpec
 
 HIDDEN = 256
 PLACE = 8  # numbers that say where a picture was taken
-WAVES = (
-    1,
-    2,
-    4,
-)  # half periods of a pose's sines and cosines from the middle of the room to its wall
+WAVES = 1, 2, 4  # half periods, from the middle of the room to its wall, of a pose's waves
 
 
 def encoder(spec: EnvSpec, width: int) -> nn.Module | None:

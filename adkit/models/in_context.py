@@ -75,11 +75,9 @@ class InContext:
         return self.model.window, kept(self.model.window, self.keep)
 
     def __repr__(self) -> str:
+        past = self.prompt and f"{len(self.prompt)} lifetimes x {self.prompt.n_episodes} episodes"
         settings = f"memory={self.memory!r}, temperature={self.temperature}, keep={self.keep}"
-        if self.prompt is not None:
-            past = f"{len(self.prompt)} lifetimes x {self.prompt.n_episodes} episodes"
-            settings += f", prompt={past} of {self.prompt.about.get('agent', '?')}"
-        return f"InContext({self.model!r}, {settings})"
+        return f"InContext({self.model!r}, {settings}, prompt={past})"
 
 
 class InContextLearner:

@@ -46,21 +46,20 @@ def pretrain_encoder(
     model.check_spec(histories.spec)
     long_enough = np.argwhere(histories.length > ahead)  # (lifetime, episode)
     if not len(long_enough):
-        raise ValueError(
-            f"no episode has more than ahead={ahead} steps; try ahead={histories.length.max() - 1}"
-        )
+        most = histories.length.max()
+        raise ValueError(f"`ahead` must be below {most}, the longest episode, got {ahead}")
     device, actions = model.device, model.spec.n_actions
     matrix = torch.eye(PLACE, device=device).repeat(actions, 1, 1).requires_grad_()
     shift = torch.zeros(actions, PLACE, device=device, requires_grad=True)
     sharpness = torch.zeros((), device=device, requires_grad=True)
     learned = [*encoder.eye.requires_grad_(True).parameters(), matrix, shift, sharpness]
-    optimizer, log = torch.optim.AdamW(learned, weight_decay=1e-4), []
+    optimizer, log = torch.optim.AdamW(learned, lr, weight_decay=1e-4), []
     dtype, draws = auto_dtype("auto", device), Rng.of(seed, "see", np.arange(batch))
     for step in progress("pretrain_encoder", steps):
         obs, action = _walks(histories, long_enough, ahead, draws.at(step), device)
         z = encoder.locate(obs.flatten(0, 1), dtype).float().unflatten(0, (batch, ahead + 1))
         loss, told_apart = _contrast(z, matrix[action], shift[action], sharpness)
-        loss = gradient_step(loss, optimizer, lr * half_decay(step, steps))
+        loss = gradient_step(loss, optimizer, half_decay(step, steps))
         log.append({"step": step + 1, "loss": loss, "told_apart": told_apart})
     draws = Rng.of(seed, "scale", np.arange(1024))
     _standardise(encoder, _walks(histories, long_enough, ahead, draws, device)[0])
@@ -121,24 +120,15 @@ def distill_encoder(
     step draws `batch` poses of the histories. Privileged in training only: at test time the student
     sees its own view. Returns a row per step of the error, as a share of the variance.
     """
-    for name in ("n_actions", "horizon", "shape"):
-        if getattr(student.spec, name) != getattr(teacher.spec, name):
-            raise ValueError(
-                f"student and teacher must differ in their view alone, but differ in {name}"
-            )
+    for other in (teacher, histories):
+        student.check_spec(replace(other.spec, view=student.spec.view))
     mine, theirs = student.embed_tokens.encoder, teacher.embed_tokens.encoder
-    if mine is None or theirs is None:
-        raise ValueError(
-            f"student and teacher must both see something, such as pictures and poses, "
-            f"got views {student.spec.view!r} and {teacher.spec.view!r}"
-        )
-    student.check_spec(replace(histories.spec, view=student.spec.view))
     weights = teacher.state_dict()
     shared = {n: w for n, w in weights.items() if not n.startswith("embed_tokens.encoder")}
     student.load_state_dict(shared, strict=False)
     real = np.arange(histories.spec.horizon) < histories.length[..., None]
     poses, dtype = histories.arrays["obs"][real], auto_dtype("auto", student.device)
-    optimizer, log = torch.optim.AdamW(mine.parameters(), weight_decay=0.0), []
+    optimizer, log = torch.optim.AdamW(mine.parameters(), lr, weight_decay=0.0), []
     draws = Rng.of(seed, "encoder", np.arange(batch))
     for step in progress("distill_encoder", steps):
         obs = torch.as_tensor(poses[draws.at(step).integers(len(poses))])
@@ -146,7 +136,6 @@ def distill_encoder(
             wanted = theirs(obs.to(teacher.device), torch.float32).to(student.device)
         error = F.mse_loss(mine(obs.to(student.device), dtype).float(), wanted)
         loss = error / wanted.var(0).mean()
-        rate = lr * half_decay(step, steps)
-        loss = gradient_step(loss, optimizer, rate, clip=float("inf"))
-        log.append({"step": step + 1, "error": loss})
+        error = gradient_step(loss, optimizer, half_decay(step, steps), clip=float("inf"))
+        log.append({"step": step + 1, "error": error})
     return frame(log)

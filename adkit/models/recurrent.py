@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from adkit.histories import Histories
 from adkit.models.network import Network
-from adkit.models.tokens import NO_TARGET, episode_lengths, restart, sample_windows, take_along
+from adkit.models.tokens import NO_TARGET, episode_lengths, sample_windows, take_along
 from adkit.models.training import frame, gradient_step, half_decay, progress
 from adkit.protocols import EnvSpec
 from adkit.seeds import Rng
@@ -36,7 +36,8 @@ class Inputs(NamedTuple):
     @staticmethod
     def of_lifetimes(spec: EnvSpec, obs: np.ndarray) -> Inputs:
         """Return the inputs at the first step of lifetimes."""
-        return Inputs(obs, *restart(spec, len(obs)), np.ones(len(obs), bool))
+        n = len(obs)
+        return Inputs(obs, np.full(n, spec.n_actions), np.zeros(n), np.ones(n, bool))
 
     def tensors(self, spec: EnvSpec, dtype: torch.dtype = torch.float32) -> Inputs:
         obs, action, reward, first = (torch.as_tensor(np.ascontiguousarray(x)) for x in self)
@@ -119,19 +120,14 @@ def distill_recurrent(
     per step; `RL2(model)` acts by the result.
     """
     model.check_spec(histories.spec)
-    if not 1 <= episodes <= histories.n_episodes:
-        raise ValueError(
-            f"`episodes` must be in 1 to {histories.n_episodes}, which the histories have, "
-            f"got {episodes}"
-        )
-    optimizer, log = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99)), []
+    optimizer, log = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99)), []
     draws = Rng.of(seed, "distill recurrent", np.arange(batch))
     model.train()
     for step in progress("distill_recurrent", steps):
         windows = sample_windows(histories, episodes, batch, 1.0, draws.at(step))
         loss = _imitation_loss(model, *_without_gaps(histories.spec, windows))
-        rate = lr * half_decay(step, steps, warm_up=50)
-        log.append({"step": step + 1, "loss": gradient_step(loss, optimizer, rate)})
+        value = gradient_step(loss, optimizer, half_decay(step, steps, warm_up=50))
+        log.append({"step": step + 1, "loss": value})
     model.eval()
     return frame(log)
 
@@ -142,20 +138,15 @@ def _without_gaps(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Inputs
     Episodes that ended early are moved together.
     """
     batch, episodes, horizon = windows["action"].shape
-    real = np.arange(horizon) < episode_lengths(windows)[..., None]
-    real = real.reshape(batch, -1)  # (B, W * H)
-    order = np.argsort(~real, axis=1, kind="stable")[:, : real.sum(1).max()]  # (B, T)
     flat = lambda x: x.reshape(batch, episodes * horizon, *x.shape[3:])
-    taken = {name: take_along(flat(windows[name]), order) for name in ("obs", "action", "reward")}
-    begin = Inputs.of_lifetimes(spec, taken["obs"][:, 0])
-    shift = lambda at_first, x: np.concatenate([at_first[:, None], x[:, :-1]], axis=1)
-    inputs = Inputs(
-        taken["obs"],
-        shift(begin.previous_action, taken["action"]),
-        shift(begin.previous_reward, taken["reward"]),
-        order % horizon == 0,
-    )
-    return inputs, np.where(take_along(real, order), taken["action"].astype(int), NO_TARGET)
+    real = flat(np.arange(horizon) < episode_lengths(windows)[..., None])
+    order = np.argsort(~real, axis=1, kind="stable")[:, : real.sum(1).max()]  # (B, T)
+    arrays = real, windows["obs"], windows["action"].astype(int), windows["reward"]
+    real, obs, action, reward = (take_along(flat(x), order) for x in arrays)
+    before = lambda x, at_first: np.insert(x[:, :-1], 0, at_first, axis=1)
+    previous = before(action, spec.n_actions), before(reward, 0.0)
+    inputs = Inputs(obs, *previous, order % horizon == 0)
+    return inputs, np.where(real, action, NO_TARGET)
 
 
 def _imitation_loss(model: RecurrentPolicy, inputs: Inputs, target: np.ndarray) -> torch.Tensor:

@@ -20,7 +20,6 @@ import torch
 
 from adkit.models.in_context import sample_actions
 from adkit.models.recurrent import Inputs, RecurrentPolicy
-from adkit.models.tokens import restart
 from adkit.models.training import frame, gradient_step, progress
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.rollout import begin_episodes
@@ -58,7 +57,7 @@ class RL2Learner:
         self.spec, self.rng, self.t = spec, rng, 0
         self.model, self.memory = copy.deepcopy(config.model).double().eval(), config.memory
         self.state = torch.zeros(len(rng), self.model.config["width"], dtype=torch.float64)
-        self.previous = restart(spec, len(rng))
+        self.previous = np.full(len(rng), spec.n_actions), np.zeros(len(rng))
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -78,10 +77,9 @@ def _forget(
     spec: EnvSpec, inputs: Inputs, state: torch.Tensor, rows: np.ndarray
 ) -> tuple[Inputs, torch.Tensor]:
     """Return inputs and states (N, D) as at the first step of a lifetime in `rows` (N,) bool."""
-    action, reward = restart(spec, len(rows))
     inputs = inputs._replace(
-        previous_action=np.where(rows, action, inputs.previous_action),
-        previous_reward=np.where(rows, reward, inputs.previous_reward),
+        previous_action=np.where(rows, spec.n_actions, inputs.previous_action),
+        previous_reward=np.where(rows, 0.0, inputs.previous_reward),
     )
     return inputs, state * torch.as_tensor(~rows)[:, None]
 
@@ -125,9 +123,7 @@ def train_rl2(
     of 2 x 256 and 1e9 steps (Laskin et al. 2022, Table 6).
     """
     model.check_spec(env.spec)
-    if not 0 <= gamma < 1:
-        raise ValueError(f"`gamma` must be in [0, 1), got {gamma}")
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.999), eps=1e-6)
+    optimizer = torch.optim.Adam(model.parameters(), lr, eps=1e-6)
     width = model.config["width"]
     practice = _Practice(env, Tasks.of(tasks), width, episodes_per_lifetime, lifetimes, seed)
     updates, log, began = max(1, steps // (lifetimes * unroll)), [], time.perf_counter()
@@ -135,7 +131,7 @@ def train_rl2(
     for update in progress("rl2", updates):
         done = update / updates
         loss, spread, value_loss = _loss(model, practice, unroll, gamma, entropy * (1 - 0.9 * done))
-        gradient_step(loss, optimizer, lr * (1 - 0.7 * done))
+        gradient_step(loss, optimizer, 1 - 0.7 * done)
         if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
             row = {"step": (update + 1) * lifetimes * unroll, **practice.returns()}
             row |= {"entropy": spread.item(), "value_loss": value_loss.item()}

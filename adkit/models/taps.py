@@ -1,6 +1,6 @@
 """Every activation has a name: read it with `record`, change it inside a `with edit(...)` block.
 
-A tap is a named `nn.Identity` in the model, such as "blocks.2.attn.pattern"; names take wildcards,
+A tap is a named identity in the model, such as "blocks.2.attn.pattern"; names take wildcards,
 "blocks.*.resid".
 """
 
@@ -17,8 +17,16 @@ from torch import nn
 class Tap(nn.Identity):
     """A named place in the model."""
 
-    observers = 0
-    """How many blocks record or edit the activation here now: if any, it is computed whole."""
+    def __init__(self):
+        super().__init__()
+        self.observers: list[Callable] = []
+        """Functions that record or edit the activation now: if any, it is computed whole."""
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        for observer in self.observers:
+            changed = observer(activation)
+            activation = activation if changed is None else changed
+        return activation
 
 
 def names(model: nn.Module) -> list[str]:
@@ -46,19 +54,13 @@ def observe(
         for pattern, function in functions.items()
         for name in matching(model, pattern)
     ]
-    handles = [
-        tap.register_forward_hook(lambda module, inputs, output, f=function: f(output))
-        for tap, function in taps
-    ]
-    for tap, _ in taps:
-        tap.observers += 1
+    for tap, function in taps:
+        tap.observers.append(function)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
-        for tap, _ in taps:
-            tap.observers -= 1
+        for tap, function in taps:
+            tap.observers.remove(function)
 
 
 @contextmanager

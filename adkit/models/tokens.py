@@ -53,16 +53,6 @@ def slots(spec: EnvSpec) -> int:
     return spec.horizon + 1
 
 
-def window_episodes(spec: EnvSpec, context: int) -> int:
-    """Return W, the number of whole episodes in a context counted in transitions."""
-    if context < 2 * spec.horizon:
-        raise ValueError(
-            f"`context` must hold at least two episodes (horizon={spec.horizon}), got {context}; "
-            f"try context={10 * spec.horizon}"
-        )
-    return context // spec.horizon
-
-
 def kept(window: int, keep: int | None = None) -> int:
     """Return how many episodes survive a full window: a third, which leaves room to explore."""
     if keep is not None and not 0 <= keep < window:
@@ -74,27 +64,14 @@ def kept(window: int, keep: int | None = None) -> int:
 
 def window_starts(episodes: int, window: int, keep: int) -> np.ndarray:
     """Return (E,) the first episode of each episode's window; full ones drop all but `keep`."""
-    starts, start = [], 0
-    for episode in range(episodes):
-        if episode - start == window:
-            start = episode - keep
-        starts.append(start)
-    return np.array(starts)
+    drop = window - keep
+    beyond = np.arange(episodes) - window + 1  # episodes that do not fit
+    return -(-beyond.clip(min=0) // drop) * drop
 
 
 def episode_lengths(windows: dict[str, np.ndarray]) -> np.ndarray:
     """Return (B, W) the number of transitions of each episode."""
     return (windows["terminated"] | windows["truncated"]).argmax(2) + 1
-
-
-def restart(spec: EnvSpec, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the previous actions (n,) and rewards (n,) of steps that have none."""
-    return np.full(n, spec.n_actions), np.zeros(n, np.float32)
-
-
-def opens_episode(spec: EnvSpec, tokens: Tokens) -> np.ndarray:
-    """Return (B, S) bool: the first token of each episode."""
-    return tokens.previous_action == spec.n_actions
 
 
 def tokenize(

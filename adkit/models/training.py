@@ -26,17 +26,27 @@ def progress(name: str, steps: int, done: int = 0) -> tqdm:
 
 
 def gradient_step(
-    loss: torch.Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float = 1.0
+    loss: torch.Tensor, optimizer: torch.optim.Optimizer, factor: float, clip: float = 1.0
 ) -> float:
-    """Take one step down the gradient of `loss`, its norm clipped, and return the loss."""
+    """Take one step down the gradient of `loss` at `factor` of the learning rate; return the loss.
+
+    The norm of the gradient is clipped.
+    """
     value = finite(loss.item())
     loss.backward()
-    for group in optimizer.param_groups:
-        torch.nn.utils.clip_grad_norm_(group["params"], clip)
-        group["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    descend(parameters, [optimizer], factor, clip)
     return value
+
+
+def descend(parameters, optimizers: list, factor: float, clip: float = 1.0) -> None:
+    """Clip the gradient and take one step at `factor` of the learning rates."""
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def finite(loss: float) -> float:
@@ -95,11 +105,6 @@ class Processes:
 
     def share(self, rows: int) -> slice:
         """Return this process's rows of a batch."""
-        if rows < self.count:
-            raise ValueError(
-                f"a batch of {rows} windows cannot be shared by {self.count} processes; "
-                f"try batch={self.count}"
-            )
         return slice(self.number * rows // self.count, (self.number + 1) * rows // self.count)
 
     def sum(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:

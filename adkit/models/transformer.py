@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from adkit.models.encoders import encoder
 from adkit.models.network import Linear, Network, norm
 from adkit.models.taps import Tap
-from adkit.models.tokens import Tokens, slots, window_episodes
+from adkit.models.tokens import Tokens, slots
 from adkit.protocols import EnvSpec
 
 CHUNK = 256  # queries at a time: half of the keys of a long window are then never looked at
@@ -54,7 +54,12 @@ class CausalTransformer(Network):
                 f"`layers` must be in 1 to {LAYERS_AT_MOST} and `heads` must divide `width`, "
                 f"got layers={layers}, heads={heads}, width={width}"
             )
-        self.window = window_episodes(spec, context)
+        if context < 2 * spec.horizon:
+            raise ValueError(
+                f"`context` must hold at least two episodes (horizon={spec.horizon}), got "
+                f"{context}; try context={10 * spec.horizon}"
+            )
+        self.window = context // spec.horizon
         self.embed_tokens = Embedding(spec, self.window, width)
         self.embed = Tap()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))

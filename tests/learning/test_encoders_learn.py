@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit.envs import pixels
 
 ENV = ad.envs.Watermaze(view=(12, 16), n_tasks=200)
 
@@ -58,24 +57,6 @@ def test_shuffled_actions_teach_less(walks):
     train = lambda h: ad.pretrain_encoder(make((12, 16)), h, steps=150, batch=64)
     right, wrong = (train(h).told_apart.iloc[-10:].mean() for h in (walks, other))
     assert right > 1.3 * wrong
-
-
-def test_distillation_leaves_a_pretrained_eye_alone(walks):
-    model = make((12, 16))
-    ad.pretrain_encoder(model, walks, steps=2, batch=8)
-    encoder = model.embed_tokens.encoder
-    eye, inner = [w.clone() for w in encoder.eye.parameters()], encoder.inner.weight.clone()
-    ad.distill(model, walks, steps=3, batch=2)
-    assert all(torch.equal(a, b) for a, b in zip(eye, encoder.eye.parameters(), strict=True))
-    assert not torch.equal(inner, encoder.inner.weight)
-
-
-def test_no_pose_reaches_the_encoder_but_through_the_picture(walks, monkeypatch):
-    """With grey pictures there is nothing to learn."""
-    grey = lambda pose, size, kind: np.zeros((len(pose), *size, 3), pixels.TABLES[kind].dtype)
-    monkeypatch.setattr(pixels, "render", grey)
-    log = ad.pretrain_encoder(make((12, 16)), walks, steps=20, batch=16)
-    assert log.loss.iloc[-1] > 0.99 * np.log(16 * 7)
 
 
 def test_the_students_encoder_learns_the_teachers_outputs():

@@ -42,32 +42,15 @@ def test_rl2_learns_what_only_memory_across_episodes_can_know():
 
     def late(training, **how):
         model = ad.RecurrentPolicy(env.spec, width=16)
-        ad.train_rl2(model, env, env.tasks(), **QUICK | training)
+        log = ad.train_rl2(model, env, env.tasks(), **QUICK | training)
         agent = ad.RL2(model, **how)
         made = ad.collect(env, env.tasks(), agent, episodes=6, lifetimes=32, seed=1)
-        return ad.stats.bootstrap(made.returns[:, :, 1:].mean(2), draws=500)
+        return ad.stats.bootstrap(made.returns[:, :, 1:].mean(2), draws=500), log
 
-    assert late({}).low > 3.9
-    assert late({}, memory="episode").estimate < 3.65, "without memory 3.5 is the most"
-    assert late({"lr": 0.0}).high < 2.5
-
-
-def test_rl2_improves_over_a_lifetime_and_without_memory_does_not():
-    """On training goals; bench_rl2.py trains for long enough to ask about others."""
-    env = ad.envs.DarkRoom(size=4, horizon=8)
-    model = ad.RecurrentPolicy(env.spec, width=32)
-    how = dict(steps=250_000, lifetimes=64, episodes_per_lifetime=5, unroll=16, lr=1e-2)
-    log = ad.train_rl2(model, env, env.tasks(), **how)
-
-    def improvement(memory):
-        agent = ad.RL2(model, memory=memory)
-        made = ad.collect(env, env.tasks(), agent, episodes=5, lifetimes=20, seed=1)
-        return ad.stats.improvement(made.returns, share=0.2)
-
-    remembering, amnesiac = improvement("lifetime"), improvement("episode")
-    assert log["last"].iloc[-1] > 1.5 * log["last"].iloc[0]
-    assert remembering.low > 0.7 and remembering.low > amnesiac.high
-    assert amnesiac.low < 0 < amnesiac.high
+    (remembering, log), (amnesiac, _) = late({}), late({}, memory="episode")
+    assert remembering.low > 3.9 and log["last"].iloc[-1] > 3.9 > log["first"].iloc[-1] + 0.2
+    assert amnesiac.estimate < 3.65, "without memory 3.5 is the most"
+    assert late({"lr": 0.0})[0].high < 2.5
 
 
 def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from helpers import scrambled
 from probe_worlds import Line, LineState
 
 import adkit as ad
@@ -13,13 +14,8 @@ from adkit.models.recurrent import Inputs
 from adkit.testing import check_agent
 
 
-def a_policy(spec, width=12):
-    model = ad.RecurrentPolicy(spec, width=width)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
-    return model
+def a_policy(spec):
+    return scrambled(ad.RecurrentPolicy(spec, width=12))
 
 
 @torch.no_grad()
@@ -64,13 +60,6 @@ def test_rl2_keeps_the_contract_of_agents(env, memory):
     check_agent(ad.RL2(a_policy(env.spec), memory=memory), env, episodes=5)
 
 
-def test_memory_changes_what_rl2_does():
-    env = ad.envs.DarkRoom(5, 8)
-    model = a_policy(env.spec)
-    act = lambda **how: ad.collect(env, env.tasks()[:4], ad.RL2(model, **how), episodes=6).action
-    assert np.array_equal(act(), act()) and not np.array_equal(act(), act(memory="episode"))
-
-
 @dataclass(frozen=True)
 class Onward(Line):
     """A world that outlasts an episode: from the second on, one begins far out."""
@@ -93,33 +82,25 @@ def test_what_outlasts_an_episode_ends_with_the_lifetime():
 
 
 @torch.no_grad()
-def test_distillation_reads_what_a_policy_would_have_read_step_by_step():
+def test_distillation_reads_what_a_policy_would_have_read_step_by_step(lake):
     """The loss over windows without gaps is that of stepping through lifetimes."""
-    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=12)
-    made = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=4, lifetimes=3)
-    model, windows = a_policy(env.spec), made.windows(np.arange(3), np.zeros(3, int), 4)
-    inputs, target = recurrent._without_gaps(env.spec, windows)
+    made, spec = lake[:3].episodes[:4], lake.spec
+    model, windows = a_policy(spec), made.windows(np.arange(3), np.zeros(3, int), 4)
+    inputs, target = recurrent._without_gaps(spec, windows)
     assert (target >= 0).sum() == made.length.sum() < 3 * 4 * 12
     assert target.shape[1] == made.length.sum(1).max()
     losses = []
     for n in range(3):
         state = torch.zeros(1, 12)
-        previous = np.array([env.spec.n_actions]), np.zeros(1, np.float32)
+        previous = np.array([spec.n_actions]), np.zeros(1, np.float32)
         for e in range(4):
             for t in range(made.length[n, e]):
                 arrays = (made.arrays[name][n, e, t][None] for name in ("obs", "action", "reward"))
                 obs, action, reward = arrays
-                step = Inputs(obs, *previous, np.array([t == 0])).tensors(env.spec)
+                step = Inputs(obs, *previous, np.array([t == 0])).tensors(spec)
                 logits, _, state = model(step, state)
                 chosen = torch.as_tensor(action).long()
                 losses.append(torch.nn.functional.cross_entropy(logits, chosen))
                 previous = action, reward
     loss = recurrent._imitation_loss(model, inputs, target)
     torch.testing.assert_close(loss, torch.stack(losses).mean())
-
-
-def test_a_policy_is_saved_and_comes_back(tmp_path):
-    model = a_policy(ad.envs.DarkRoom(5, 8).spec)
-    model.save(tmp_path / "m")
-    loaded, saved = ad.RecurrentPolicy.load(tmp_path / "m").state_dict(), model.state_dict()
-    assert loaded.keys() == saved.keys() and all(torch.equal(loaded[n], saved[n]) for n in saved)

@@ -6,7 +6,6 @@ import adkit as ad
 from adkit.models.tokens import (
     NO_TARGET,
     RollingWindow,
-    by_length,
     pack,
     sample_windows,
     tokenize,
@@ -58,14 +57,6 @@ def test_packing_keeps_every_token_and_its_slot(lake):
             a, b = getattr(packed, name)[row, :n], getattr(tokens, name)[row, real]
             np.testing.assert_array_equal(a, b)
     assert (packed.target[~packed.valid] == NO_TARGET).all()
-
-
-def test_groups_of_similar_length_hold_every_target_once(lake):
-    tokens = tokenize(lake.spec, whole(lake, 6))
-    groups = list(by_length(tokens))
-    counts = [np.bincount(t.target[t.target >= 0], minlength=4) for t in groups]
-    np.testing.assert_array_equal(sum(counts), np.bincount(tokens.target[tokens.target >= 0]))
-    assert sum(t.target.size for t in groups) < tokens.target.size
 
 
 def test_a_share_of_windows_opens_the_lifetime(histories):

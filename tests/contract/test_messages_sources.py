@@ -56,9 +56,6 @@ SAID = {
         lambda: sources.ActorCritic().start(PIXELS, ad.Rng.of(0), 10),
         lambda: sources.DQN().start(PIXELS, ad.Rng.of(0), 10),
     ),
-    "`pixels` needs poses to draw pictures from, DarkRoom has none": (
-        lambda: sources.DQN(pixels=(24, 32)).start(ROOM.spec, ad.Rng.of(0), 10),
-    ),
     "must be one of A2C, DQN, PPO, which act in discrete spaces, got 'SAC'": (lambda: SB3("SAC"),),
     "give `seed` to ad.collect, not to StableBaselines3": (lambda: SB3("PPO", seed=3),),
     "runs its own loop and has no learners; try driver=": (

@@ -98,9 +98,3 @@ def test_the_dark_room_is_learned(agent, every, episodes, share):
 def test_dqn_learns_the_watermaze_from_the_pose_its_pictures_are_drawn_from():
     learned, control = learned_and_not(MAZE, DQN(), last=40, episodes=100, lifetimes=4)
     assert learned.low > 0.5 > 0.35 > control.high
-
-
-def test_dqn_learns_the_watermaze_from_pictures():
-    agent = DQN(pixels=(12, 16), lr=1e-3)
-    learned, control = learned_and_not(MAZE, agent, last=20, episodes=60, lifetimes=2)
-    assert learned.low > 0.35 > 0.3 > control.high

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import adkit as ad
-from adkit.envs import pixels
 from adkit.sources import DQN, ActorCritic, actor_critic, dqn, networks
 
 QUICK = DQN(width=16, batch=4)
@@ -16,7 +15,7 @@ AC_CHANGED = {"layers": 1, "width": 16, "lr": 1e-3, "gamma": 0.5, "lam": 0.5, "e
 AC_CHANGED |= {"value_weight": 2.0, "unroll": 9}
 DQN_CHANGED = {"layers": 1, "width": 8, "lr": 1e-3, "gamma": 0.5, "lam": 0.0, "epsilon": 0.5}
 DQN_CHANGED |= {"batch": 3, "rollout": 20, "overlap": 0, "capacity": 20, "offline": 0.0}
-DQN_CHANGED |= {"target_update": 2, "clip": 1e-4, "pixels": (8, 8)}
+DQN_CHANGED |= {"target_update": 2, "clip": 1e-4}
 
 
 def float32(rng, *shape):
@@ -158,16 +157,6 @@ def test_the_target_network_is_renewed_when_it_should_be():
     assert [t + 1 for t in range(1, 40) if was[t] and not was[t - 1]] == [15, 30]
 
 
-def test_what_it_sees_is_the_picture_drawn_from_the_pose():
-    pose = np.array([[0.1, 0.2, 3.0], [-0.5, 0.3, 1.0]], np.float32)
-    learner = started(replace(QUICK, pixels=(8, 12)), ad.envs.Watermaze().spec, 2)
-    row, value = np.zeros((2, 288), np.int32), np.zeros((2, 288), np.float32)
-    dqn._encode(pose, learner.reader, row, value)
-    np.testing.assert_array_equal(value, pixels.render(pose, (8, 12), "float32").reshape(2, -1))
-    np.testing.assert_array_equal(row, np.tile(np.arange(288), (2, 1)))
-    assert learner.memory.obs.shape[2] == 3, "poses are remembered, not pictures"
-
-
 def test_a_heading_is_read_as_a_direction():
     """A hair to the left and to the right of straight ahead are 2 pi apart as numbers, and must
     look alike.
@@ -185,6 +174,5 @@ SETTINGS += [(QUICK, *item) for item in DQN_CHANGED.items()]
 def test_every_setting_changes_something(env, agent, field, value):
     every = AC_CHANGED if isinstance(agent, ActorCritic) else DQN_CHANGED
     assert {f.name for f in fields(agent)} == set(every)
-    env, episodes = (ad.envs.Watermaze(n_tasks=5), 10) if field == "pixels" else (env, 40)
-    actions = lambda one: ad.collect(env, env.tasks()[:5], one, episodes=episodes).action
+    actions = lambda one: ad.collect(env, env.tasks()[:5], one, episodes=40).action
     assert not np.array_equal(actions(agent), actions(replace(agent, **{field: value})))

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import adkit as ad
 from adkit import folders
 
 
@@ -13,6 +14,11 @@ def scrambled(model):
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def started(agent, spec, n: int):
+    """Return the n learners of an agent, in lock step."""
+    return agent.start(spec, ad.Rng.of(0, "x", np.arange(n)), episodes=10)
 
 
 def same(a, b) -> bool:

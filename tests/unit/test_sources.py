@@ -1,16 +1,16 @@
 """Source learners: updates and choices against their formulas, written out by hand."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
-from helpers import same
+from helpers import same, started
 
 import adkit as ad
+from adkit import sources
 
-THREE_STATES = ad.EnvSpec("x", n_actions=2, horizon=5, cardinality=(3,))
-
-
-def started(agent, spec, n):
-    return agent.start(spec, ad.Rng.of(0, "x", np.arange(n)), episodes=10)
+ROOM, MAZE = ad.envs.DarkRoom(5, 8), ad.envs.Watermaze(ends="platform")
+THREE_STATES = ad.EnvSpec("x", n_actions=4, horizon=5, cardinality=(3,))
 
 
 def transition(obs, action, reward, terminated, truncated, next_obs):
@@ -21,10 +21,10 @@ def transition(obs, action, reward, terminated, truncated, next_obs):
 
 
 def test_thompson_sampling_draws_from_the_beta_posterior():
-    """With one arm at 3 of 4 and one at 5 of 10: the first is pulled as often as Beta(4, 2) exceeds
+    """One arm at 3 of 4, one at 5 of 10: the first is pulled as often as Beta(4, 2) is larger than
     Beta(6, 6).
     """
-    learner = started(ad.sources.ThompsonSampling(), ad.envs.AdversarialBandit(2).spec, 20000)
+    learner = started(sources.ThompsonSampling(), ad.envs.AdversarialBandit(2).spec, 20000)
     learner.pulls[:], learner.total[:] = (4, 10), (3, 5)
     share = (learner.act(np.zeros((20000, 1), int), np.ones(20000, bool)) == 0).mean()
     first, second = np.random.default_rng(0).beta([[4], [6]], [[2], [6]], (2, 400000))
@@ -33,22 +33,22 @@ def test_thompson_sampling_draws_from_the_beta_posterior():
 
 def test_ucb_pulls_every_arm_once_and_then_the_highest_bound():
     env = ad.envs.AdversarialBandit(arms=4, n_tasks=3)
-    made = ad.collect(env, env.tasks(), ad.sources.UCB(), episodes=60, lifetimes=5)
+    made = ad.collect(env, env.tasks(), sources.UCB(), episodes=60, lifetimes=5)
     for actions, rewards in zip(made.action, made.reward, strict=True):
         pulls, total = np.zeros((2, 4))
         assert sorted(actions[:4]) == [0, 1, 2, 3]
-        for t, (a, r) in enumerate(zip(actions, rewards, strict=True)):
+        for t, (action, reward) in enumerate(zip(actions, rewards, strict=True)):
             if t >= 4:
                 bounds = total / pulls + np.sqrt(2 * np.log(t) / pulls)
-                assert bounds[a] == pytest.approx(bounds.max())
-            pulls[a] += 1
-            total[a] += r
+                assert bounds[action] == pytest.approx(bounds.max())
+            pulls[action] += 1
+            total[action] += reward
 
 
 def test_the_q_update_is_the_textbooks():
     """r + gamma max q - q, with a terminal that does not bootstrap and a time limit that does."""
-    learner = started(ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0), THREE_STATES, 3)
-    learner.q[:, 0, 1] = [2.0, 4.0]
+    learner = started(sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0), THREE_STATES, 3)
+    learner.q[:, 0, 1, :2] = [2.0, 4.0]
     learner.update(transition([0] * 3, [1] * 3, [1] * 3, [0, 1, 0], [0, 0, 1], [1] * 3))
     bootstrapped = 0.5 * (1 + 0.9 * 4)
     assert learner.q[:, 0, 0, 1].tolist() == pytest.approx([bootstrapped, 0.5, bootstrapped])
@@ -56,12 +56,12 @@ def test_the_q_update_is_the_textbooks():
 
 
 def test_values_after_a_reward_are_other_values():
-    """Phase 0 learns from what phase 1 promises; phase 1 is left alone, and the next episode begins
-    in phase 0.
+    """Phase 0 learns from what phase 1 promises. Phase 1 is left alone. The next episode begins in
+    phase 0.
     """
-    agent = ad.sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2)
+    agent = sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2)
     learner = started(agent, THREE_STATES, 1)
-    learner.q[0, 1, 2] = [2.0, 4.0]
+    learner.q[0, 1, 2, :2] = [2.0, 4.0]
     learner.update(transition([0], [1], [1], [0], [0], [2]))
     assert learner.q[0, 0, 0, 1] == pytest.approx(0.5 * (1 + 0.9 * 4)) and learner.phase[0] == 1
     learner.update(transition([2], [1], [1], [0], [0], [0]))
@@ -72,16 +72,14 @@ def test_values_after_a_reward_are_other_values():
 
 
 def test_greedy_ties_are_broken_at_random():
-    spec = ad.EnvSpec("x", n_actions=4, horizon=5, cardinality=(3,))
-    learner = started(ad.sources.QLearning(epsilon=0.0), spec, 4000)
+    learner = started(sources.QLearning(epsilon=0.0), THREE_STATES, 4000)
     actions = learner.act(np.zeros((4000, 1), int), np.ones(4000, bool))
     assert np.bincount(actions, minlength=4).min() > 850
 
 
 def test_epsilon_falls_linearly_to_zero():
-    env = ad.envs.DarkRoom(5, 8)
-    agent = ad.sources.QLearning(initial_q=0.0, epsilon=1.0, exploration=0.25)
-    made = ad.collect(env, env.task(goal=(2, 2)), agent, episodes=40, lifetimes=200)
+    agent = sources.QLearning(initial_q=0.0, epsilon=1.0, exploration=0.25)
+    made = ad.collect(ROOM, ROOM.task(goal=(2, 2)), agent, episodes=40, lifetimes=200)
     late, early = made.returns[0, :, 12:], made.returns[0, :, :3]
     assert (late == late[:, :1]).all(), "without epsilon a learner walks the same way every time"
     assert (early != early[:, :1]).any() and late.mean() > 1.5 * early.mean()
@@ -92,22 +90,39 @@ def test_a_goal_out_of_reach_is_not_looked_for():
     way to any other.
     """
     env = ad.envs.DarkRoom(size=7, horizon=1, reward="once")
-    agent = ad.sources.PosteriorSampling(noise=0.0)
+    agent = sources.PosteriorSampling(noise=0.0)
     returns = ad.collect(env, env.tasks(), agent, episodes=5, lifetimes=8).returns
     near = np.abs(env.tasks()["goal"] - 3).sum(1) <= 1
     assert (returns[near][:, :, -1] == 1).all() and (returns[~near] == 0).all()
 
 
-def test_a_crashed_shard_can_be_run_again_alone(env):
-    how = {"agent": ad.sources.QLearning(), "episodes": 6, "lifetimes": 2, "seed": 9}
-    whole = ad.collect(env, env.tasks(), **how)
-    assert same(whole[30:32], ad.collect(env, env.tasks()[15:16], **how))
-
-
 @pytest.mark.parametrize("every", [2, 5])
-def test_keeping_every_kth_episode_is_subsampling(env, every):
-    how = {"agent": ad.sources.QLearning(), "episodes": 11, "seed": 1}
-    collected = lambda **more: ad.collect(env, env.tasks()[:4], **how | more)
+def test_keeping_every_kth_episode_is_subsampling(every):
+    how = {"agent": sources.QLearning(), "episodes": 11, "seed": 1}
+    collected = lambda **more: ad.collect(ROOM, ROOM.tasks()[:4], **how | more)
     kept, whole = collected(every=every), collected().subsample(every)
     assert same(kept, whole) and (kept.episode == whole.episode).all()
     assert same(kept, collected(every=every, driver="batched"))
+
+
+AC = dict(layers=1, width=16, lr=1e-3, gamma=0.5, lam=0.5, entropy=0.3, value_weight=2.0, unroll=9)
+DQN = dict(layers=1, width=8, lr=1e-3, gamma=0.5, lam=0.0, epsilon=0.5, batch=3, rollout=20)
+DQN |= dict(overlap=0, capacity=20, offline=0.0, target_update=2, clip=1e-4)
+POSE_Q = dict(bins=(5, 5, 4), lr=0.1, gamma=0.5, epsilon=0.1, final_epsilon=0.4, exploration=0.2)
+CHANGED = {
+    sources.ActorCritic(): AC,
+    sources.DQN(width=16, batch=4): DQN,
+    sources.GoalSearch(): dict(noise=0.3, cells=30),
+    sources.PoseQLearning(): POSE_Q,
+}
+SETTINGS = [(agent, name) for agent, changed in CHANGED.items() for name in changed]
+
+
+@pytest.mark.parametrize(("agent", "name"), SETTINGS)
+def test_every_setting_changes_something(agent, name):
+    assert {field.name for field in fields(agent)} == set(CHANGED[agent])
+    swims = isinstance(agent, sources.GoalSearch | sources.PoseQLearning)
+    env, episodes = (MAZE, 20) if swims else (ROOM, 40)
+    changed = replace(agent, **{name: CHANGED[agent][name]})
+    made = [ad.collect(env, env.tasks()[:5], one, episodes=episodes) for one in (agent, changed)]
+    assert not same(*made)

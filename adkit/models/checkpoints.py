@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from adkit import folders, store
 from adkit.histories import Histories
-from adkit.models.network import WRONG, check_tensors, pack_tensors, unpack_tensors
+from adkit.models.network import WRONG, pack_tensors
 from adkit.models.transformer import CausalTransformer
 from adkit.store import pieces
 
@@ -38,7 +40,7 @@ def save(
 def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
     """Restore weights and optimizers and return the log so far, [] if there is no checkpoint.
 
-    ArtefactError if it was made with other settings, or is damaged; the model is then unchanged.
+    ArtefactError if it was made with other settings, or is damaged.
     """
     if checkpoint is None:
         return []
@@ -57,15 +59,13 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
     try:
         log = about["log"]
         _check_log(log, settings["steps"])
-        network = unpack_tensors(files["weights.safetensors"])
-        check_tensors(network, model.state_dict())
         blobs = [files[f"optimizer{i}.safetensors"] for i in (0, 1)]
         states = list(map(_state, optimizers, STATE, blobs))
+        model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
     except WRONG as error:
         raise store.ArtefactError(
             f"{checkpoint} holds no complete checkpoint: {error}; start again in another folder"
         ) from None
-    model.load_state_dict(network)
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     return log
@@ -95,11 +95,13 @@ def _check_log(log, steps: int) -> None:
 def _state(optimizer: torch.optim.Optimizer, names: tuple[str, ...], blob: bytes) -> dict:
     """Return the saved state of each parameter; ValueError unless it is complete."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    trained = [(i, p) for i, p in enumerate(parameters) if p.requires_grad]
-    like = lambda name, p: torch.zeros(()) if name == "step" else p
-    saved = unpack_tensors(blob)
-    check_tensors(saved, {f"{i}.{name}": like(name, p) for i, p in trained for name in names})
-    return {i: {name: saved[f"{i}.{name}"] for name in names} for i, _ in trained}
+    trained = [i for i, parameter in enumerate(parameters) if parameter.requires_grad]
+    saved = safetensors.torch.load(blob)
+    state = {i: {name: saved.pop(f"{i}.{name}") for name in names} for i in trained}
+    for i, name in product(trained, names):
+        if state[i][name].shape != (() if name == "step" else parameters[i].shape):
+            raise ValueError(f"tensor '{i}.{name}' of an optimizer is of another shape")
+    return state
 
 
 def fingerprint(histories: Histories, predict: str | None) -> str:

@@ -124,7 +124,7 @@ def distill(
     """
     _check(model, histories, validation)
     team = processes()
-    model.to(team.device).train()
+    model.to(team.device)
     label, dtype = _label(model, histories, predict), auto_dtype(precision, team.device)
     loss = Loss(label_smoothing, first_action_weight, *label, dtype)
     optimizers = _optimizers(model, schedule)
@@ -146,7 +146,6 @@ def distill(
             if team.number == 0:
                 save(checkpoint, settings, model, optimizers, log)
             team.wait()
-    model.eval()
     return frame(log)
 
 

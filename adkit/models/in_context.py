@@ -131,7 +131,7 @@ class InContextLearner:
         every_row = len(rows) == len(self.every_row)
         index = slice(None) if every_row else torch.as_tensor(rows, device=device)
         valid = torch.as_tensor(tokens.valid[rows], device=device)
-        return self.model(new.to(device), replace(self.cache, rows=index, valid=valid))
+        return self.model(new.to(device), cache=replace(self.cache, rows=index, valid=valid))
 
 
 def sample_actions(logits: torch.Tensor, rng: Rng) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adkit.histories import Histories
-from adkit.models.network import Network
+from adkit.models.network import Network, offsets
 from adkit.models.tokens import NO_TARGET, episode_lengths, sample_windows, take_along
 from adkit.models.training import frame, gradient_step, half_decay, progress
 from adkit.protocols import EnvSpec
@@ -32,12 +32,6 @@ class Inputs(NamedTuple):
     """(N,); also across episodes."""
     first: np.ndarray
     """(N,) whether an episode begins here."""
-
-    @staticmethod
-    def of_lifetimes(spec: EnvSpec, obs: np.ndarray) -> Inputs:
-        """Return the inputs at the first step of lifetimes."""
-        n = len(obs)
-        return Inputs(obs, np.full(n, spec.n_actions), np.zeros(n), np.ones(n, bool))
 
     def tensors(self, spec: EnvSpec, dtype: torch.dtype = torch.float32) -> Inputs:
         obs, action, reward, first = (torch.as_tensor(np.ascontiguousarray(x)) for x in self)
@@ -63,8 +57,7 @@ class RecurrentPolicy(Network):
             )
         rows = *spec.shown, spec.n_actions + 1, 2  # one action more: none before the first step
         self.table = nn.Parameter(torch.empty(sum(rows), 3 * width))
-        offsets = torch.tensor([sum(rows[:i]) for i in range(len(rows))])
-        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("offsets", offsets(rows), persistent=False)
         inputs = 0 if spec.shown else math.prod(spec.obs_shape)
         self.vector = nn.Linear(inputs, 3 * width, bias=False) if inputs else None
         self.reward = nn.Parameter(torch.empty(3 * width))
@@ -122,13 +115,11 @@ def distill_recurrent(
     model.check_spec(histories.spec)
     optimizer, log = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99)), []
     draws = Rng.of(seed, "distill recurrent", np.arange(batch))
-    model.train()
     for step in progress("distill_recurrent", steps):
         windows = sample_windows(histories, episodes, batch, 1.0, draws.at(step))
         loss = _imitation_loss(model, *_without_gaps(histories.spec, windows))
         value = gradient_step(loss, optimizer, half_decay(step, steps, warm_up=50))
         log.append({"step": step + 1, "loss": value})
-    model.eval()
     return frame(log)
 
 

@@ -44,44 +44,39 @@ class RL2:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
-        return RL2Learner(self, spec, rng)
+        # in float64, rounding that depends on the batch's size is too small to change an action
+        return RL2Learner(copy.deepcopy(self.model).double(), rng, self.memory)
 
 
 class RL2Learner:
-    """N frozen lifetimes with states (N, D).
+    """N lifetimes of a policy: states (N, D), and the previous actions and rewards."""
 
-    In float64: rounding that depends on the batch's size is then too small to change an action.
-    """
+    def __init__(self, model: RecurrentPolicy, rng: Rng, memory: str = "lifetime"):
+        self.model, self.rng, self.memory, self.t = model, rng, memory, 0
+        self.state = model.reward.new_zeros(len(rng), model.config["width"])
+        self.previous = np.full(len(rng), model.spec.n_actions), np.zeros(len(rng))
 
-    def __init__(self, config: RL2, spec: EnvSpec, rng: Rng):
-        self.spec, self.rng, self.t = spec, rng, 0
-        self.model, self.memory = copy.deepcopy(config.model).double().eval(), config.memory
-        self.state = torch.zeros(len(rng), self.model.config["width"], dtype=torch.float64)
-        self.previous = np.full(len(rng), spec.n_actions), np.zeros(len(rng))
+    def run(self, obs: np.ndarray, first: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Return logits (N, A), values (N,) and the next states; nothing is remembered."""
+        inputs = Inputs(obs, *self.previous, first)
+        return self.model(inputs.tensors(self.model.spec, self.state.dtype), self.state)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        inputs = Inputs(obs, *self.previous, first)
         if self.memory == "episode":
-            inputs, self.state = _forget(self.spec, inputs, self.state, first)
-        inputs = inputs.tensors(self.spec, torch.float64)
-        logits, _, self.state = self.model(inputs, self.state)
+            self.forget(first)
+        logits, _, self.state = self.run(obs, first)
         return sample_actions(logits, self.rng.at(self.t))
 
     def update(self, transition: Transition) -> None:
-        self.previous = transition.action, transition.reward
+        self.previous = transition.action.astype(int), transition.reward
         self.t += 1
 
-
-def _forget(
-    spec: EnvSpec, inputs: Inputs, state: torch.Tensor, rows: np.ndarray
-) -> tuple[Inputs, torch.Tensor]:
-    """Return inputs and states (N, D) as at the first step of a lifetime in `rows` (N,) bool."""
-    inputs = inputs._replace(
-        previous_action=np.where(rows, spec.n_actions, inputs.previous_action),
-        previous_reward=np.where(rows, 0.0, inputs.previous_reward),
-    )
-    return inputs, state * torch.as_tensor(~rows)[:, None]
+    def forget(self, rows: np.ndarray) -> None:
+        """Begin new lifetimes in `rows` (N,) bool."""
+        action, reward = self.previous
+        self.previous = np.where(rows, self.model.spec.n_actions, action), np.where(rows, 0, reward)
+        self.state = self.state * torch.as_tensor(~rows)[:, None]
 
 
 @contextmanager
@@ -124,32 +119,30 @@ def train_rl2(
     """
     model.check_spec(env.spec)
     optimizer = torch.optim.Adam(model.parameters(), lr, eps=1e-6)
-    width = model.config["width"]
-    practice = _Practice(env, Tasks.of(tasks), width, episodes_per_lifetime, lifetimes, seed)
+    practice = _Practice(model, env, Tasks.of(tasks), episodes_per_lifetime, lifetimes, seed)
     updates, log, began = max(1, steps // (lifetimes * unroll)), [], time.perf_counter()
-    model.train()
     for update in progress("rl2", updates):
         done = update / updates
-        loss, spread, value_loss = _loss(model, practice, unroll, gamma, entropy * (1 - 0.9 * done))
+        loss, spread, value_loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
         gradient_step(loss, optimizer, 1 - 0.7 * done)
         if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
             row = {"step": (update + 1) * lifetimes * unroll, **practice.returns()}
             row |= {"entropy": spread.item(), "value_loss": value_loss.item()}
             log.append(row | {"seconds": time.perf_counter() - began})
-    model.eval()
     return frame(log)
 
 
-def _loss(model, practice: _Practice, unroll: int, gamma: float, entropy: float) -> tuple:
+def _loss(practice: _Practice, unroll: int, gamma: float, entropy: float) -> tuple:
     """Act for `unroll` steps; return the loss, the policy's entropy and the value's error.
 
     Advantages are scaled to unit variance.
     """
-    practice.state = practice.state.detach()
-    steps = zip(*(practice.step(model) for _ in range(unroll)), strict=True)
+    learner = practice.learner
+    learner.state = learner.state.detach()
+    steps = zip(*(practice.step() for _ in range(unroll)), strict=True)
     logits, value, action, reward, over = map(torch.stack, steps)
     with torch.no_grad():
-        _, after, _ = model(practice.inputs.tensors(model.spec), practice.state)
+        _, after, _ = learner.run(practice.obs, practice.first)
         advantage = advantages(reward * REWARD_SCALE, over, value, after, gamma, LAMBDA)
     log_p = logits.log_softmax(-1)  # (T, N, A)
     scaled = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
@@ -172,37 +165,38 @@ def advantages(reward, over, value, after, gamma: float, lam: float) -> torch.Te
 class _Practice:
     """N lifetimes in progress; one that is over is replaced by another on a new task."""
 
-    def __init__(self, env: Env, family: Tasks, width: int, episodes: int, n: int, seed: int):
-        self.env, self.family, self.episodes, self.t = env, family, episodes, 0
-        self.rng, self.env_rng, self.task_rng = (
+    def __init__(
+        self, model: RecurrentPolicy, env: Env, family: Tasks, episodes: int, n: int, seed: int
+    ):
+        rng, self.env_rng, self.task_rng = (
             Rng.of(seed, f"rl2 {what}", np.arange(n)) for what in ("act", "env", "task")
         )
+        self.learner, self.env, self.family = RL2Learner(model, rng), env, family
         self.row = self.task_rng.integers(len(family))
         self.tasks = family[self.row]
-        self.world, obs = env.reset(self.tasks, self.env_rng)
-        self.inputs, self.state = Inputs.of_lifetimes(env.spec, obs), torch.zeros(n, width)
+        self.world, self.obs = env.reset(self.tasks, self.env_rng)
+        self.first, self.episodes = np.ones(n, bool), episodes
         self.episode = np.arange(n) % episodes  # neighbours are at different episodes
         self.total, self.finished = np.zeros(n), ([], [])
 
-    def step(self, model: RecurrentPolicy) -> tuple[torch.Tensor, ...]:
+    def step(self) -> tuple[torch.Tensor, ...]:
         """Take one step; return logits, value, action, reward, and whether lifetimes are over."""
-        spec = self.env.spec
-        logits, value, state = model(self.inputs.tensors(spec), self.state)
-        action = sample_actions(logits, self.rng.at(self.t))
-        self.world, step = self.env.step(self.world, self.tasks, action, self.env_rng.at(self.t))
-        done = step.terminated | step.truncated
+        learner, t = self.learner, self.learner.t
+        logits, value, learner.state = learner.run(self.obs, self.first)
+        action = sample_actions(logits, learner.rng.at(t))
+        self.world, step = self.env.step(self.world, self.tasks, action, self.env_rng.at(t))
+        learner.update(Transition(self.obs, action, step.reward, *step[2:], step.obs))
+        self.first = done = step.terminated | step.truncated
         over = done & (self.episode == self.episodes - 1)
-        self.t += 1
         self._count(step.reward, done, over)
-        inputs = Inputs(step.obs, action, step.reward, done)
         if over.any():
-            self.row = np.where(over, self.task_rng.at(self.t).integers(len(self.family)), self.row)
+            drawn = self.task_rng.at(t + 1).integers(len(self.family))
+            self.row = np.where(over, drawn, self.row)
             self.tasks = self.family[self.row]
-            inputs, state = _forget(spec, inputs, state, over)
-        begin = partial(begin_episodes, self.env, tasks=self.tasks, rng=self.env_rng.at(self.t))
+            learner.forget(over)
+        begin = partial(begin_episodes, self.env, tasks=self.tasks, rng=self.env_rng.at(t + 1))
         self.world, obs = begin(self.world, step.obs, rows=done & ~over)
-        self.world, obs = begin(self.world, obs, rows=over, new_lifetime=True)
-        self.inputs, self.state = inputs._replace(obs=obs), state
+        self.world, self.obs = begin(self.world, obs, rows=over, new_lifetime=True)
         tensors = map(torch.as_tensor, (action.astype(np.int64), step.reward, over))
         return logits, value, *tensors
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adkit.models.encoders import encoder
-from adkit.models.network import Linear, Network, norm
+from adkit.models.network import Linear, Network, norm, offsets
 from adkit.models.taps import Tap
 from adkit.models.tokens import Tokens, slots
 from adkit.protocols import EnvSpec
@@ -74,23 +74,23 @@ class CausalTransformer(Network):
                 std = 0.0  # the model starts by ignoring its layers
             nn.init.normal_(parameter, std=std, generator=generator)
 
-    def forward(
+    def forward(self, tokens: Tokens, **how) -> torch.Tensor:
+        """Return action logits (B, S, A) float32; `how` is that of `heads`."""
+        return self.heads(tokens, **how)[0]
+
+    def heads(
         self,
         tokens: Tokens,
         cache: Cache | None = None,
         dtype: torch.dtype | None = None,
         after: tuple[int, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """Return action logits (B, S, A) float32; with a cache, `tokens` are only the new ones.
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the logits, and the predictions (B, S, predictions) float32 or None.
 
-        The blocks compute in `dtype`: bfloat16 is 2-4x as fast where the processor has the units
-        for it. `after` is (k, x): resume from the residual stream x (B, S, D) after k blocks; its
-        tap sees it again.
+        With a cache, `tokens` are only the new ones. The blocks compute in `dtype`: bfloat16 is
+        2-4x as fast where it is native. `after` is (k, x): resume from the residual stream x
+        (B, S, D) after k blocks; its tap sees it again.
         """
-        return self.heads(tokens, cache, dtype, after)[0]
-
-    def heads(self, tokens: Tokens, cache=None, dtype=None, after=None) -> tuple:
-        """Return the logits, and the predictions (B, S, predictions) float32 or None."""
         place = torch.arange(tokens.previous_action.shape[1], device=tokens.obs.device)[None]
         slot = place if tokens.slot is None else tokens.slot  # (B or 1, S)
         done, x = after or (0, self.embed_tokens(tokens, slot, dtype or torch.float32))
@@ -148,8 +148,7 @@ class Embedding(nn.Module):
         self.reward = nn.Parameter(torch.empty(width))
         self.episode = nn.Parameter(torch.empty(window, width))
         self.step = nn.Parameter(torch.empty(self.slots, width))
-        offsets = torch.tensor([sum(cardinality[:i]) for i in range(len(cardinality) + 1)])
-        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("offsets", offsets((*cardinality, 1)), persistent=False)
 
     def forward(self, tokens: Tokens, position: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return (B, S, D) in `dtype` for tokens at slots `position` (B or 1, S)."""
@@ -158,7 +157,8 @@ class Embedding(nn.Module):
             rows = torch.cat([tokens.obs[..., : self.shown].long(), rows], dim=-1)
         rows = (rows + self.offsets).flatten(0, 1)
         x = F.embedding_bag(rows, self.table, mode="sum").unflatten(0, tokens.obs.shape[:2])
-        x = x + symlog(tokens.previous_reward)[..., None] * self.reward
+        reward = tokens.previous_reward  # squashed, whatever its scale (Hafner et al. 2023)
+        x = x + (reward.sign() * reward.abs().log1p())[..., None] * self.reward
         episode = (position // self.slots).clamp(max=len(self.episode) - 1)  # beyond: padding
         x = (x + (self.episode[episode] + self.step[position % self.slots])).to(dtype)
         return x if self.encoder is None else x + self._encode(tokens, dtype)
@@ -171,11 +171,6 @@ class Embedding(nn.Module):
         encoded = torch.zeros(shape, dtype=dtype, device=tokens.obs.device)
         values = self.encoder(tokens.obs[tokens.valid], dtype).to(dtype)
         return encoded.masked_scatter(tokens.valid[..., None], values)
-
-
-def symlog(x: torch.Tensor) -> torch.Tensor:
-    """Squash a reward of any scale, sign kept (Hafner et al. 2023)."""
-    return x.sign() * x.abs().log1p()
 
 
 class Block(nn.Module):

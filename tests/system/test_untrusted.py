@@ -117,10 +117,10 @@ def test_a_harmed_artefact_loads_equal_or_says_so(kinds, kind, tmp_path_factory,
 @pytest.mark.parametrize(
     ("kind", "changed", "says"),
     [
-        ("transformer", {"width": 10**6, "heads": 1}, "tensor 'blocks.0"),
+        ("transformer", {"width": 10**6, "heads": 1}, "size mismatch for blocks.0"),
         ("transformer", {"layers": 10**9}, "must be in 1 to 256"),
-        ("transformer", {"cardinality": [2**31]}, "tensor 'embed_tokens.table'"),
-        ("recurrent", {"width": 10**6}, "tensor 'logits.weight'"),
+        ("transformer", {"cardinality": [2**31]}, "size mismatch for embed_tokens.table"),
+        ("recurrent", {"width": 10**6}, "size mismatch for logits.weight"),
         ("recurrent", {"cardinality": None, "shape": [2**31, 2**31]}, "complete network"),
         ("histories", {"horizon": 10**12}, "`horizon` must be 1 to 2"),
         ("histories", {"cardinality": [5] * 100_000}, "1,024 sizes"),

@@ -155,7 +155,7 @@ def test_no_model_reads_hidden_coordinates_or_labels(histories):
 
     def outputs(histories):
         windows = histories.windows(np.arange(n), np.zeros(n, int), 4)
-        inputs = Inputs.of_lifetimes(spec, histories.obs[:, 0]).tensors(spec)
+        inputs = Inputs(histories.obs[:, 0], *np.zeros((2, n)), np.ones(n)).tensors(spec)
         with torch.inference_mode():
             logits = transformer(tokenize(spec, windows).to(transformer.device))
             return logits, policy(inputs, torch.zeros(n, 8))[0]

@@ -71,13 +71,13 @@ class Onward(Line):
 
 def test_what_outlasts_an_episode_ends_with_the_lifetime():
     env = Onward()
-    model, practice = a_policy(env.spec), rl2._Practice(env, env.tasks(), 12, 3, 7, 0)
+    practice = rl2._Practice(a_policy(env.spec), env, env.tasks(), 3, 7, 0)
     for _ in range(45):
-        *_, over = practice.step(model)
-        opens, x = practice.inputs.first, practice.world.x
+        *_, over = practice.step()
+        opens, x, state = practice.first, practice.world.x, practice.learner.state
         assert (np.abs(x[over]) <= 0.2).all() and (x[opens & ~over.numpy()] == 0.9).all()
-        assert (practice.state[over] == 0).all() and (practice.state[~over] != 0).any(1).all()
-        np.testing.assert_array_equal(practice.inputs.obs, env._see(x))
+        assert (state[over] == 0).all() and (state[~over] != 0).any(1).all()
+        np.testing.assert_array_equal(practice.obs, env._see(x))
     assert practice.episode.tolist() == [(n + 4) % 3 for n in range(7)]
 
 

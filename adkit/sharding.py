@@ -147,7 +147,7 @@ def check_unedited(*values: object) -> None:
     torch = sys.modules.get("torch")
     networks = [value for value in values if torch and isinstance(value, torch.nn.Module)]
     parts = (part for network in networks for part in network.named_modules())
-    if edited := [name for name, part in parts if getattr(part, "observers", 0)]:
+    if edited := [name for name, part in parts if getattr(part, "edits", None)]:
         raise ValueError(
             f"the model is being edited at {', '.join(edited)}, which no file and no other process "
             "would be told; collect without out=, and with no executor but threads"

@@ -17,16 +17,7 @@ from adkit.histories import Histories
 from adkit.models import tokens as layout
 from adkit.models.checkpoints import fingerprint, resume, save
 from adkit.models.in_context import InContext
-from adkit.models.training import (
-    Processes,
-    ahead,
-    auto_dtype,
-    descend,
-    finite,
-    frame,
-    processes,
-    progress,
-)
+from adkit.models.training import Processes, ahead, auto_dtype, descend, frame, processes, progress
 from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.rollout import collect
@@ -137,8 +128,8 @@ def distill(
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))
     left = progress("distill", steps, done=len(log))
     for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
-        value = _backward(model, windows, loss, team)
-        descend(model.parameters(), optimizers, schedule.factor(step, steps))
+        total = _backward(model, windows, loss, team)
+        value = descend(total, model.parameters(), optimizers, schedule.factor(step, steps))
         log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
         if validation and due(step + 1, steps, validation.every or steps // 4):
             log[-1] |= validation.measure(model, seed)
@@ -230,7 +221,7 @@ class Loss:
             yield loss
 
 
-def _backward(model, windows: dict[str, np.ndarray], loss: Loss, team: Processes) -> float:
+def _backward(model, windows: dict[str, np.ndarray], loss: Loss, team: Processes) -> torch.Tensor:
     """Set the gradient of the loss over all processes' shares of the windows; return the loss."""
     mine = team.share(len(windows["action"]))
     share = {name: values[mine] for name, values in windows.items()}
@@ -242,7 +233,7 @@ def _backward(model, windows: dict[str, np.ndarray], loss: Loss, team: Processes
     total, *gradients = team.sum([total, *(parameter.grad for parameter in trained)])
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.grad = gradient
-    return finite(total.item())
+    return total
 
 
 def _optimizers(model, schedule: Schedule) -> list[torch.optim.Optimizer]:

@@ -87,7 +87,10 @@ class InContextLearner:
         self.model, self.temperature = config.model, config.temperature
         self.rng, self.t, self.every_row = rng, 0, np.arange(len(rng))
         self.window = RollingWindow(self.model.spec, len(rng), *config.window)
-        self.cache = Cache.empty(self.model, *self.window.tokens.valid.shape)
+        n, size = self.window.tokens.valid.shape
+        layers, heads, width = (self.model.config[name] for name in ("layers", "heads", "width"))
+        shape = layers, n, heads, size, width // heads
+        self.keys, self.values = torch.zeros(2, *shape, device=self.model.device)
         if config.prompt is not None:
             self._read_prompt(config.prompt)
 
@@ -131,7 +134,8 @@ class InContextLearner:
         every_row = len(rows) == len(self.every_row)
         index = slice(None) if every_row else torch.as_tensor(rows, device=device)
         valid = torch.as_tensor(tokens.valid[rows], device=device)
-        return self.model(new.to(device), cache=replace(self.cache, rows=index, valid=valid))
+        cache = Cache(self.keys, self.values, index, valid)
+        return self.model(new.to(device), cache=cache)
 
 
 def sample_actions(logits: torch.Tensor, rng: Rng) -> np.ndarray:

@@ -8,12 +8,11 @@ of them, so that exploring early pays off. Its memory is the recurrent state.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -39,20 +38,18 @@ class RL2:
     """Act by a trained recurrent policy; in a lifetime only its state changes."""
 
     model: RecurrentPolicy
-    memory: Literal["lifetime", "episode"] = "lifetime"
-    """"episode" forgets everything at each reset: the amnesiac control."""
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
         # in float64, rounding that depends on the batch's size is too small to change an action
-        return RL2Learner(copy.deepcopy(self.model).double(), rng, self.memory)
+        return RL2Learner(copy.deepcopy(self.model).double(), rng)
 
 
 class RL2Learner:
     """N lifetimes of a policy: states (N, D), and the previous actions and rewards."""
 
-    def __init__(self, model: RecurrentPolicy, rng: Rng, memory: str = "lifetime"):
-        self.model, self.rng, self.memory, self.t = model, rng, memory, 0
+    def __init__(self, model: RecurrentPolicy, rng: Rng):
+        self.model, self.rng, self.t = model, rng, 0
         self.state = model.reward.new_zeros(len(rng), model.config["width"])
         self.previous = np.full(len(rng), model.spec.n_actions), np.zeros(len(rng))
 
@@ -63,8 +60,6 @@ class RL2Learner:
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        if self.memory == "episode":
-            self.forget(first)
         logits, _, self.state = self.run(obs, first)
         return sample_actions(logits, self.rng.at(self.t))
 
@@ -120,23 +115,18 @@ def train_rl2(
     model.check_spec(env.spec)
     optimizer = torch.optim.Adam(model.parameters(), lr, eps=1e-6)
     practice = _Practice(model, env, Tasks.of(tasks), episodes_per_lifetime, lifetimes, seed)
-    updates, log, began = max(1, steps // (lifetimes * unroll)), [], time.perf_counter()
+    updates, log = max(1, steps // (lifetimes * unroll)), []
     for update in progress("rl2", updates):
         done = update / updates
-        loss, spread, value_loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
+        loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
         gradient_step(loss, optimizer, 1 - 0.7 * done)
         if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
-            row = {"step": (update + 1) * lifetimes * unroll, **practice.returns()}
-            row |= {"entropy": spread.item(), "value_loss": value_loss.item()}
-            log.append(row | {"seconds": time.perf_counter() - began})
+            log.append({"step": (update + 1) * lifetimes * unroll, **practice.returns()})
     return frame(log)
 
 
-def _loss(practice: _Practice, unroll: int, gamma: float, entropy: float) -> tuple:
-    """Act for `unroll` steps; return the loss, the policy's entropy and the value's error.
-
-    Advantages are scaled to unit variance.
-    """
+def _loss(practice: _Practice, unroll: int, gamma: float, entropy: float) -> torch.Tensor:
+    """Act for `unroll` steps; return the loss, with advantages scaled to unit variance."""
     learner = practice.learner
     learner.state = learner.state.detach()
     steps = zip(*(practice.step() for _ in range(unroll)), strict=True)
@@ -149,7 +139,7 @@ def _loss(practice: _Practice, unroll: int, gamma: float, entropy: float) -> tup
     policy_loss = -(scaled * log_p.gather(-1, action[..., None])[..., 0]).mean()
     spread = -(log_p.exp() * log_p).sum(-1).mean()
     value_loss = (advantage + value.detach() - value).square().mean()
-    return policy_loss - entropy * spread + VALUE_WEIGHT * value_loss, spread, value_loss
+    return policy_loss - entropy * spread + VALUE_WEIGHT * value_loss
 
 
 def advantages(reward, over, value, after, gamma: float, lam: float) -> torch.Tensor:

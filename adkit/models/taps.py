@@ -19,13 +19,18 @@ class Tap(nn.Identity):
 
     def __init__(self):
         super().__init__()
-        self.observers: list[Callable] = []
-        """Functions that record or edit the activation now: if any, it is computed whole."""
+        self.edits: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        """Functions that see the activation and replace it now: if any, it is computed whole."""
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
-        for observer in self.observers:
-            changed = observer(activation)
-            activation = activation if changed is None else changed
+        for change in self.edits:
+            changed = change(activation)
+            if changed.shape != activation.shape:
+                raise ValueError(
+                    f"an edit must return the activation's shape {tuple(activation.shape)}, "
+                    f"got {tuple(changed.shape)}"
+                )
+            activation = changed.to(activation.dtype)
         return activation
 
 
@@ -42,28 +47,6 @@ def matching(model: nn.Module, pattern: str) -> list[str]:
 
 
 @contextmanager
-def observe(
-    model: nn.Module, functions: Mapping[str, Callable[[torch.Tensor], torch.Tensor | None]]
-) -> Iterator[None]:
-    """Within the block, call functions on the activations of taps: `{name or wildcard: function}`.
-
-    What the function returns replaces the activation, unless it is None.
-    """
-    taps = [
-        (model.get_submodule(name), function)
-        for pattern, function in functions.items()
-        for name in matching(model, pattern)
-    ]
-    for tap, function in taps:
-        tap.observers.append(function)
-    try:
-        yield
-    finally:
-        for tap, function in taps:
-            tap.observers.remove(function)
-
-
-@contextmanager
 def edit(
     model: nn.Module, changes: Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
 ) -> Iterator[None]:
@@ -73,17 +56,15 @@ def edit(
     every way to run the model, cached or not, sees the change. Unknown names change nothing.
     """
 
-    def checked(change):
-        def apply(activation: torch.Tensor) -> torch.Tensor:
-            changed = change(activation)
-            if changed.shape != activation.shape:
-                raise ValueError(
-                    f"an edit must return the activation's shape {tuple(activation.shape)}, "
-                    f"got {tuple(changed.shape)}"
-                )
-            return changed.to(activation.dtype)
-
-        return apply
-
-    with observe(model, {pattern: checked(change) for pattern, change in changes.items()}):
+    taps = [
+        (model.get_submodule(name), change)
+        for pattern, change in changes.items()
+        for name in matching(model, pattern)
+    ]
+    for tap, change in taps:
+        tap.edits.append(change)
+    try:
         yield
+    finally:
+        for tap, change in taps:
+            tap.edits.remove(change)

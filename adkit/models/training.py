@@ -32,28 +32,24 @@ def gradient_step(
 
     The norm of the gradient is clipped.
     """
-    value = finite(loss.item())
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    descend(parameters, [optimizer], factor, clip)
-    return value
+    return descend(loss, parameters, [optimizer], factor, clip)
 
 
-def descend(parameters, optimizers: list, factor: float, clip: float = 1.0) -> None:
-    """Clip the gradient and take one step at `factor` of the learning rates."""
+def descend(
+    loss: torch.Tensor, parameters, optimizers: list, factor: float, clip: float = 1.0
+) -> float:
+    """Clip the gradients and take a step; no step but ValueError if the loss is not finite."""
+    if not math.isfinite(value := loss.item()):
+        raise ValueError(f"the loss became {value}; lower the learning rate (`lr`)")
     torch.nn.utils.clip_grad_norm_(parameters, clip)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-
-
-def finite(loss: float) -> float:
-    """Return the loss, or raise ValueError if it is not finite."""
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss became {loss}; lower the learning rate (`lr`)")
-    return loss
+    return value
 
 
 def half_decay(step: int, steps: int, warm_up: int = 1) -> float:

@@ -200,7 +200,7 @@ class Attention(nn.Module):
         if store is not None:
             k, v = store(k, v)
         q, size = q * k.shape[-1] ** -0.5, q.shape[2]
-        if mask.ndim > 2 or size <= CHUNK or self.pattern.observers:
+        if mask.ndim > 2 or size <= CHUNK or self.pattern.edits:
             z = self._attend(q, k, v, mask)
         else:  # the mask is causal and nobody records or edits whole patterns
             ends = [min(a + CHUNK, size) for a in range(0, size, CHUNK)]
@@ -243,14 +243,6 @@ class Cache:
     """The windows (R,) whose tokens are new."""
     valid: torch.Tensor
     """(R, S) bool: their slots that hold a token, the new ones included."""
-
-    @staticmethod
-    def empty(model: CausalTransformer, n: int, size: int) -> Cache:
-        """Return the cache of n windows of `size` slots."""
-        layers, heads, width = (model.config[name] for name in ("layers", "heads", "width"))
-        keys, values = torch.zeros(2, layers, n, heads, size, width // heads, device=model.device)
-        valid = torch.zeros(n, size, dtype=torch.bool, device=model.device)
-        return Cache(keys, values, slice(None), valid)
 
     def store(self, layer: int, slot: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple:
         """Store keys and values (R, H, q, d) at `slot` (R or 1, q); return the windows'."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from adkit.histories import Histories
-from adkit.models.taps import edit, matching, names, observe
+from adkit.models.taps import edit, matching, names
 from adkit.models.tokens import Tokens, kept, pack, slots, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
@@ -78,9 +78,9 @@ def record(
     here = _Place(histories, slots(model.spec), model.device)
     edits = {name: lambda x, change=change: change(x, here.cut) for name, change in changed.items()}
     seen: dict[str, torch.Tensor] = {}
-    look = {name: lambda x, name=name: seen.update({name: x}) for name in wanted}
+    look = {name: lambda x, name=name: seen.update({name: x}) or x for name in wanted}
     values: dict[str, np.ndarray] = {}
-    with edit(model, edits), observe(model, look):
+    with edit(model, edits), edit(model, look):
         for rows, start in product(_batches(len(histories), batch), np.unique(starts)):
             new = np.flatnonzero(starts == start)
             tokens = here.move(rows, start, new[-1] + 1, packed)

@@ -47,7 +47,6 @@ def test_advantages_by_hand():
     assert ours.tolist() == [[1 + 0.5 * 20 - 10 + 0.25 * second, 1 - 10], [second, second]]
 
 
-@pytest.mark.parametrize("memory", ["lifetime", "episode"])
 @pytest.mark.parametrize(
     "env",
     [
@@ -56,8 +55,8 @@ def test_advantages_by_hand():
         ad.envs.from_gymnasium("FrozenLake-v1", horizon=9),
     ],
 )
-def test_rl2_keeps_the_contract_of_agents(env, memory):
-    check_agent(ad.RL2(a_policy(env.spec), memory=memory), env, episodes=5)
+def test_rl2_keeps_the_contract_of_agents(env):
+    check_agent(ad.RL2(a_policy(env.spec)), env, episodes=5)
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,15 @@ def test_an_edit_has_an_effect_inside_its_block_and_none_after_it(env, model):
         assert same(before, act())
 
 
-def test_blocks_inside_one_another_count_who_looks(model):
+def test_blocks_inside_one_another_each_undo_their_own(model):
     pattern = model.blocks[0].attn.pattern
     with ad.edit(model, {"blocks.0.attn.pattern": lambda x: x}):
         with ad.edit(model, {"*.pattern": lambda x: x}):
-            assert len(pattern.observers) == 2
-        assert len(pattern.observers) == 1
+            assert len(pattern.edits) == 2
+        assert len(pattern.edits) == 1
         with pytest.raises(ValueError, match="no tap matches"), ad.edit(model, {"nose": abs}):
             pass
-    assert not any(model.get_submodule(name).observers for name in names(model))
+    assert not any(model.get_submodule(name).edits for name in names(model))
 
 
 def test_recording_packed_windows_changes_no_activation(days, monkeypatch):

@@ -49,9 +49,7 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
         return []
     files, about = store.load(checkpoint, KIND)
     settings, found = store.as_json(settings), _renamed(about.get("settings"))
-    if found != settings:
-        both = found.keys() | settings.keys()
-        differ = sorted(name for name in both if found.get(name) != settings.get(name))
+    if differ := [name for name in settings if found.get(name) != settings[name]]:
         raise store.ArtefactError(
             f"{checkpoint} was made with other {', '.join(differ)}; use another folder, or the "
             "same arguments"

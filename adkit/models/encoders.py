@@ -79,10 +79,8 @@ class Picture(nn.Module):
         poses, brief = obs.detach().cpu().numpy(), dtype == torch.bfloat16
         drawn = pixels.render(poses, self.size, "bfloat16" if brief else "float32")
         if brief:  # NumPy has no bfloat16: the renderer writes its bits as integers
-            pictures = torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16)
-        else:
-            pictures = torch.from_numpy(drawn)
-        return pictures.to(obs.device, dtype)
+            return torch.from_numpy(drawn.view(np.int16)).view(dtype).to(obs.device)
+        return torch.from_numpy(drawn).to(obs.device, dtype)
 
 
 def _with_one(x: torch.Tensor) -> torch.Tensor:

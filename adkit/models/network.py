@@ -96,7 +96,8 @@ def norm(x: torch.Tensor) -> torch.Tensor:
 
 def offsets(sizes: tuple[int, ...]) -> torch.Tensor:
     """Return where each of several tables, of so many rows, begins in one that holds them all."""
-    return torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device="cpu")
+    begin = [sum(sizes[:i]) for i in range(len(sizes))]
+    return torch.tensor(begin, device="cpu")  # numbers, even while `load` takes no memory
 
 
 def pack_tensors(tensors: dict[str, torch.Tensor]) -> bytes:

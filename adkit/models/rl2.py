@@ -167,7 +167,7 @@ class _Practice:
         self.world, self.obs = env.reset(self.tasks, self.env_rng)
         self.first, self.episodes = np.ones(n, bool), episodes
         self.episode = np.arange(n) % episodes  # neighbours are at different episodes
-        self.total, self.finished = np.zeros(n), ([], [])
+        self.total, self.finished = np.zeros(n), {"first": [], "last": []}
 
     def step(self) -> tuple[torch.Tensor, ...]:
         """Take one step; return logits, value, action, reward, and whether lifetimes are over."""
@@ -193,13 +193,12 @@ class _Practice:
     def _count(self, reward: np.ndarray, done: np.ndarray, over: np.ndarray) -> None:
         """Add up returns, and keep those of first and last episodes."""
         self.total += reward
-        self.finished[0].extend(self.total[done & (self.episode == 0)])
-        self.finished[1].extend(self.total[over])
+        self.finished["first"].extend(self.total[done & (self.episode == 0)])
+        self.finished["last"].extend(self.total[over])
         self.total[done] = 0
         self.episode = np.where(over, 0, self.episode + done)
 
     def returns(self) -> dict[str, float]:
         """Return the mean return of first and last episodes that ended since the last call."""
-        first, last = (float(np.mean(r)) if r else np.nan for r in self.finished)
-        self.finished = [], []
-        return {"first": first, "last": last}
+        finished, self.finished = self.finished, {"first": [], "last": []}
+        return {name: float(np.mean(r)) if r else np.nan for name, r in finished.items()}

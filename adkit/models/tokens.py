@@ -146,7 +146,7 @@ class RollingWindow:
     """
 
     def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int):
-        self.spec, self.episodes, self.keep, self.per_episode = spec, episodes, keep, slots(spec)
+        self.spec, self.keep, self.per_episode = spec, keep, slots(spec)
         shape = n, episodes * self.per_episode
         obs = np.zeros((*shape, *spec.obs_shape), spec.obs_dtype)
         self.tokens = Tokens(obs, *(np.zeros(shape, kind) for kind in (np.int64, np.float32, bool)))

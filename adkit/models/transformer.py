@@ -203,10 +203,12 @@ class Attention(nn.Module):
         if mask.ndim > 2 or size <= CHUNK or self.pattern.edits:
             z = self._attend(q, k, v, mask)
         else:  # the mask is causal and nobody records or edits whole patterns
-            ends = [min(a + CHUNK, size) for a in range(0, size, CHUNK)]
-            parts = zip(q.split(CHUNK, 2), mask.split(CHUNK), ends, strict=True)
-            attend = [self._attend(q, k[:, :, :b], v[:, :, :b], m[:, :b]) for q, m, b in parts]
-            z = torch.cat(attend, dim=2)
+            parts = []
+            for a in range(0, size, CHUNK):
+                b = a + CHUNK
+                keys, values, part = k[:, :, :b], v[:, :, :b], mask[a:b, :b]
+                parts.append(self._attend(q[:, :, a:b], keys, values, part))
+            z = torch.cat(parts, dim=2)
         return self.result(self.out(self.z(z).transpose(1, 2).flatten(2)))
 
     def _attend(self, q, k, v, mask) -> torch.Tensor:

@@ -35,16 +35,12 @@ def prompted(prompt, **how):
 
 
 MISTAKES = {
-    r"`context` must hold at least two episodes \(horizon=8\), got 15; try context=80": (
-        lambda: model(context=15)
-    ),
+    "hold at least two episodes .* got 15; try context=80": lambda: model(context=15),
     "`heads` must divide `width`, got layers=1, heads=3, width=16": lambda: model(heads=3),
     "was made for DarkRoom with horizon=8, but DarkRoom has horizon=20; train a model": (
         lambda: play(ad.InContext(model()), ad.envs.DarkRoom())
     ),
-    '`precision` must be "auto", "float32" or "bfloat16", got \'int8\'': (
-        lambda: distill(precision="int8")
-    ),
+    "`precision` must be .* got 'int8'": lambda: distill(precision="int8"),
     "have 1 episodes per lifetime, but the model's window has 4; .* with context=16": (
         lambda: ad.distill(model(), MADE.episodes[:1])
     ),
@@ -54,23 +50,12 @@ MISTAKES = {
     r"`predict` must be an episode label, one of \[\], .* got 'eaten' and predictions=1": (
         lambda: distill(lambda: model(predictions=1), predict="eaten")
     ),
-    "got None and predictions=1": lambda: distill(lambda: model(predictions=1)),
     r"`decay` must be in \(0, 1\], got 1.5": lambda: ad.Schedule(decay=1.5),
-    '`memory` must be "lifetime" or "episode", got \'week\'': (
-        lambda: ad.InContext(model(), memory="week")
-    ),
-    "`temperature` must be positive, got 0; for the likeliest action, try 1e-6": (
-        lambda: ad.InContext(model(), temperature=0)
-    ),
-    "`keep` must be in 0 to 3 for a window of 4 episodes, got 4": (
-        lambda: ad.InContext(model(), keep=4)
-    ),
-    r"`prompt` must have 1 to 3 episodes .* got 4; try prompt.episodes\[-3:\]": (
-        lambda: prompted(MADE)
-    ),
-    "one history per lifetime, in task-major order: 3 lifetimes, got 25 histories": (
-        lambda: play(prompted(MADE.episodes[:1]), n=3)
-    ),
+    "`memory` must be .* got 'week'": lambda: ad.InContext(model(), memory="week"),
+    "must be positive, got 0; .* try 1e-6": lambda: ad.InContext(model(), temperature=0),
+    "0 to 3 for a window of 4 episodes, got 4": lambda: ad.InContext(model(), keep=4),
+    r"must have 1 to 3 episodes .* try prompt.episodes\[-3:\]": lambda: prompted(MADE),
+    "in task-major order: 3 lifetimes, got 25": lambda: play(prompted(MADE.episodes[:1]), n=3),
     "forgets a prompt at once": lambda: prompted(MADE.episodes[:1], memory="episode"),
     r"no tap matches 'nose'; the model has embed, .*blocks.0.attn.pattern": (
         lambda: ad.record(model(), MADE, "nose")
@@ -79,9 +64,7 @@ MISTAKES = {
     "was made for Watermaze with view=pose, but Watermaze has view=nothing": (
         lambda: play(ad.RL2(policy(POSES)), BLIND)
     ),
-    r"the model must see pictures, got view='pose'; try view=\(24, 32\)": (
-        lambda: ad.pretrain_encoder(seeing("pose"), WALKS)
-    ),
+    r"must see pictures, got view='pose'": lambda: ad.pretrain_encoder(seeing("pose"), WALKS),
     "`ahead` must be below 50, the longest episode, got 50": (
         lambda: ad.pretrain_encoder(seeing((8, 8)), WALKS, ahead=50)
     ),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import experiments
 import figures
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_a_shipped_model_acts_as_its_rollouts_say(world):
     rollouts = ad.Histories.load(DATA / world / "rollouts")
     assert rollouts.spec == model.spec
     assert rollouts.returns[:, :, -5:].mean() > rollouts.returns[:, :, :2].mean()
-    names = {folder: name for name, folder in figures.SHIPPED.items()}
+    names = {folder: name for name, folder in experiments.SHIPPED.items()}
     env, (tasks, episodes) = ad.RECIPES[names.get(world, world)].env, PLAYED[world]
 
     def late(memory):

@@ -40,12 +40,8 @@ def test_the_loss_of_groups_and_of_shares_is_that_of_all_at_once(days, loss):
     model, windows = scrambled(model), days.windows(np.arange(12), np.zeros(12, int), 20)
     tokens = tokenize(days.spec, windows)
     real, target = tokens.target >= 0, torch.as_tensor(tokens.target)
-    nats = F.cross_entropy(
-        model(tokens.to(model.device)).mT,
-        target,
-        reduction="none",
-        label_smoothing=loss.label_smoothing,
-    ).numpy()
+    how = {"label_smoothing": loss.label_smoothing, "reduction": "none"}
+    nats = F.cross_entropy(model(tokens.to(model.device)).mT, target, **how).numpy()
     first = tokens.previous_action == days.spec.n_actions
     weight = np.where(first, loss.first_action_weight, 1.0) * real
     whole = (nats * weight).sum() / weight.sum()
@@ -60,9 +56,8 @@ def test_the_loss_of_groups_and_of_shares_is_that_of_all_at_once(days, loss):
 def test_a_predicted_label_adds_its_squared_error(days):
     eaten = days.arrays["reward"].sum(2)
     labelled = replace(days, arrays=days.arrays | {"eaten": eaten})
-    model = ad.CausalTransformer(
-        days.spec, context=320, layers=1, heads=2, width=16, predictions=1
-    )  # untrained, it predicts 0
+    # untrained, the model predicts 0
+    model = ad.CausalTransformer(days.spec, context=320, layers=1, width=16, predictions=1)
     windows = labelled.windows(np.arange(12), np.zeros(12, int), 20, True)
     plain = sum(Loss().parts(model, windows)).item()
     loss = Loss(predict="eaten", mean=2.0, deviation=3.0)

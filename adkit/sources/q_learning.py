@@ -29,7 +29,7 @@ class QLearning:
     """Discount, in [0, 1)."""
     initial_q: float = 1.0
     """Value of every action before it is tried; more than the true value means optimism."""
-    epsilon: float = 0.5
+    epsilon: float = 0.3
     """Probability of a random action in the first episode."""
     exploration: float = 0.5
     """Share of the lifetime's episodes over which epsilon falls linearly to 0."""

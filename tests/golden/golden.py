@@ -90,7 +90,7 @@ def envs() -> dict:
 def histories_of_sources() -> dict:
     """Every source on every world that it runs on: 6 tasks x 2 lifetimes x 12 episodes."""
     s, w = ad.sources, worlds()
-    half = s.QLearning(exploration=0.5)
+    half = s.QLearning(epsilon=0.5, exploration=0.5)
     cases = {
         "q_learning": (half, ["room", "room once", "keys", "room permuted"]),
         "q_learning phases": (replace(half, phases=2, epsilon=0.3), ["keys"]),

@@ -60,7 +60,8 @@ def test_with_phases_q_learning_opens_every_door_and_without_it_does_not():
 
 def test_q_learning_solves_every_dark_room():
     returns = returns_of(ROOM, QLearning(), episodes=500, lifetimes=4)
-    np.testing.assert_allclose(returns[:, :, -10:].mean((1, 2)), OPTIMUM[:, 0, 0], atol=0.3)
+    late = returns[:, :, -10:].mean((1, 2)) / OPTIMUM[:, 0, 0]
+    assert late.min() > 0.9 and late.mean() > 0.985
     assert ad.stats.improvement(returns, share=0.02).low > 12
 
 

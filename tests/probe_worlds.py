@@ -31,17 +31,17 @@ class OneFault(tables.Tabular):
         return Tasks({"right": np.arange(2)} if across else {"only": np.arange(1)})
 
     def tables(self, tasks):
-        state, action, both = np.arange(9)[:, None], np.arange(2), np.ones((9, 2), int)
+        state, action = np.arange(9)[:, None], np.arange(2)
         start = np.arange(9) == 0
         if self.fault == "reward = action":  # action 1 is rewarded, always
-            following, reward = state * both, action * both
+            following, reward = state, action
         elif self.fault == "reward = observation":  # so is state 1, which the action leads to
-            following, reward, start = action * both, (state == 1) * both, (np.arange(9) < 2) / 2
+            following, reward, start = action, state == 1, (np.arange(9) < 2) / 2
         elif self.fault == "delayed":  # the first action matters, and the last step is rewarded
             following = np.where(state == 0, 1 + 4 * action, np.minimum(state + 1, 8))
-            reward = (state == 7) * both
+            reward = state == 7
         else:  # one of two actions is rewarded; which one is the task
-            following, reward = state * both, (tasks["right"][:, None, None] == action) * both
+            following, reward = state, tasks["right"][:, None, None] == action
         full = lambda x: np.broadcast_to(x, (len(tasks), 9, 2))[..., None]
         return tables.tables(self.spec, full(following), full(reward), state, start)
 

@@ -14,11 +14,7 @@ from adkit.sources import GoalSearch, Optimal, PoseQLearning
 from adkit.testing import check_agent, check_env
 
 TURN = 2 * np.pi / 16
-
-
-@pytest.fixture(scope="module")
-def maze():
-    return ad.envs.Watermaze(ends="platform", n_tasks=400)
+MAZE = ad.envs.Watermaze(ends="platform", n_tasks=400)
 
 
 def walk(env, task, pose, *actions):
@@ -43,28 +39,28 @@ def test_the_pool_keeps_the_contract(ends):
         check_agent(source, env)
 
 
-def test_each_of_the_eight_actions_moves_as_drawn_by_hand(maze):
+def test_each_of_the_eight_actions_moves_as_drawn_by_hand():
     ahead, aside = 0.1 * np.cos(TURN), 0.1 * np.sin(TURN)
     moves = [(0.1, 0, 0), (-0.1, 0, 0), (0, 0.1, 0), (0, -0.1, 0), (0, 0, TURN), (0, 0, 15 * TURN)]
     moves += [(ahead, aside, TURN), (ahead, -aside, 15 * TURN)]
-    found = [walk(maze, maze.task((0.5, 0.5)), (0, 0, 0), action)[0].obs[0] for action in range(8)]
+    found = [walk(MAZE, MAZE.task((0.5, 0.5)), (0, 0, 0), action)[0].obs[0] for action in range(8)]
     np.testing.assert_allclose(found, moves, atol=1e-6)
 
 
-def test_the_wall_stops_and_the_platform_rewards_once(maze):
-    assert np.allclose(walk(maze, maze.task((0, 0.5)), (0.9, 0, 0), 0)[0].obs, [[0.95, 0, 0]])
+def test_the_wall_stops_and_the_platform_rewards_once():
+    assert np.allclose(walk(MAZE, MAZE.task((0, 0.5)), (0.9, 0, 0), 0)[0].obs, [[0.95, 0, 0]])
     there = (0.3, 0, 0), 0, 0, 1, 0, 1, 0  # onto a platform at (0.5, 0), off it, and onto it again
     clock = ad.envs.Watermaze()
     steps = walk(clock, clock.task((0.5, 0)), *there)
     assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0]
     assert not any(step.terminated[0] for step in steps)
-    (first, *_) = walk(maze, maze.task((0.5, 0)), *there)
+    (first, *_) = walk(MAZE, MAZE.task((0.5, 0)), *there)
     assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
 
 
-def test_episodes_start_in_the_middle_looking_anywhere(maze):
-    tasks = maze.tasks()[:200]
-    _, start = maze.reset(tasks, ad.Rng.of(0, "x", np.arange(200)))
+def test_episodes_start_in_the_middle_looking_anywhere():
+    tasks = MAZE.tasks()[:200]
+    _, start = MAZE.reset(tasks, ad.Rng.of(0, "x", np.arange(200)))
     assert (start[:, :2] == 0).all()
     assert np.histogram(start[:, 2], bins=4, range=(0, 2 * np.pi))[0].min() > 25
 

@@ -8,7 +8,7 @@ import torch
 from helpers import started
 
 import adkit as ad
-from adkit.sources import DQN, ActorCritic, actor_critic, dqn, networks
+from adkit.sources import DQN, ActorCritic, actor_critic, networks
 
 QUICK = DQN(width=16, batch=4)
 SHAPE = 7, 3, 8, 4  # inputs, layers, width, outputs
@@ -83,28 +83,10 @@ def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
     assert abs(embed.mean()) < 0.01 and embed.var() == pytest.approx(2 / 2, rel=0.02)
 
 
-def test_the_targets_are_pengs():
-    reward, best = np.array([1, 2, 3, 4], np.float32), np.array([10, 20, 30, 40], np.float32)
-    half, none = np.float32(0.5), np.float32(0)
-
-    def targets(end, lam=half):
-        g = np.zeros(4, np.float32)
-        dqn._targets(reward, np.array(end, np.uint8), best, half, lam, g)
-        return g.tolist()
-
-    g3 = 4 + 0.5 * 40
-    g2 = 3 + 0.5 * (0.5 * 30 + 0.5 * g3)
-    g1 = 2 + 0.5 * (0.5 * 20 + 0.5 * g2)
-    assert targets([0, 0, 0, 0]) == [1 + 0.5 * (0.5 * 10 + 0.5 * g1), g1, g2, g3]
-    assert targets([0, dqn.TERMINATED, 0, 0]) == [1 + 0.5 * (5 + 1), 2, g2, g3]
-    assert targets([0, networks.TRUNCATED, 0, 0]) == [1 + 0.5 * (5 + 6), 12, g2, g3]
-    assert targets([0, 0, 0, 0], none) == [6, 12, 18, 24]
-
-
 @pytest.mark.parametrize("clip", [10.0, 0.01])
 def test_an_update_is_the_one_that_autograd_makes(clip):
-    """Six steps on real vectors, then Adam on 1/2 (G - Q)^2 averaged over them, the gradient cut to
-    `clip`.
+    """Six steps on real vectors, then Adam on 1/2 (G - Q)^2 averaged over them, with Peng's targets
+    G and the gradient cut to `clip`.
     """
     spec = ad.EnvSpec("x", n_actions=3, horizon=6, shape=(2,))
     how = {"layers": 2, "width": 5, "lr": 0.01, "lam": 0.5, "batch": 1, "rollout": 6}
@@ -115,14 +97,18 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     before = learner.weights[0].copy()
     obs, reward, actions = float32(rng, 7, 1, 2), float32(rng, 6), rng.integers(0, 3, 6)
     for t in range(6):
-        end = np.array([t == 2]), np.array([t == 5])
+        end = np.array([t == 1]), np.array([t == 3])
         taken = actions[[t]], reward[[t]]
         learner.update(ad.Transition(obs[t], *taken, *end, obs[t + 1]))
 
     shape, seen = (2, 2, 5, 3), torch.as_tensor(obs[:, 0])
     best = in_torch(torch.as_tensor(learner.target[0]), shape, seen[1:]).max(1).values.numpy()
-    g, ends = np.zeros(6, np.float32), np.array([0, 0, 1, 0, 0, 2], np.uint8)
-    dqn._targets(reward, ends, best, np.float32(0.9), np.float32(0.5), g)
+    g = np.zeros(6, np.float32)
+    for t in reversed(range(6)):
+        later = 0 if t == 1 else best[t]
+        if t not in (1, 3, 5):  # terminated, truncated, the last of the rollout
+            later = 0.5 * best[t] + 0.5 * g[t + 1]
+        g[t] = reward[t] + 0.9 * later
     leaf = torch.tensor(before, requires_grad=True)
     q = in_torch(leaf, shape, seen[:6])[torch.arange(6), torch.as_tensor(actions)]
     (0.5 * (torch.as_tensor(g) - q).square()).mean().backward()

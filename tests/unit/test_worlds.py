@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from probe_worlds import Line
 
 import adkit as ad
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, from_gymnasium
@@ -20,6 +21,7 @@ WORLDS = [
     DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
     AdversarialBandit(n_tasks=20),
     AdversarialBandit(arms=3, horizon=5, bias="even", n_tasks=7),
+    Line(),
     from_gymnasium("FrozenLake-v1", horizon=40),
     from_gymnasium("Taxi-v4", horizon=40),
     from_gymnasium("CartPole-v1", horizon=40),

@@ -61,5 +61,5 @@ def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():
 
     made = ad.collect(env, env.tasks(), ad.RL2(model), episodes=12, lifetimes=64)
     assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[0]
-    assert made.returns[:, :, -4:].mean() > 0.85 * env.optimum
-    assert made.returns[:, :, 0].mean() < 0.7 * env.optimum
+    assert made.returns[:, :, -4:].mean() > 0.85 * 4
+    assert made.returns[:, :, 0].mean() < 0.7 * 4

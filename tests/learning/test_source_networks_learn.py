@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from probe_worlds import OPTIMA, Line, OneFault
+from probe_worlds import FAULTS, Line, OneFault
 
 import adkit as ad
 from adkit.sources import DQN, ActorCritic, QLearning
@@ -41,7 +41,7 @@ AGENTS = [
 ]
 
 
-@pytest.mark.parametrize("fault", OPTIMA)
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("agent", "share", "how"), AGENTS)
 def test_one_fault_environments_are_solved_and_without_learning_are_not(agent, share, how, fault):
     learned, control = learned_and_not(OneFault(fault), agent, **how)

@@ -42,8 +42,6 @@ def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: lis
 
     ArtefactError if it was made with other settings, or is damaged.
     """
-    if checkpoint is None:
-        return []
     folders.recover(Path(checkpoint))
     if folders.vacant(Path(checkpoint)):
         return []

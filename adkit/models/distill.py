@@ -122,7 +122,7 @@ def distill(
     settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **asdict(loss)}
     data = fingerprint(histories, predict) if checkpoint else None
     settings |= {"dtype": str(dtype), "model": model.config, "histories": data}
-    log = resume(checkpoint, settings, model, optimizers)
+    log = resume(checkpoint, settings, model, optimizers) if checkpoint else []
     team.check_equal(len(log), checkpoint)
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,24 +19,6 @@ from adkit.seeds import Rng
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Inputs(NamedTuple):
-    """What a recurrent policy reads at one step of N lifetimes, as NumPy arrays or tensors."""
-
-    obs: np.ndarray
-    """(N, *obs_shape)."""
-    previous_action: np.ndarray
-    """(N,); n_actions before the first step of a lifetime."""
-    previous_reward: np.ndarray
-    """(N,); also across episodes."""
-    first: np.ndarray
-    """(N,) whether an episode begins here."""
-
-    def tensors(self, spec: EnvSpec, dtype: torch.dtype = torch.float32) -> Inputs:
-        obs, action, reward, first = (torch.as_tensor(np.ascontiguousarray(x)) for x in self)
-        obs = obs.long() if spec.cardinality else obs.to(dtype)
-        return Inputs(obs, action.long(), reward.to(dtype), first.long())
 
 
 class RecurrentPolicy(Network):
@@ -72,20 +54,28 @@ class RecurrentPolicy(Network):
                 std = 0.0
             nn.init.normal_(parameter, std=std, generator=generator)
 
-    def forward(self, inputs: Inputs, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return logits (N, A), values (N,) and the next state (N, D) of one step."""
-        state = self.cell(self.read(inputs), state)
+    def forward(self, obs, previous_action, previous_reward, first, state: torch.Tensor) -> tuple:
+        """Return logits (N, A), values (N,) and the next state (N, D) of one step; see `read`."""
+        state = self.cell(self.read(obs, previous_action, previous_reward, first), state)
         return self.logits(state), self.value(state)[:, 0], state
 
-    def read(self, inputs: Inputs) -> torch.Tensor:
-        """Return (N, 3 D) what the inputs add to the three gates."""
-        rows = torch.stack([inputs.previous_action, inputs.first], -1)
+    def read(self, *inputs: np.ndarray) -> torch.Tensor:
+        """Return (..., 3 D) what the inputs add to the three gates.
+
+        They are observations (..., *obs_shape), previous actions (n_actions before the first step
+        of a lifetime) and rewards, also across episodes, and whether an episode begins (...).
+        """
+        tensors = (torch.as_tensor(np.ascontiguousarray(x)) for x in inputs)
+        obs, previous_action, previous_reward, first = tensors
+        rows = torch.stack([previous_action.long(), first.long()], -1)
+        shape, dtype = rows.shape[:-1], self.reward.dtype
         if self.vector is None:
-            rows = torch.cat([inputs.obs[:, : len(self.spec.shown)], rows], -1)
-        x = F.embedding_bag(rows + self.offsets, self.table, mode="sum")
+            rows = torch.cat([obs[..., : len(self.spec.shown)].long(), rows], -1)
+        rows = (rows + self.offsets).flatten(0, -2)
+        x = F.embedding_bag(rows, self.table, mode="sum").unflatten(0, shape)
         if self.vector is not None:
-            x = x + self.vector(inputs.obs.flatten(1))
-        return x + inputs.previous_reward[:, None] * self.reward
+            x = x + self.vector(obs.to(dtype).flatten(len(shape)))
+        return x + previous_reward.to(dtype)[..., None] * self.reward
 
     def cell(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return the next state (N, D) from `read`'s (N, 3 D) and the state before: a GRU."""
@@ -123,8 +113,8 @@ def distill_recurrent(
     return frame(log)
 
 
-def _without_gaps(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Inputs, np.ndarray]:
-    """Return the inputs (B, T, ...) and the actions then taken (B, T), NO_TARGET after the last.
+def _without_gaps(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[tuple, np.ndarray]:
+    """Return `read`'s inputs (B, T, ...) and the actions then taken, NO_TARGET after the last.
 
     Episodes that ended early are moved together.
     """
@@ -136,14 +126,12 @@ def _without_gaps(spec: EnvSpec, windows: dict[str, np.ndarray]) -> tuple[Inputs
     real, obs, action, reward = (take_along(flat(x), order) for x in arrays)
     before = lambda x, at_first: np.insert(x[:, :-1], 0, at_first, axis=1)
     previous = before(action, spec.n_actions), before(reward, 0.0)
-    inputs = Inputs(obs, *previous, order % horizon == 0)
-    return inputs, np.where(real, action, NO_TARGET)
+    return (obs, *previous, order % horizon == 0), np.where(real, action, NO_TARGET)
 
 
-def _imitation_loss(model: RecurrentPolicy, inputs: Inputs, target: np.ndarray) -> torch.Tensor:
+def _imitation_loss(model: RecurrentPolicy, inputs: tuple, target: np.ndarray) -> torch.Tensor:
     """Return the mean cross-entropy of the actions taken."""
-    flat = Inputs(*(x.flatten(0, 1) for x in inputs.tensors(model.spec)))
-    x = model.read(flat).unflatten(0, target.shape)  # (B, T, 3 D)
+    x = model.read(*inputs)  # (B, T, 3 D)
     states, state = [], x.new_zeros(len(x), model.config["width"])
     for x_t in x.unbind(1):
         state = model.cell(x_t, state)

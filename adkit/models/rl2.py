@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from adkit.models.in_context import sample_actions
-from adkit.models.recurrent import Inputs, RecurrentPolicy
+from adkit.models.recurrent import RecurrentPolicy
 from adkit.models.training import frame, gradient_step, progress
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.rollout import begin_episodes
@@ -55,8 +55,7 @@ class RL2Learner:
 
     def run(self, obs: np.ndarray, first: np.ndarray) -> tuple[torch.Tensor, ...]:
         """Return logits (N, A), values (N,) and the next states; nothing is remembered."""
-        inputs = Inputs(obs, *self.previous, first)
-        return self.model(inputs.tensors(self.model.spec, self.state.dtype), self.state)
+        return self.model(obs, *self.previous, first, self.state)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:

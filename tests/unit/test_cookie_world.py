@@ -30,7 +30,6 @@ from adkit.cookieworld.world import (
     TOLERANCE,
     VISIBLE,
 )
-from adkit.models.recurrent import Inputs
 from adkit.models.tokens import tokenize
 from adkit.testing import check_env
 
@@ -155,10 +154,10 @@ def test_no_model_reads_hidden_coordinates_or_labels(histories):
 
     def outputs(histories):
         windows = histories.windows(np.arange(n), np.zeros(n, int), 4)
-        inputs = Inputs(histories.obs[:, 0], *np.zeros((2, n)), np.ones(n)).tensors(spec)
+        first = histories.obs[:, 0], *np.zeros((2, n), np.float32), np.ones(n)
         with torch.inference_mode():
             logits = transformer(tokenize(spec, windows).to(transformer.device))
-            return logits, policy(inputs, torch.zeros(n, 8))[0]
+            return logits, policy(*first, torch.zeros(n, 8))[0]
 
     plain, other = outputs(histories), outputs(altered(histories))
     assert all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))

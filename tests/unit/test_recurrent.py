@@ -10,7 +10,6 @@ from probe_worlds import Line, LineState
 
 import adkit as ad
 from adkit.models import recurrent, rl2
-from adkit.models.recurrent import Inputs
 from adkit.testing import check_agent
 
 
@@ -33,7 +32,7 @@ def test_the_cell_is_torchs_on_its_inputs_written_out():
     cell.weight_ih[:] = torch.cat([model.table, model.reward[None]]).T
     cell.bias_ih[:] = 0
     cell.weight_hh[:], cell.bias_hh[:] = model.recurrent.weight, model.recurrent.bias
-    _, _, ours = model(Inputs(obs, action, reward, first).tensors(spec), state)
+    _, _, ours = model(obs, action, reward, first, state)
     torch.testing.assert_close(ours, cell(one_hot, state))
 
 
@@ -96,8 +95,7 @@ def test_distillation_reads_what_a_policy_would_have_read_step_by_step(lake):
             for t in range(made.length[n, e]):
                 arrays = (made.arrays[name][n, e, t][None] for name in ("obs", "action", "reward"))
                 obs, action, reward = arrays
-                step = Inputs(obs, *previous, np.array([t == 0])).tensors(spec)
-                logits, _, state = model(step, state)
+                logits, _, state = model(obs, *previous, np.array([t == 0]), state)
                 chosen = torch.as_tensor(action).long()
                 losses.append(torch.nn.functional.cross_entropy(logits, chosen))
                 previous = action, reward

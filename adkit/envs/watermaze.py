@@ -106,16 +106,10 @@ class Watermaze:
         state = WatermazeState(pose, state.time + 1, state.found | reached)
         return state, Step(pose, rewarded.astype(np.float32), terminated, truncated)
 
-    # ---- the optimum ----
-
     def optimal_returns(self, tasks: Tasks) -> np.ndarray:
         """Return ones (n,): every platform is within reach."""
         self._check(tasks)
         return np.ones(len(tasks))
-
-    def optimal_actions(self, obs: np.ndarray, tasks: Tasks) -> np.ndarray:
-        """Return (N,) uint8: the first action of a short walk from pose (N, 3) to the platform."""
-        return _toward(np.ascontiguousarray(obs), tasks["goal"])
 
     def _check(self, tasks: Tasks) -> None:
         goal = tasks["goal"]
@@ -167,11 +161,3 @@ def _step(pose, goal, action):
         pose_t[n, 0], pose_t[n, 1], pose_t[n, 2] = x, y, heading
         reached[n] = np.hypot(x - goal[n, 0], y - goal[n, 1]) <= PLATFORM
     return pose_t, reached
-
-
-@njit(cache=True)
-def _toward(pose, goal):
-    action = np.empty(len(pose), np.uint8)
-    for n in range(len(pose)):
-        action[n] = toward(pose[n, 0], pose[n, 1], pose[n, 2], goal[n, 0], goal[n, 1])
-    return action

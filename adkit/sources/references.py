@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adkit.protocols import Env, EnvSpec, Lifetimes, Tasks, Transition
+from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng
 from adkit.tables import Tables, backward_induction, of_rows
 
@@ -34,28 +34,20 @@ class RandomLearner:
 
 @dataclass(frozen=True)
 class Optimal:
-    """The optimal policy for a known task, by backward induction: the upper bound on return.
+    """The optimal policy for a known task, by backward induction: the upper bound on return."""
 
-    Without tables it takes the actions of the environment's `optimal_actions(obs, tasks)`.
-    """
-
-    known: tuple[Tables, np.ndarray] | tuple[Env, Tasks] | None = None
-    """The distinct tasks' tables and each lifetime's row, or environment and tasks; `prepare`
-    fills them in."""
+    known: tuple[Tables, np.ndarray] | None = None
+    """The distinct tasks' tables and each lifetime's row; `prepare` fills them in."""
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Optimal, Tasks]:
         """Return the agent that knows each lifetime's task."""
         env, tasks = lifetimes.env, lifetimes.tasks
-        if hasattr(env, "optimal_actions"):
-            return Optimal((env, tasks)), tasks
         if not hasattr(env, "tables"):
             raise ValueError(f"Optimal needs tables, and {env.spec.name} has none; leave it out")
         return Optimal(of_rows(env, tasks)), tasks
 
-    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner | AdvisedLearner:
-        if isinstance(self.known[0], Tables):
-            return OptimalLearner(*self.known, spec)
-        return AdvisedLearner(*self.known)
+    def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner:
+        return OptimalLearner(*self.known, spec)
 
 
 class OptimalLearner:
@@ -81,16 +73,3 @@ class OptimalLearner:
         explains &= self.table.reward[at] == transition.reward[:, None]
         self.state = np.take_along_axis(outcomes, explains.argmax(1)[:, None], 1)[:, 0]
         self.time += 1
-
-
-class AdvisedLearner:
-    """N agents that take the action their environment says is best."""
-
-    def __init__(self, env: Env, tasks: Tasks):
-        self.env, self.tasks = env, tasks
-
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return self.env.optimal_actions(obs, self.tasks)
-
-    def update(self, transition: Transition) -> None:
-        pass

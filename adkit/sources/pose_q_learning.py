@@ -12,10 +12,9 @@ import numpy as np
 from numba import njit
 
 from adkit.protocols import EnvSpec, Transition
-from adkit.seeds import Rng, uniform
+from adkit.seeds import Rng
+from adkit.sources.q_learning import act_all
 from adkit.sources.settings import check_learning, check_shares, falling
-
-EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class PoseQLearner:
         self.time[first], self.rewarded[first] = 0, False
         epsilon = self.epsilon[np.minimum(self.episode, len(self.epsilon) - 1)]
         s = _bin(obs, self.config.bins)
-        return _act_all(self.q, s, epsilon, self.rng.keys, np.uint64(self.t))
+        return act_all(self.q, s, epsilon, self.rng.keys, np.uint64(self.t))
 
     def update(self, transition: Transition) -> None:
         config, rows, reward = self.config, np.arange(len(self.time)), transition.reward
@@ -86,24 +85,6 @@ def _bin(pose: np.ndarray, bins: tuple[int, int, int]) -> np.ndarray:
     """Return the number (N,) of the bin that holds each pose (N, 3)."""
     share = (pose + np.array([1, 1, 0])) / np.array([2, 2, 2 * np.pi])
     return np.ravel_multi_index(tuple((share * bins).astype(int).T), bins, mode="clip")
-
-
-@njit(cache=True)
-def _act_all(q, s, epsilon, keys, t):
-    action = np.empty(len(s), np.uint8)
-    for n in range(len(s)):
-        values = q[n, s[n]]
-        best, ties = values.max(), 0
-        explore = uniform(keys[n], t, EXPLORE) < epsilon[n]
-        for a in range(len(values)):
-            ties += explore or values[a] == best
-        chosen = int(uniform(keys[n], t, CHOOSE) * ties)  # ties are broken at random
-        for a in range(len(values)):
-            chosen -= explore or values[a] == best
-            if chosen < 0:
-                action[n] = a
-                break
-    return action
 
 
 @njit(cache=True)

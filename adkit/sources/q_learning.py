@@ -83,7 +83,7 @@ class QLearner:
         self.episode += first
         self.phase[first] = 0
         epsilon = self.epsilon[np.minimum(self.episode, len(self.epsilon) - 1)]
-        return _act_all(*self._rows(obs), epsilon, self.rng.keys, self.t)
+        return act_all(*self._rows(obs), epsilon, self.rng.keys, self.t)
 
     def update(self, transition: Transition) -> None:
         q, s = self._rows(transition.obs)
@@ -179,7 +179,8 @@ def _first_at(cumulative, u):
 
 
 @njit(cache=True)
-def _act_all(q, s, epsilon, keys, t):
+def act_all(q, s, epsilon, keys, t):
+    """Return epsilon-greedy actions (N,) by q (N, S, A), in states s (N,)."""
     action = np.empty(len(s), np.uint8)
     for n in range(len(s)):
         action[n] = _act(q[n], s[n], epsilon[n], keys[n], np.uint64(t))

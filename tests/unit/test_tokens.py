@@ -1,16 +1,9 @@
-"""The layout of tokens, by hand and against what was laid out slot by slot."""
+"""The layout of tokens, by hand."""
 
 import numpy as np
 
 import adkit as ad
-from adkit.models.tokens import (
-    NO_TARGET,
-    RollingWindow,
-    pack,
-    sample_windows,
-    tokenize,
-    window_starts,
-)
+from adkit.models.tokens import NO_TARGET, pack, sample_windows, tokenize, window_starts
 
 
 def whole(histories, episodes):
@@ -66,25 +59,3 @@ def test_a_share_of_windows_opens_the_lifetime(histories):
     for share, low, high in ((1.0, 1.0, 1.0), (0.5, 0.5, 0.75), (0.0, 0.1, 0.35)):
         drawn = sample_windows(histories, 4, 2000, share, rng)["action"]
         assert low <= np.mean([window.tobytes() in opening for window in drawn]) <= high
-
-
-def test_a_rolling_window_lays_out_what_tokenize_does(lake):
-    """Step by step, with a window of three episodes of which the newest survives."""
-    every_row, arrays, per = np.arange(len(lake)), lake.arrays, lake.spec.horizon + 1
-    window = RollingWindow(lake.spec, len(lake), 3, 1)
-    for e, start in enumerate(window_starts(6, 3, 1)):
-        window.open(every_row)
-        window.append(every_row, arrays["obs"][:, e, 0])
-        for t in range(lake.spec.horizon):
-            window.step(arrays["action"][:, e, t], arrays["reward"][:, e, t])
-            for n in np.flatnonzero(t < lake.length[:, e]):
-                closing = t + 1 == lake.length[n, e]
-                obs = arrays["final_obs"][n, e] if closing else arrays["obs"][n, e, t + 1]
-                window.append(np.array([n]), obs)
-        seen = lake.windows(every_row, np.full(len(lake), start), e + 1 - start)
-        expected, size = tokenize(lake.spec, seen), (e + 1 - start) * per
-        for name in ("obs", "previous_action", "previous_reward"):
-            found = getattr(window.tokens, name)[:, :size][expected.valid]
-            np.testing.assert_array_equal(found, getattr(expected, name)[expected.valid])
-        np.testing.assert_array_equal(window.tokens.valid[:, :size], expected.valid)
-        assert not window.tokens.valid[:, size:].any()

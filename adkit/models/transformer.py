@@ -115,20 +115,16 @@ class CausalTransformer(Network):
 def causal_mask(
     query: torch.Tensor, dtype: torch.dtype, valid: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return what to add to scores, over (query, key): 0 at the past, else minus infinity.
+    """Return what to add to scores (B or 1, 1, query, key): 0 at the past, else minus infinity.
 
-    `query` (B or 1, S) are slots. With `valid` (B, S of keys), empty slots are masked as well, but
-    no token's own, and the result is (B, 1, query, key).
+    `query` (B or 1, S) are slots. With `valid` (B, S of keys), whose first slot holds a token,
+    empty slots are masked as well.
     """
-    query = query[..., None]
-    key = torch.arange(query.shape[1] if valid is None else valid.shape[1], device=query.device)
-    allowed = key <= query  # (B or 1, query, key)
-    if valid is None:
-        allowed = allowed[0]
-    else:
-        allowed = (allowed & (valid[:, None] | (key == query)))[:, None]
+    size = query.shape[1] if valid is None else valid.shape[1]
+    allowed = torch.arange(size, device=query.device) <= query[..., None]  # (B or 1, query, key)
+    allowed = allowed if valid is None else allowed & valid[:, None]
     zeros = torch.zeros(allowed.shape, dtype=dtype, device=query.device)
-    return zeros.masked_fill(~allowed, -math.inf)
+    return zeros.masked_fill(~allowed, -math.inf)[:, None]
 
 
 class Embedding(nn.Module):
@@ -200,13 +196,13 @@ class Attention(nn.Module):
         if store is not None:
             k, v = store(k, v)
         q, size = q * k.shape[-1] ** -0.5, q.shape[2]
-        if mask.ndim > 2 or size <= CHUNK or self.pattern.edits:
+        if store is not None or size <= CHUNK or self.pattern.edits:
             z = self._attend(q, k, v, mask)
-        else:  # the mask is causal and nobody records or edits whole patterns
+        else:  # queries and keys are the same slots, and nobody records or edits whole patterns
             parts = []
             for a in range(0, size, CHUNK):
                 b = a + CHUNK
-                keys, values, part = k[:, :, :b], v[:, :, :b], mask[a:b, :b]
+                keys, values, part = k[:, :, :b], v[:, :, :b], mask[..., a:b, :b]
                 parts.append(self._attend(q[:, :, a:b], keys, values, part))
             z = torch.cat(parts, dim=2)
         return self.result(self.out(self.z(z).transpose(1, 2).flatten(2)))

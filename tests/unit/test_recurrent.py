@@ -76,6 +76,8 @@ def test_what_outlasts_an_episode_ends_with_the_lifetime():
         assert (np.abs(x[over]) <= 0.2).all() and (x[opens & ~over.numpy()] == 0.9).all()
         assert (state[over] == 0).all() and (state[~over] != 0).any(1).all()
         np.testing.assert_array_equal(practice.obs, env._see(x))
+        action, reward = practice.learner.previous
+        assert (action[over] == env.spec.n_actions).all() and not reward[over].any()
     assert practice.episode.tolist() == [(n + 4) % 3 for n in range(7)]
 
 

@@ -1,10 +1,14 @@
 """The transformer against a naive one; windows packed, chunked, cached and in bfloat16."""
 
+from dataclasses import asdict
+
 import numpy as np
 import torch
 from helpers import scrambled
 
 import adkit as ad
+from adkit import store
+from adkit.models.network import pack_tensors
 from adkit.models.tokens import tokenize
 from adkit.models.transformer import CHUNK
 
@@ -90,7 +94,11 @@ def test_sampled_actions_follow_the_models_probabilities(env, model):
         np.testing.assert_allclose(drawn, (logits / temperature).softmax(-1), atol=0.03)
 
 
-def test_saved_settings_of_version_0_1_are_read(env):
-    settings = {"context": 32, "layers": 1, "heads": 2, "width": 8, "seed": 0, "outcomes": 1}
-    model = ad.CausalTransformer(env.spec, **ad.CausalTransformer.modern(settings))
-    assert model.config["predictions"] == 1 and model.prediction_head.weight.shape == (1, 8)
+def test_a_model_of_version_0_1_is_read(env, tmp_path):
+    model = ad.CausalTransformer(env.spec, context=32, layers=1, width=8, predictions=1)
+    names = {new: old for old, new in model.renamed.items()}
+    old = lambda saved: {names.get(name, name): value for name, value in saved.items()}
+    files = {"weights.safetensors": pack_tensors(old(scrambled(model).state_dict()))}
+    about = {"spec": asdict(env.spec), "config": old(model.config)}
+    loaded = ad.CausalTransformer.load(store.save(tmp_path / "m", model.kind, files, about))
+    assert torch.equal(loaded.prediction_head.weight, model.prediction_head.weight)

@@ -25,7 +25,6 @@ from adkit.sources.networks import (
     encode,
     ends,
     forward,
-    initialise_all,
     parts,
 )
 from adkit.sources.settings import check_counts, check_learning, check_shares
@@ -102,7 +101,6 @@ class ActorCriticLearner:
     def __init__(self, config: ActorCritic, spec: EnvSpec, rng: Rng):
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
         self.shape, n, size = config.shape(spec), len(rng), config.unroll
-        self.weights, self.m, self.v = np.zeros((3, n, networks.count(self.shape)), np.float32)
         row, value = encode(spec, np.zeros((n, *spec.obs_shape)))
         self.unroll = Unroll(
             row=np.stack([row] * size, 1),
@@ -114,7 +112,8 @@ class ActorCriticLearner:
             end=np.zeros((n, size), np.uint8),
             after=np.zeros((n, size), np.float32),
         )
-        initialise_all(self.weights, self.shape, row.shape[1], rng.keys)
+        self.weights = networks.initial(self.shape, row.shape[1], rng.keys)
+        self.m, self.v = np.zeros((2, *self.weights.shape), np.float32)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         slot = self.t % self.config.unroll

@@ -26,7 +26,6 @@ from adkit.sources.networks import (
     encode,
     ends,
     forward,
-    initialise_all,
     parts,
 )
 from adkit.sources.settings import check_counts, check_learning, check_shares
@@ -126,11 +125,11 @@ class DQNLearner:
         n, size = len(rng), config.capacity
         shape = networks.inputs(spec, "DQN"), config.layers, config.width, spec.n_actions
         self.shape = shape
-        self.weights, self.m, self.v = np.zeros((3, n, networks.count(shape)), np.float32)
         row, _ = encode(spec, np.zeros((n, *spec.obs_shape)))
         active = row.shape[1]
-        initialise_all(self.weights, shape, active, rng.keys)
+        self.weights = networks.initial(shape, active, rng.keys)
         self.target = self.weights.copy()
+        self.m, self.v = np.zeros((2, *self.weights.shape), np.float32)
         steps, seen = (n, size), (n, size, active)
         self.memory = Memory(
             row=np.zeros(seen, np.int32),

@@ -61,13 +61,6 @@ def ends(transition: Transition) -> np.ndarray:
 
 
 @njit(cache=True)
-def count(shape):
-    """Return the number of parameters of one network."""
-    inputs, layers, width, outputs = shape
-    return (inputs + 1) * width + (layers - 1) * (width + 1) * width + (width + 1) * outputs
-
-
-@njit(cache=True)
 def parts(flat, shape):
     """Return views of a network's parameters, biases last.
 
@@ -83,32 +76,20 @@ def parts(flat, shape):
     )
 
 
-@njit(cache=True)
-def _initialise(flat, shape, active, key):
-    """Draw weights as He et al. (2015), for `active` inputs that are not zero.
+def initial(shape: tuple[int, int, int, int], active: int, keys: np.ndarray) -> np.ndarray:
+    """Draw the weights (N, parameters) as He et al. (2015), for `active` inputs that are not zero.
 
     Biases and head are 0: at first all actions are alike.
     """
-    _, _, width, _ = shape
-    embed, hidden, _ = parts(flat, shape)
-    flat[:] = ZERO
-    key, draw = mix(key ^ WEIGHTS), np.uint64(0)
-    for i in range(len(embed) - 1):
-        for j in range(width):
-            embed[i, j] = (2 * uniform(key, draw, np.uint64(0)) - 1) * math.sqrt(6 / active)
-            draw += np.uint64(1)
-    for layer in range(len(hidden)):
-        for i in range(width):
-            for j in range(width):
-                u = 2 * uniform(key, draw, np.uint64(0)) - 1
-                hidden[layer, i, j] = u * math.sqrt(6 / width)
-                draw += np.uint64(1)
-
-
-@njit(cache=True)
-def initialise_all(weights, shape, active, keys):
-    for n in range(len(keys)):
-        _initialise(weights[n], shape, active, keys[n])
+    inputs, layers, width, outputs = shape
+    first, square, n = inputs * width, width * width, len(keys)
+    draw = np.arange(first + (layers - 1) * square, dtype=np.uint64)
+    u = 2 * uniform(mix(keys ^ WEIGHTS)[:, None], draw, np.uint64(0)) - 1
+    embed = u[:, :first] * math.sqrt(6 / active)
+    hidden = (u[:, first:] * math.sqrt(6 / width)).reshape(n, layers - 1, width, width)
+    hidden = np.pad(hidden, ((0, 0), (0, 0), (0, 1), (0, 0))).reshape(n, -1)  # with biases
+    blocks = embed, np.zeros((n, width)), hidden, np.zeros((n, (width + 1) * outputs))
+    return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
 @njit(cache=True)
@@ -143,18 +124,6 @@ def forward(embed, hidden, head, row, value, h, y):
 
 
 @njit(cache=True)
-def _transposed(hidden):
-    """Return the hidden layers' matrices transposed, without biases (layers - 1, W, W)."""
-    n, width = len(hidden), hidden.shape[2]
-    transposed = np.empty((n, width, width), np.float32)
-    for layer in range(n):
-        for i in range(width):
-            for j in range(width):
-                transposed[layer, j, i] = hidden[layer, i, j]
-    return transposed
-
-
-@njit(cache=True)
 def backward(flat, shape, row, value, h, dy, gradient):
     """Fill the gradient of a loss whose derivative by the outputs is dy (B, outputs)."""
     _, layers, width, outputs = shape
@@ -162,7 +131,8 @@ def backward(flat, shape, row, value, h, dy, gradient):
     g_embed, g_hidden, g_head = parts(gradient, shape)
     gradient[:] = ZERO
     # transposed, so that products run along rows: sums keep their order, and loops vectorise
-    head_t, hidden_t = np.ascontiguousarray(head[:width].T), _transposed(hidden)
+    head_t = np.ascontiguousarray(head[:width].T)
+    hidden_t = np.ascontiguousarray(hidden[:, :width].transpose(0, 2, 1))
     d, d_below = np.empty(width, np.float32), np.empty(width, np.float32)
     for b in range(len(dy)):
         for i in range(width):

@@ -21,9 +21,7 @@ def transition(obs, action, reward, terminated, truncated, next_obs):
 
 
 def test_thompson_sampling_draws_from_the_beta_posterior():
-    """One arm at 3 of 4, one at 5 of 10: the first is pulled as often as Beta(4, 2) is larger than
-    Beta(6, 6).
-    """
+    """After 3 of 4 and 5 of 10: the first arm is pulled as often as Beta(4, 2) > Beta(6, 6)."""
     learner = started(sources.ThompsonSampling(), ad.envs.AdversarialBandit(2).spec, 20000)
     learner.pulls[:], learner.total[:] = (4, 10), (3, 5)
     share = (learner.act(np.zeros((20000, 1), int), np.ones(20000, bool)) == 0).mean()
@@ -54,9 +52,7 @@ def test_the_q_update_is_the_textbooks():
 
 
 def test_values_after_a_reward_are_other_values():
-    """Phase 0 learns from what phase 1 promises. Phase 1 is left alone. The next episode begins in
-    phase 0.
-    """
+    """Phase 0 learns from values of phase 1, which stay. The next episode begins in phase 0."""
     agent = sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2)
     learner = started(agent, THREE_STATES, 1)
     learner.q[0, 1, 2, :2] = [2.0, 4.0]
@@ -84,9 +80,7 @@ def test_epsilon_falls_linearly_to_zero():
 
 
 def test_a_goal_out_of_reach_is_not_looked_for():
-    """With one step an episode there are five cells to try, one an episode; no step is spent on the
-    way to any other.
-    """
+    """In episodes of one step, five cells can be reached: five episodes are enough to try them."""
     env = ad.envs.DarkRoom(size=7, horizon=1, reward="once")
     agent = sources.PosteriorSampling(noise=0.0)
     returns = ad.collect(env, env.tasks(), agent, episodes=5, lifetimes=8).returns

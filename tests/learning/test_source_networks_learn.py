@@ -37,7 +37,7 @@ def learned_and_not(env, agent, last, thin=1, **how):
 AGENTS = [
     (ActorCritic(entropy=0.01), 0.93, {"episodes": 400, "lifetimes": 64, "last": 50}),
     (QUICK, 0.9, {"episodes": 150, "lifetimes": 16, "last": 50}),
-    (TABULAR, 0.97, {"episodes": 100, "lifetimes": 64, "last": 10}),
+    (TABULAR, 0.95, {"episodes": 100, "lifetimes": 256, "last": 10}),
 ]
 
 

@@ -76,12 +76,6 @@ class Histories:
         return (self.arrays["terminated"] | self.arrays["truncated"]).argmax(2) + 1
 
     @property
-    def first(self) -> np.ndarray:
-        """Return (N, T) bool: this transition opens an episode."""
-        opens = np.arange(self.n_episodes * self.spec.horizon) % self.spec.horizon == 0
-        return np.broadcast_to(opens, self.action.shape)
-
-    @property
     def episode_returns(self) -> np.ndarray:
         """Return (N, E) float32: summed reward."""
         return self.arrays["reward"].sum(2)

@@ -14,6 +14,7 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
+from adkit.sources.bandits import best_of
 from adkit.sources.settings import check_shares
 from adkit.tables import Tables, discounted_values
 
@@ -202,21 +203,11 @@ def _choose(state, q, left, gamma, greed, key, t):
 @njit(cache=True)
 def _walk(q, state, chosen, noise, key, t):
     """Return the best action under the chosen hypothesis, or with some noise a random one."""
-    n_actions = q.shape[2]
     if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
-        return int(uniform(key, t, CHOOSE) * n_actions)
+        return int(uniform(key, t, CHOOSE) * q.shape[2])
     values = q[chosen, state[chosen]]
-    best = values.max() * (1 - 1e-6)
-    ties = 0
-    for a in range(n_actions):
-        ties += values[a] >= best
-    target = int(uniform(key, t, CHOOSE) * ties)
-    for a in range(n_actions):
-        if values[a] >= best:
-            if target == 0:
-                return a
-            target -= 1
-    return 0
+    near_best = values >= values.max() * (1 - 1e-6)
+    return int(best_of(near_best * 1.0, uniform(key, t, CHOOSE)))
 
 
 @njit(cache=True)

@@ -19,15 +19,6 @@ def searches():
     return ad.collect(maze, maze.tasks()[:4], ad.sources.GoalSearch(), episodes=6, seed=0)
 
 
-@pytest.fixture(scope="module")
-def poses():
-    """Poses (500, 3) from everywhere in the room."""
-    u = np.random.default_rng(0).uniform(size=(3, 500))
-    radius, angle, heading = u * [[0.95], [2 * np.pi], [2 * np.pi]]
-    poses = np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1)
-    return torch.as_tensor(poses.astype(np.float32))
-
-
 def make(view, histories):
     seen = histories.seen_as(view)
     return scrambled(ad.CausalTransformer(seen.spec, context=150, layers=2, width=16)), seen
@@ -65,7 +56,8 @@ def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
     assert torch.equal(logits(model, seen), logits(loaded.eval(), seen))
 
 
-def test_models_get_the_very_same_pictures(poses):
+def test_models_get_the_very_same_pictures(searches):
+    poses = torch.as_tensor(searches.arrays["obs"].reshape(-1, 3))
     exact = (pixels.render(poses.numpy()).astype(np.float32) - 128) / 64
     picture = encoder(ad.envs.Watermaze().spec, 8)
     for dtype in (torch.float32, torch.bfloat16, torch.float64):

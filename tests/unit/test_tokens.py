@@ -6,11 +6,6 @@ import adkit as ad
 from adkit.models.tokens import NO_TARGET, pack, sample_windows, tokenize, window_starts
 
 
-def whole(histories, episodes):
-    n = len(histories)
-    return histories.windows(np.arange(n), np.zeros(n, int), episodes)
-
-
 def test_two_short_episodes_as_written_by_hand():
     """Horizon 3; the first episode ends after two steps: o0 o1 o2* empty | o0 o1 o2 o3*."""
     spec = ad.EnvSpec("x", n_actions=2, horizon=3, cardinality=(9,))
@@ -39,7 +34,7 @@ def test_the_window_drops_whole_old_episodes():
 
 
 def test_packing_keeps_every_token_and_its_slot(lake):
-    tokens = tokenize(lake.spec, whole(lake, 6))
+    tokens = tokenize(lake.spec, lake.arrays)
     packed = pack(tokens)
     assert packed.target.shape[1] < tokens.target.shape[1]
     for row in range(len(lake)):

@@ -74,8 +74,7 @@ def test_its_history_is_what_the_world_answers(env):
     CookieWorld tolerance outlasts the episode in which a cookie is eaten.
     """
     near = {"home": (0, 0), "jar": (0, 2), "garden": (4, 4), "rho": 0.15, "stock": 1.0}
-    tasks = env.task(**near) if env is COOKIES else env.tasks()
-    how = {"tasks": tasks, "episodes": 30}
+    how = {"tasks": env.task(**near) if env is COOKIES else env.tasks(), "episodes": 30}
     made = ad.collect(env, agent=PPO, **how)
     agent = repeat(made.arrays["action"][real(made)].tolist())
     assert same(made, ad.collect(env, agent=agent, driver="batched", **how))

@@ -28,7 +28,7 @@ def progress(name: str, steps: int, done: int = 0) -> tqdm:
 def gradient_step(
     loss: torch.Tensor, optimizer: torch.optim.Optimizer, factor: float, clip: float = 1.0
 ) -> float:
-    """Take one step down the clipped gradient, at `factor` of the learning rate; return the loss."""
+    """Take one step down the clipped gradient at `factor` of the learning rate; return the loss."""
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return descend(loss, parameters, [optimizer], factor, clip)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -76,11 +75,8 @@ class Picture(nn.Module):
 
     def draw(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return pictures (n, H, W, 3) in [-2, 2) in `dtype`, on the device of the poses."""
-        poses, brief = obs.detach().cpu().numpy(), dtype == torch.bfloat16
-        drawn = pixels.render(poses, self.size, "bfloat16" if brief else "float32")
-        if brief:  # NumPy has no bfloat16: the renderer writes its bits as integers
-            return torch.from_numpy(drawn.view(np.int16)).view(dtype).to(obs.device)
-        return torch.from_numpy(drawn).to(obs.device, dtype)
+        drawn = torch.from_numpy(pixels.render(obs.detach().cpu().numpy(), self.size))
+        return drawn.to(obs.device).to(dtype).sub_(128).div_(64)  # exact, in bfloat16 too
 
 
 def _with_one(x: torch.Tensor) -> torch.Tensor:

@@ -17,19 +17,13 @@ HISTORIES = ad.collect(ENV, ENV.tasks()[:256], ad.sources.GoalSearch(), episodes
 
 
 def test_frames():
-    """Pictures a second on one core, as a model takes them: the kernel itself, without threads."""
+    """Pictures a second on one core, as histories give them."""
     pose = np.ascontiguousarray(HISTORIES.obs.reshape(-1, 3)[:6528])
     for size in SIZES:
-        for dtype, table in pixels.TABLES.items():
-            out = np.empty((len(pose), 3 * size[0] * size[1]), table.dtype)
-            args = pose, *pixels.eyes(size, dtype), out
-            draw = lambda args=args: pixels.draw(0, len(pose), *args) or len(pose)
-            draw()
-            note(
-                f"pictures of {size[0]}x{size[1]}, {dtype}, one core",
-                [rate(draw) for _ in range(7)],
-                "/s",
-            )
+        draw = lambda size=size: len(pixels.render(pose, size))
+        draw()
+        rates = [rate(draw) for _ in range(7)]
+        note(f"pictures of {size[0]}x{size[1]}, one core", rates, "/s")
 
 
 def test_share_of_a_training_step(monkeypatch):

@@ -278,7 +278,7 @@ class Histories:
             "environment": str(self.about.get("env", self.spec.name)),
             "agent": str(self.about.get("agent", "?")),
             "tasks x lifetimes": f"{len(self.task_values)} tasks, {len(self)} lifetimes",
-            "episodes": f"{self.n_episodes} of {steps}",
+            "episodes": f"{self.n_episodes}, each of up to {steps}",
             "return": f"{first:.2f} in the first tenth of episodes, {last:.2f} in the last",
         }
 

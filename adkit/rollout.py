@@ -80,8 +80,8 @@ def _check(counts: dict[str, int], agent: Agent, driver: str, executor: Executor
             raise ValueError(f"`{name}` must be at least 1, got {count}")
     if isinstance(agent, type) or not (hasattr(agent, "start") or hasattr(agent, "simulate")):
         raise ValueError(
-            "`agent` must be an agent with its settings, such as ad.sources.QLearning(), got "
-            f"{agent!r}"
+            "`agent` must be an agent with its settings, such as ad.sources.QLearning(), or "
+            f"ad.InContext(model) for a model, got {agent!r}"
         )
     if driver not in ("auto", "compiled", "batched"):
         raise ValueError(f'`driver` must be "auto", "compiled" or "batched", got {driver!r}')

@@ -64,8 +64,18 @@ def tables(
         np.cumsum(full(probability, np.float64), axis=-1),
         np.cumsum(full(start, np.float64, (n, states)), axis=-1),
         observation,
-        spec.index(observation).astype(np.uint32),
+        _index(spec, observation),
     )
+
+
+def _index(spec: EnvSpec, observation: np.ndarray) -> np.ndarray:
+    try:
+        return spec.index(observation).astype(np.uint32)
+    except ValueError:
+        found = f"{observation.min()} to {observation.max()}"
+        raise ValueError(
+            f"observations must be 0 to below {spec.cardinality}, got {found}"
+        ) from None
 
 
 def _check(shape: tuple[int, ...], next_state, chances: dict) -> None:

@@ -113,11 +113,11 @@ def distill(
     a GPU if there is one. Under `accelerate launch` or `notebook_launcher`, all processes train one
     model on the batches of one process.
     """
-    _check(model, histories, validation)
+    _check(model, histories, validation, steps, batch, label_smoothing)
     team = processes()
     model.to(team.device)
     label, dtype = _label(model, histories, predict), auto_dtype(precision, team.device)
-    loss = Loss(label_smoothing, first_action_weight, *label, dtype)
+    loss = Loss(label_smoothing, first_action_weight, *label, dtype=dtype)
     optimizers = _optimizers(model, schedule)
     settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **asdict(loss)}
     data = fingerprint(histories, predict) if checkpoint else None
@@ -145,8 +145,12 @@ def due(step: int, steps: int, every: int) -> bool:
     return step % max(1, every) == 0 or step == steps
 
 
-def _check(model, histories: Histories, validation: Validation | None) -> None:
+def _check(model, histories: Histories, validation, steps, batch, label_smoothing) -> None:
     """Raise ValueError for mistakes that would show late, or never."""
+    if steps < 1 or batch < 1:
+        raise ValueError(f"`steps` and `batch` must be at least 1, got {steps} and {batch}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"`label_smoothing` must be in [0, 1), got {label_smoothing}; try 0.1")
     model.check_spec(histories.spec)
     episodes = histories.n_episodes
     if episodes < model.window:

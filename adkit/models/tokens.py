@@ -1,7 +1,7 @@
 """Layout of learning histories as a sequence of tokens: the only file that lays tokens out.
 
 One token per step. Token t of an episode carries (o_t, a_{t-1}, r_{t-1}); the first token carries
-"restart" in place of the previous action and reward, and after the last step one more token carries
+"restart" in place of the previous action, and reward 0. After the last step one more token carries
 (o_H, a_{H-1}, r_{H-1}), so that a reward keeps the observation it came with. An episode has H + 1
 slots; a window is W episodes; the action a_t is predicted at every token that has one.
 """

@@ -1,7 +1,8 @@
 """From the study's tables of per-lifetime results to the measures of every gate and hypothesis.
 
-A new hypothesis is one file beside this one, one entry in `hypotheses.yaml`, and one line in
-`MEASURES`.
+A new hypothesis is one entry in `hypotheses.yaml`, one file beside this one that measures it, a
+line in `MEASURES`, and, if it needs a new table, a `Job` in `jobs.py` that makes the table. Its
+p-value joins the Holm correction of the primary hypotheses, so that it can change their verdicts.
 """
 
 from collections.abc import Mapping
@@ -61,7 +62,8 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
     needed = {name for _, *names in MEASURES.values() for name in names}
     if missing := sorted(needed - set(tables)):
         raise FileNotFoundError(
-            f"{folder} has no tables {', '.join(missing)}; `make study ARGS=standard` makes them"
+            f"{folder} has no tables {', '.join(missing)}; `make study ARGS=standard` makes those "
+            "for which there is a Job in study/jobs.py"
         )
     return tables
 

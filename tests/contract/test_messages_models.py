@@ -40,6 +40,10 @@ MISTAKES = {
     "was made for DarkRoom with horizon=8, but DarkRoom has horizon=20; train a model": (
         lambda: play(ad.InContext(model()), ad.envs.DarkRoom())
     ),
+    "`steps` and `batch` must be at least 1, got 0 and 64": lambda: distill(steps=0),
+    r"`label_smoothing` must be in \[0, 1\), got -1.0; try 0.1": (
+        lambda: distill(label_smoothing=-1.0)
+    ),
     "`precision` must be .* got 'int8'": lambda: distill(precision="int8"),
     "have 1 episodes per lifetime, but the model's window has 4; .* with context=16": (
         lambda: ad.distill(model(), MADE.episodes[:1])

@@ -64,7 +64,7 @@ MISTAKES = [
     (lambda: collect(episodes=0), "`episodes` must be at least 1, got 0"),
     (lambda: collect(tasks=ROOM.tasks()[:0]), "`tasks` must be at least 1, got 0"),
     (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver"),
-    (lambda: collect(agent=ad.sources.Random), "such as ad.sources.QLearning(), got <class"),
+    (lambda: collect(agent=ad.sources.Random), "or ad.InContext(model) for a model, got <class"),
     (lambda: collect(Broken(5, 8), lifetimes=2), "got nan from DarkRoom in task 17, lifetime 0"),
     (lambda: collect(Endless(5, 8)), "let an episode run past its horizon of 8"),
     (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),

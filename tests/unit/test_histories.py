@@ -62,7 +62,12 @@ def test_a_frame_has_one_row_per_episode(histories):
 
 
 def test_a_person_sees_what_they_hold(histories):
-    words = "25 tasks, 100 lifetimes", "8 of 8 steps", "PosteriorSampling", "DarkRoom(size=5"
+    words = (
+        "25 tasks, 100 lifetimes",
+        "8, each of up to 8 steps",
+        "PosteriorSampling",
+        "DarkRoom(size=5",
+    )
     for text in (repr(histories), histories._repr_html_()):
         assert all(word in text for word in words)
 

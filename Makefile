@@ -36,7 +36,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab, on this machine only
 	@$(VENV)/bin/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 figures: $(READY)  ## run what is missing of the paper's figures; stop it at any time, it goes on from there
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/figures.py $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/paper_runs.py $(ARGS)
 
 study: $(READY)  ## run what is missing of the CookieWorld study: make study ARGS=standard
 	@OMP_NUM_THREADS=1 PYTHONPATH=notebooks $(VENV)/bin/python -m study.run $(ARGS)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import experiments
-import figures
+import paper_runs
 import pytest
 import torch
 
@@ -55,7 +55,7 @@ def test_a_recipe_says_how_pictures_are_learned(eye, monkeypatch):
     assert (taught, frozen) == (eye == "pose teacher", eye == "self-supervised")
 
 
-DATA = figures.OUT.parent
+DATA = paper_runs.OUT.parent
 PLAYED = {"bandit": (8, 80), "hard": (8, 20), "key_to_door": (4, 6), "watermaze": (4, 5)}
 
 

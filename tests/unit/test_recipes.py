@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import experiments
-import figures
 import numpy as np
 import pandas as pd
+import paper_runs
 import pytest
 
 import adkit as ad
@@ -42,14 +42,14 @@ def three_runs(monkeypatch):
     kinds = [("a", 0, curves), ("b", 0, breaks), ("b", 1, curves)]
     runs = [experiments.Run("rise", setting, seed, of, "1") for setting, seed, of in kinds]
     pool = lambda at_once, context: ThreadPoolExecutor(1)
-    monkeypatch.setattr(figures, "every_run", lambda: runs)
-    monkeypatch.setattr(figures, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(paper_runs, "every_run", lambda: runs)
+    monkeypatch.setattr(paper_runs, "ProcessPoolExecutor", pool)
     return runs
 
 
 def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(three_runs, tmp_path, capsys):
     out = ["--out", str(tmp_path)]
-    assert figures.main(out) == 1, "one of them failed"
+    assert paper_runs.main(out) == 1, "one of them failed"
     assert "FAILED: RuntimeError('no luck')" in capsys.readouterr().out
     table, runs = pd.read_csv(tmp_path / "rise.csv"), pd.read_csv(tmp_path / "runs.csv")
     assert set(zip(table.setting, table.seed, strict=True)) == {("a", 0), ("b", 1)}
@@ -60,17 +60,17 @@ def test_runs_are_kept_one_by_one_and_only_the_missing_are_run_again(three_runs,
     assert runs.ratio_low[0] == runs.ratio_estimate[0] == pytest.approx(82 / 22, rel=1e-3)
 
     three_runs[1] = replace(three_runs[1], curves=curves)
-    assert figures.main(out) == 0 and "3 runs, 2 of them done" in capsys.readouterr().out
+    assert paper_runs.main(out) == 0 and "3 runs, 2 of them done" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 3 and not list(tmp_path.glob("*.part"))
     three_runs[0] = replace(three_runs[0], about="2")
-    figures.main([*out, "--list"])
+    paper_runs.main([*out, "--list"])
     assert "to do rise | a | seed 0" in capsys.readouterr().out, "its settings have changed"
-    assert figures.main(out) == 0 and len(pd.read_csv(tmp_path / "runs.csv")) == 3
+    assert paper_runs.main(out) == 0 and len(pd.read_csv(tmp_path / "runs.csv")) == 3
 
 
 def test_a_text_that_no_run_has_is_refused(three_runs, capsys):
     with pytest.raises(SystemExit):
-        figures.main(["fall"])
+        paper_runs.main(["fall"])
     assert "no run has 'fall' in its name; --list shows them all" in capsys.readouterr().err
 
 

@@ -1,8 +1,8 @@
 """The runs behind notebook 09: every experiment of the paper that we redraw.
 
-python notebooks/figures.py                  what data/paper_figures lacks, two runs at a time
-python notebooks/figures.py tasks "hard |"   only runs that have one of these in their name
-python notebooks/figures.py --list           what there is, and what is done
+python notebooks/paper_runs.py                  what data/paper_figures lacks, two runs at a time
+python notebooks/paper_runs.py tasks "hard |"   only runs that have one of these in their name
+python notebooks/paper_runs.py --list           what there is, and what is done
 
 Each run is a process of one thread. Its results are written as soon as it ends; started again, this
 goes on with the rest. A run whose settings have changed is run anew.

@@ -64,3 +64,12 @@ def test_every_field_of_the_filter_changes_something(histories, name):
     usual = {"source": Shards(), "particles": 30}
     follow = lambda **how: ad.ParticleFilter(**how).follow(histories[:2].episodes[:8])["belief_rel"]
     assert not np.array_equal(follow(**usual), follow(**usual | {name: CHANGED[name]}))
+
+
+def test_the_filter_weighs_the_mornings_stock_bit():
+    """Worlds of P always have a full jar, those of S never: the first morning tells."""
+    source = ad.sources.Shards(types={"P": 1, "S": 1}, stock={"P": 1.0, "S": 0.0})
+    env = ad.envs.CookieWorld()
+    made = ad.collect(env, env.tasks()[::4000], source, episodes=1, lifetimes=2)
+    told = ad.ParticleFilter(source, particles=100).follow(made)["belief_type"][:, 0, 0]  # (N, 5)
+    assert set(made.type) == {0, 2} and (told[np.arange(len(made)), made.type] > 0.99).all()

@@ -19,6 +19,7 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
@@ -130,87 +131,82 @@ def write(notebook, name: str) -> None:
     (RUNS / f"{name}.html").write_text(page, encoding="utf-8")
 
 
-def main() -> int:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="notebook",
-        help="such as 01; all the numbered ones when none is given",
-    )
-    parser.add_argument(
-        "--profile",
-        choices=TIMEOUT,
-        help="how long each notebook trains and plays; standard is for 06 to 08",
-    )
-    parser.add_argument(
-        "--in-place", action="store_true", help="also keep the outputs in notebooks/"
-    )
+    which = "such as 01; all the numbered ones when none is given"
+    parser.add_argument("names", nargs="*", metavar="notebook", help=which)
+    how_long = "how long each notebook trains and acts; standard is for 06 to 08"
+    parser.add_argument("--profile", choices=TIMEOUT, help=how_long)
+    keep = "also keep the outputs in notebooks/"
+    parser.add_argument("--in-place", action="store_true", help=keep)
     parser.add_argument("--one-core", action="store_true", help="run on a single core")
-    parser.add_argument(
-        "--memory-limit",
-        type=float,
-        default=float("inf"),
-        metavar="MB",
-        help="fail when a notebook holds more than this",
-    )
-    args = parser.parse_args(["--profile", os.environ.get("ADKIT_PROFILE", "quick"), *sys.argv[1:]])
+    most = {"type": float, "default": float("inf"), "metavar": "MB"}
+    fails = "fail when a notebook holds more than this"
+    parser.add_argument("--memory-limit", **most, help=fails)
+    return parser
 
-    os.environ["ADKIT_PROFILE"] = args.profile
+
+def limit(profile: str, one_core: bool, megabytes: float) -> None:
+    """Tell the kernels, by the environment, what they may take."""
+    os.environ["ADKIT_PROFILE"] = profile
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the Makefile does, and why
-    if args.one_core:
+    if one_core:
         os.environ["CPU_LIMIT"] = "1"
         if hasattr(os, "sched_setaffinity"):  # Linux
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the kernels inherit it
-    if args.memory_limit < float("inf"):
-        os.environ["MEM_LIMIT"] = str(int(args.memory_limit * 1e6))
+    if megabytes < float("inf"):
+        os.environ["MEM_LIMIT"] = str(int(megabytes * 1e6))
 
-    paths = [find(name) for name in args.names] or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+
+def read_notebooks(names: list[str], profile: str) -> dict[Path, NotebookNode]:
+    """Return the notebooks, if all of them have the profile."""
+    paths = [find(name) for name in names] or sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         sys.exit(f"There are no notebooks in {HERE}.")
     notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
     for path, notebook in notebooks.items():
         code = "".join(cell.source for cell in code_cells(notebook))
-        if "ADKIT_PROFILE" in code and f'"{args.profile}"' not in code:
-            parser.error(
-                f"{path.stem} has no profile {args.profile!r}; "
-                "name those that have, or give another --profile."
-            )
-    width = max([len("notebook"), *(len(path.stem) for path in paths)])
-    error, failed = None, False
+        if "ADKIT_PROFILE" in code and f'"{profile}"' not in code:
+            lacks = f"{path.stem} has no profile {profile!r}"
+            sys.exit(f"{lacks}; name those that have, or give another --profile.")
+    return notebooks
 
-    with tqdm(
-        total=sum(len(code_cells(nb)) for nb in notebooks.values()),
-        unit="cell",
-        disable=None,
-        leave=False,
-    ) as bar:
+
+def run(
+    path: Path, notebook: NotebookNode, bar: tqdm, in_place: bool, most: float
+) -> tuple[str, Exception | None, bool]:
+    """Run one notebook; return its row, its error, and whether it held too much memory."""
+    start = time.perf_counter()
+    with PeakMemory() as peak:
+        error = execute(notebook, path.parent, bar)
+    seconds = time.perf_counter() - start
+    tidy(notebook)
+    write(notebook, path.stem)
+    if in_place and not error:
+        nbformat.write(notebook, path)
+    above = peak.megabytes > most
+    says = "FAILED" if error else result(notebook) + f"  ABOVE {most:.0f} MB" * above
+    return f"{seconds:7.1f}  {peak.megabytes:7.0f}  {says}", error, above
+
+
+def main() -> int:
+    profile = ["--profile", os.environ.get("ADKIT_PROFILE", "quick")]
+    args = arguments().parse_args([*profile, *sys.argv[1:]])
+    limit(args.profile, args.one_core, args.memory_limit)
+    notebooks = read_notebooks(args.names, args.profile)
+    width = max([len("notebook"), *(len(path.stem) for path in notebooks)])
+    cells, failed = sum(len(code_cells(notebook)) for notebook in notebooks.values()), False
+    with tqdm(total=cells, unit="cell", disable=None, leave=False) as bar:
         bar.write(f"{'notebook':{width}}  seconds  peak MB  result")
         for path, notebook in notebooks.items():
             bar.set_description(path.stem)
-            start = time.perf_counter()
-            with PeakMemory() as peak:
-                error = execute(notebook, path.parent, bar)
-            seconds = time.perf_counter() - start
-            tidy(notebook)
-            write(notebook, path.stem)
-            if args.in_place and not error:
-                nbformat.write(notebook, path)
-            above = peak.megabytes > args.memory_limit
+            row, error, above = run(path, notebook, bar, args.in_place, args.memory_limit)
+            bar.write(f"{path.stem:{width}}  {row}")
             failed |= bool(error) or above
-            says = (
-                "FAILED"
-                if error
-                else result(notebook) + f"  ABOVE {args.memory_limit:.0f} MB" * above
-            )
-            bar.write(f"{path.stem:{width}}  {seconds:7.1f}  {peak.megabytes:7.0f}  {says}")
             if error:
                 break
-
-    print(
-        f"\nThe executed notebooks and their HTML are in {os.path.relpath(RUNS)}. "
-        "To open the workbench: make lab"
-    )
+    where = f"The executed notebooks and their HTML are in {os.path.relpath(RUNS)}."
+    print(f"\n{where} To open the workbench: make lab")
     if error:
         sys.stdout.flush()
         print(f"\n{path.stem} stopped here:\n{error}", file=sys.stderr)

@@ -10,12 +10,10 @@ from pathlib import Path
 from adkit import store
 
 DEEP = "as deep as it gets"
-HOSTILE = [
-    None, True, -1, 0, 1, 2, 1.5, -0.0, 1e308, float("nan"), 10**12, 2**63, 10**30,
-    "", "5", "é☃", "\ud800", "\0", "x" * 5000, "object", "<img src=x onerror=alert(1)>",
-    "../../etc/passwd", "/etc/passwd", "..", ".", "manifest.json",
-    [], {}, [[1]], [10**12] * 2, [1] * 2000, {"a": 1}, DEEP,
-]  # fmt: skip
+HOSTILE = [None, True, -1, 0, 1, 2, 1.5, -0.0, 1e308, float("nan"), 10**12, 2**63, 10**30]
+HOSTILE += ["", "5", "é☃", "\ud800", "\0", "x" * 5000, "object", "<img src=x onerror=alert(1)>"]
+HOSTILE += ["../../etc/passwd", "/etc/passwd", "..", ".", "manifest.json"]
+HOSTILE += [[], {}, [[1]], [10**12] * 2, [1] * 2000, {"a": 1}, DEEP]
 NAMES = ["x", "../x.npy", "a\0b", "\ud800", "x" * 300, "", "tasks..npy", "action"]
 
 

@@ -44,10 +44,8 @@ def test_property_01_future_tokens_never_change_past_logits(model, histories, cu
     assert not torch.equal(before[:, cut:], after[:, cut:])
 
 
-SOURCES = [
-    ad.sources.QLearning(), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer(),
-    ad.sources.ActorCritic(), ad.sources.DQN(width=8),
-]  # fmt: skip
+SOURCES = [ad.sources.QLearning(), ad.sources.PosteriorSampling(), ad.sources.SystematicExplorer()]
+SOURCES += [ad.sources.ActorCritic(), ad.sources.DQN(width=8)]
 
 
 @pytest.mark.parametrize("agent", [*SOURCES, "model"])
@@ -236,16 +234,15 @@ def test_property_09_every_config_field_changes_something(model, kind, field):
     assert found() != found(**{field: FIELDS[kind][field]})
 
 
+OF_TRAINING = {"steps": 7, "batch": 5, "seed": 1, "label_smoothing": 0.3}
+OF_TRAINING |= {"first_action_weight": 4.0, "precision": "bfloat16"}
+OF_SCHEDULE = {"lr": 1e-3, "matrix_lr": 0.1, "weight_decay": 50.0, "warm_up": 3}
+OF_SCHEDULE |= {"decay": 1.0, "from_start": 0.0, "short": 0.0, "short_episodes": 2}
 ARGUMENTS = {
     ad.CausalTransformer: dict(context=48, layers=1, heads=1, width=24, seed=1),
-    ad.distill: dict(
-        steps=7, batch=5, seed=1, label_smoothing=0.3, first_action_weight=4.0, precision="bfloat16"
-    ),
-    ad.Schedule: dict(
-        lr=1e-3, matrix_lr=0.1, weight_decay=50.0, warm_up=3,
-        decay=1.0, from_start=0.0, short=0.0, short_episodes=2,
-    ),
-}  # fmt: skip
+    ad.distill: OF_TRAINING,
+    ad.Schedule: OF_SCHEDULE,
+}
 GIVEN = {"spec", "model", "histories", "schedule", "predictions", "predict", "validation"}
 GIVEN |= {"checkpoint"}  # no settings, or tested elsewhere
 

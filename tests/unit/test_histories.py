@@ -116,14 +116,16 @@ def spec_of(**changed):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (without("action.npy"), "array 'action' is missing"), (without("task.npy"), "'task'"),
+        (without("action.npy"), "array 'action' is missing"),
+        (without("task.npy"), "'task'"),
         (without("tasks.goal.npy"), "tasks need one column or more"),
         (lambda manifest: manifest["about"].pop("spec"), "'spec'"),
         (spec_of(cardinality=[5, 2]), r"obs\[..., 1\] are 0 to 4: out of range, 0 to 1"),
         (spec_of(n_actions=2), "actions are 0 to 4: out of range"),
-        (spec_of(horizon=9), "need uint8"), (spec_of(size=3), "unexpected keyword argument 'size'"),
+        (spec_of(horizon=9), "need uint8"),
+        (spec_of(size=3), "unexpected keyword argument 'size'"),
     ],
-)  # fmt: skip
+)
 def test_what_a_stranger_says_of_arrays_must_fit_them(tmp_path, histories, change, says, mapped):
     path = histories.save(tmp_path / "h")
     resealed(path, change)

@@ -241,14 +241,11 @@ def reseal_array(path):
 
 
 HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
-HEADERS = [
-    HEADER % ("|O", "(1,)"), HEADER % ("<f8", "(1000000000000,)"), HEADER % ("<f8", "(-1, -1)"),
-    HEADER % ("<f8", "(2,)"), HEADER % ("<U0", "(1000000,)"), HEADER % ("<M8[ns]", "(1,)"),
-    HEADER % ("<i3", "(3,)"), HEADER % ("<U9999", "()"), HEADER % ("<i8", f"({'1, ' * 99})"),
-    HEADER % ("|b1", "(8,)"), HEADER % ("<U2", "()"), HEADER % ("<U1", "(2,)"),
-    "(" * 3000, "", "__import__('os').abort()",
-    "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }",
-]  # fmt: skip
+PAIRS = [("|O", "(1,)"), ("<f8", "(1000000000000,)"), ("<f8", "(-1, -1)"), ("<f8", "(2,)")]
+PAIRS += [("<U0", "(1000000,)"), ("<M8[ns]", "(1,)"), ("<i3", "(3,)"), ("<U9999", "()")]
+PAIRS += [("<i8", f"({'1, ' * 99})"), ("|b1", "(8,)"), ("<U2", "()"), ("<U1", "(2,)")]
+HEADERS = [HEADER % pair for pair in PAIRS] + ["(" * 3000, "", "__import__('os').abort()"]
+HEADERS += ["{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }"]
 
 
 @pytest.mark.parametrize("mapped", [False, True])

@@ -6,6 +6,10 @@ import torch
 
 import adkit as ad
 from adkit import folders
+from adkit.cookieworld import population
+
+KINDS, REGIMES = population.TYPES, population.REGIMES
+EVERYONE = population.Shards(types=dict.fromkeys(KINDS, 1), regimes=dict.fromkeys(REGIMES, 1))
 
 
 def scrambled(model):

@@ -45,7 +45,7 @@ def test_only_memory_across_episodes_solves_the_world_that_needs_it():
     assert abs(ad.stats.improvement(returns("episode")).estimate) < 0.3
 
 
-def test_a_model_learns_to_predict_a_label_and_comes_back(days, tmp_path):
+def test_a_model_learns_to_predict_a_label(days):
     eaten = (days.arrays["reward"] == 0.5).sum(2).astype(np.float32)
     days = replace(days, arrays=days.arrays | {"eaten before": eaten.cumsum(1) - eaten})
     model = ad.CausalTransformer(days.spec, context=320, layers=2, width=32, predictions=1, seed=1)
@@ -55,9 +55,6 @@ def test_a_model_learns_to_predict_a_label_and_comes_back(days, tmp_path):
     label = days.arrays["eaten before"]
     assert np.corrcoef(predicted.ravel(), label.ravel())[0, 1] > 0.7
     assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
-    loaded = ad.CausalTransformer.load(model.save(tmp_path / "model"))
-    logits = [ad.record(m, days, "logits").array for m in (model, loaded)]
-    np.testing.assert_array_equal(*logits)
 
 
 POOL = ad.envs.Watermaze(view=(8, 8), n_tasks=8)

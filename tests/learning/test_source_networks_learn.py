@@ -7,22 +7,8 @@ from probe_worlds import FAULTS, Line, OneFault
 
 import adkit as ad
 from adkit.sources import DQN, ActorCritic, QLearning
-from adkit.testing import check_agent
 
 QUICK, TABULAR = DQN(width=16, batch=4), QLearning(initial_q=0.0, exploration=0.6)
-WORLDS = [
-    ad.envs.DarkRoom(4, 6, reward="once", start="random"),
-    ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=2),
-    ad.envs.from_gymnasium("FrozenLake-v1", horizon=30),
-    Line(),
-    ad.envs.Watermaze(horizon=16, n_tasks=4),
-]
-
-
-@pytest.mark.parametrize("env", WORLDS, ids=repr)
-@pytest.mark.parametrize("agent", [ActorCritic(unroll=7), QUICK, replace(QUICK, capacity=13)])
-def test_networks_keep_the_contract_with_a_short_memory_too(agent, env):
-    check_agent(agent, env, episodes=5)
 
 
 def learned_and_not(env, agent, last, thin=1, **how):

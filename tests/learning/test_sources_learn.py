@@ -1,28 +1,11 @@
-"""Source learners: the contract in every world, and each one solving its world."""
+"""Source learners: each one solves its world."""
 
 import numpy as np
 import pytest
 
 import adkit as ad
 from adkit.sources import Optimal, PosteriorSampling, QLearning, SystematicExplorer
-from adkit.testing import check_agent
 
-AGENTS = [
-    QLearning(exploration=0.3),
-    QLearning(exploration=0.3, phases=3),
-    PosteriorSampling(),
-    SystematicExplorer(),
-    Optimal(),
-    ad.sources.Random(),
-]
-WORLDS = [
-    ad.envs.DarkRoom(5, 8),
-    ad.envs.DarkRoom(4, 6, reward="once", start="random"),
-    ad.envs.DarkRoom(3, 6, permuted=True),
-    ad.envs.DarkKeyToDoor(3, 12),
-    ad.envs.from_gymnasium("FrozenLake-v1", horizon=30),
-    ad.envs.from_gymnasium("Taxi-v4", horizon=30),
-]
 ROOM = ad.envs.DarkRoom()
 OPTIMUM = ad.optimal_returns(ROOM, ROOM.tasks())[:, None, None]
 
@@ -32,15 +15,8 @@ def returns_of(env, agent, **how):
     return ad.collect(env, env.tasks(), agent, **how).returns
 
 
-@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: type(agent).__name__)
-@pytest.mark.parametrize("env", WORLDS, ids=repr)
-def test_every_agent_keeps_the_contract_in_every_world(agent, env):
-    check_agent(agent, env)
-
-
 @pytest.mark.parametrize("agent", [ad.sources.UCB(bonus=0.3), ad.sources.ThompsonSampling()])
-def test_bandit_players_keep_the_contract_and_learn_the_bandit(agent):
-    check_agent(agent, ad.envs.AdversarialBandit(arms=3, horizon=4, n_tasks=6))
+def test_bandit_players_learn_the_bandit(agent):
     env = ad.envs.AdversarialBandit(n_tasks=300)
     returns = returns_of(env, agent, episodes=1000, lifetimes=2)
     assert returns[:, :, -100:].mean() > 0.95 * ad.optimal_returns(env, env.tasks()).mean()
@@ -103,7 +79,14 @@ def test_greed_finds_sooner_and_forgetting_later():
     assert greedy.low > plain.high and forgetful.high < plain.low
 
 
-@pytest.mark.parametrize("env", WORLDS[:3], ids=repr)
+ROOMS = [
+    ad.envs.DarkRoom(5, 8),
+    ad.envs.DarkRoom(4, 6, reward="once", start="random"),
+    ad.envs.DarkRoom(3, 6, permuted=True),
+]
+
+
+@pytest.mark.parametrize("env", ROOMS, ids=repr)
 def test_the_optimal_agent_gets_the_optimum_exactly(env):
     returns = returns_of(env, Optimal(), episodes=30, lifetimes=8)
     optimum = ad.optimal_returns(env, env.tasks())

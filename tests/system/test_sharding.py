@@ -57,12 +57,6 @@ def test_shards_are_put_together_in_order(tmp_path):
         assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
-def test_labels_and_an_agents_own_loop_are_sharded_too(tmp_path):
-    env = ad.envs.CookieWorld()
-    how = {"tasks": env.tasks()[:9], "agent": ad.sources.Shards(), "episodes": 4, "seed": 1}
-    assert same(ad.collect(env, **how), ad.collect(env, **how, out=tmp_path / "histories"))
-
-
 @pytest.mark.parametrize(
     ("n", "size", "workers", "wanted"),
     [(1000, 10, 2, 16), (1000, 10, 50, 200), (3000, 2**20, 2, 47), (9, 10, 2, 9)],

@@ -1,13 +1,11 @@
 """CookieWorld by hand, the coordinates that a model may see, and labels of histories."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from helpers import same, scrambled
+from helpers import scrambled
 
 import adkit as ad
 from adkit.cookieworld import world
@@ -31,7 +29,6 @@ from adkit.cookieworld.world import (
     VISIBLE,
 )
 from adkit.models.tokens import tokenize
-from adkit.testing import check_env
 
 ENV = ad.envs.CookieWorld()
 TASK = ENV.task(home=(0, 0), jar=(0, 2), garden=(4, 4))
@@ -59,11 +56,6 @@ def days(env, task, *scripts, gifts=0):
             t += 1
         walked.append((np.array(seen), outcomes))
     return walked
-
-
-@pytest.mark.parametrize("build", [{}, {"size": 7}, {"tolerance_visible": True, "horizon": 9}])
-def test_the_world_keeps_the_contract(build):
-    check_env(ad.envs.CookieWorld(**build))
 
 
 def test_a_day_by_hand():
@@ -118,24 +110,7 @@ def test_layouts_are_held_out_with_their_reflections():
     assert one.frame.to_dict() == tasks[[one.ids[0]]].frame.to_dict()
 
 
-def test_every_field_of_the_world_changes_something():
-    changed = {"size": 7, "horizon": 9, "tolerance_visible": True}
-    assert {field.name for field in fields(ENV)} == set(changed)
-    source, how = ad.sources.Shards(regimes={"D1": 1}), {"episodes": 20, "lifetimes": 2}
-    collect = lambda env: ad.collect(env, env.tasks()[:6], source, **how)
-    for name, value in changed.items():
-        other = collect(replace(ENV, **{name: value}))
-        assert other.spec != ENV.spec or not same(other, collect(ENV)), name
-
-
 # ---- what a model sees ----
-
-
-def test_the_registered_world_shows_what_a_model_sees():
-    made = gymnasium.make("adkit/CookieWorld-v0", home=(0, 0), jar=(2, 2), garden=(4, 4), psi=0.6)
-    gymnasium_check_env(made.unwrapped, skip_render_check=True)
-    assert made.observation_space.nvec.tolist() == [25, 2, 26, 26, 3, 3, 3, 5]
-    assert made.reset(seed=1)[0].shape == (8,)
 
 
 def altered(histories):
@@ -164,17 +139,3 @@ def test_no_model_reads_hidden_coordinates_or_labels(histories):
     blank = {name: histories.arrays[name] * 0 for name in ("obs", "final_obs")}
     blind = outputs(replace(histories, arrays=histories.arrays | blank))
     assert not any(torch.equal(a, b) for a, b in zip(plain, blind, strict=True))
-
-
-# ---- labels ----
-
-
-def test_labels_stay_with_their_histories(histories, tmp_path):
-    n, e, h = histories.arrays["action"].shape
-    assert histories.pi.shape == (n, e * h, 8) and histories.gain.shape == (n, e)
-    assert np.array_equal(histories[3:5].type, histories.type[3:5])
-    every = histories.subsample(3)
-    assert np.array_equal(every.gain, histories.gain[:, ::3])
-    assert np.array_equal(every.eta, histories.eta) and every.pi.shape[1] == 4 * h
-    assert same(ad.Histories.concatenate([histories[:7], histories[7:]]), histories)
-    assert same(ad.Histories.load(histories.save(tmp_path / "h")), histories)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import adkit as ad
 from adkit.models.distill import Loss, due
 from adkit.models.tokens import tokenize
-from adkit.models.training import Processes, ahead, auto_dtype, half_decay, processes
+from adkit.models.training import Processes, ahead, auto_dtype, half_decay
 
 
 def test_learning_rates_rise_stay_and_fall_to_a_tenth():
@@ -63,13 +63,6 @@ def test_a_predicted_label_adds_its_squared_error(days):
     loss = Loss(predict="eaten", mean=2.0, deviation=3.0)
     error = np.square((windows["eaten"] - 2.0) / 3.0).mean()
     assert sum(loss.parts(model, windows)).item() == pytest.approx(plain + 0.5 * error, rel=1e-4)
-
-
-def test_alone_there_is_one_process(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert (processes().number, processes().count) == (0, 1)
-    parts = [Processes(torch.device("cpu"), number, 3).share(8) for number in range(3)]
-    assert [row for part in parts for row in range(8)[part]] == list(range(8))
 
 
 def test_processes_that_found_different_checkpoints_stop(monkeypatch):

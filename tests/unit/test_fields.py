@@ -36,29 +36,6 @@ def cell(x: int, y: int) -> int:
 # ---- numbers ----
 
 
-def test_gates_are_those_that_agents_used(env, tasks):
-    histories = ad.collect(env, tasks, ad.sources.Shards(), episodes=20)
-    real = np.arange(16) < histories.length[..., None]
-    obs, gates = histories.arrays["obs"][real].astype(int), anatomy.gates()
-    cookie, food = (histories.arrays[name][real] for name in ("gate_cookie", "gate_food"))
-    hunger = obs[:, world.HUNGER]
-    np.testing.assert_allclose(cookie, gates[obs[:, world.VISIBLE], hunger], rtol=1e-6)
-    np.testing.assert_allclose(food, gates[2, hunger], rtol=1e-6)
-    assert (np.diff(gates) > 0).all() and (gates[1] > gates[0] + 0.35).all()
-
-
-def test_heads_point_at_what_their_shard_wants(env):
-    task = env.task(home=(0, 4), jar=(2, 2), garden=(4, 4))
-    cookie, food, explore = anatomy.heads(env, task)[0]
-    north_of_the_jar, corner, garden = cell(2, 1), cell(0, 0), cell(4, 4)
-    near = lambda values, expected: np.testing.assert_allclose(values, expected, atol=1e-5)
-    near(cookie[north_of_the_jar], [-0.9, 1, -0.9, -0.9, 0, 0, 0, 0])
-    near(cookie[corner], [0, 1, 1, 0, 0, 0, 0, 0])  # two ways, two walls
-    near(food[garden], [-0.9, 0, 0, -0.9, 0, 1, 0, 0])
-    assert explore[cell(2, 2)].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-    assert explore[cell(0, 3)].tolist() == [1, 0, 1, 1, 0, 0, 0, 0], "home is known"
-
-
 def test_the_policy_is_that_of_the_agents(view):
     unvisited, p = np.zeros(25, bool), np.zeros(8)
     for full, view.hunger, view.strength, view.task in ((True, 5, 3.0, 3), (False, 3, 2.0, 2)):

@@ -61,25 +61,6 @@ def test_a_frame_has_one_row_per_episode(histories):
     assert frame["goal"].iloc[4 * 9] == (0, 2) and isinstance(histories.tasks, pd.DataFrame)
 
 
-def test_a_person_sees_what_they_hold(histories):
-    words = (
-        "25 tasks, 100 lifetimes",
-        "8, each of up to 8 steps",
-        "PosteriorSampling",
-        "DarkRoom(size=5",
-    )
-    for text in (repr(histories), histories._repr_html_()):
-        assert all(word in text for word in words)
-
-
-def test_early_endings_leave_the_rest_of_an_episode_empty():
-    env = ad.envs.from_gymnasium("FrozenLake-v1", horizon=30)
-    found = ad.collect(env, env.tasks(), ad.sources.Random(), episodes=20, lifetimes=3)
-    assert found.length.min() < 30 and found.arrays["terminated"].any()
-    check_histories(found)
-    assert found.length.ravel().tolist() == found.to_frame()["length"].tolist()
-
-
 # ---- keeping ----
 
 
@@ -87,7 +68,8 @@ def labelled(histories):
     """Return histories with labels and several task columns, none of them in alphabetical order."""
     goal, n = histories.task_values["goal"], len(histories.task_values)
     tasks = ad.Tasks({"goal": goal, "a": np.arange(n)[::-1], "text": np.array(["é"] * n)})
-    labels = {"mood": np.arange(len(histories)), "felt": np.zeros((len(histories), 8, 8, 2))}
+    shapes = {"mood": (100,), "daily": (100, 8), "felt": (100, 8, 8, 2)}
+    labels = {name: np.arange(np.prod(of)).reshape(of) for name, of in shapes.items()}
     return replace(histories, task_values=tasks, arrays=histories.arrays | labels)
 
 
@@ -96,9 +78,10 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, histories, mapped):
     saved = labelled(histories)
     loaded = ad.Histories.load(saved.save(tmp_path / "h"), mapped)
     assert same(loaded, saved) and loaded.spec == saved.spec and loaded.about == saved.about
-    assert list(loaded.arrays) == list(saved.arrays) and loaded.labels == ["mood", "felt"]
+    assert list(loaded.arrays) == list(saved.arrays) and loaded.labels == ["mood", "daily", "felt"]
     assert loaded.tasks.equals(saved.tasks)
     assert same(saved[5:9].episodes[2:], loaded[5:9].episodes[2:])
+    saved[5:9].episodes[2:].check()
     parts = [saved[50:], loaded[:50]]
     assert same(ad.Histories.concatenate(parts), ad.Histories.concatenate([saved[50:], saved[:50]]))
     assert loaded.arrays["reward"].flags.writeable == (not mapped)

@@ -1,19 +1,14 @@
 """Populations of shard agents: types, regimes, labels, drift and learning."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-
 import numpy as np
 import pytest
-from helpers import real, same, scattered
+from helpers import real, scattered
 
 import adkit as ad
-from adkit.cookieworld import world
+from adkit.cookieworld import population, world
 from adkit.cookieworld.population import REGIMES, TYPES, Shards
 from adkit.cookieworld.world import GIFT, HIDE
-from adkit.testing import check_agent, check_histories
 
-EVERYONE = {"types": dict.fromkeys(TYPES, 1), "regimes": dict.fromkeys(REGIMES, 1)}
 ENV = ad.envs.CookieWorld()
 
 
@@ -45,28 +40,6 @@ def strength(histories):
 # ---- the population ----
 
 
-@pytest.mark.parametrize("agent", [Shards(), Shards(**EVERYONE), Shards(labelled=False)])
-def test_shard_agents_keep_the_contract(agent):
-    check_agent(agent, ENV)
-    check_agent(agent, ad.envs.CookieWorld(7, tolerance_visible=True))
-
-
-def test_a_lifetime_is_the_same_bytes_in_any_batch_driver_and_executor(tasks):
-    def collect(tasks, lifetimes=2, **how):
-        source = Shards(**EVERYONE)
-        return ad.collect(ENV, tasks, source, episodes=15, lifetimes=lifetimes, **how)
-
-    whole = collect(tasks[:40])
-    check_histories(whole)
-    assert same(whole, collect(tasks[:40], driver="batched"))
-    assert same(whole[60:61], collect(tasks[30:31], 1))
-    with ThreadPoolExecutor(2) as pool:
-        assert same(whole, collect(tasks[:40], executor=pool))
-    every = collect(tasks[:40], every=4)
-    assert same(whole.subsample(4), every)
-    assert same(every, collect(tasks[:40], every=4, driver="batched"))
-
-
 def test_labels_describe_the_history(histories):
     """Action probabilities sum to one and explain the actions; bits are the observed ones."""
     arrays, exist, pi = histories.arrays, real(histories), histories.arrays["pi"]
@@ -79,26 +52,16 @@ def test_labels_describe_the_history(histories):
     assert np.array_equal(arrays["hunger"], arrays["obs"][..., world.HUNGER])
 
 
-def test_on_empty_days_the_policy_ignores_the_cookie_shard(tasks):
+def test_on_empty_days_the_policy_ignores_the_cookie_shard(tasks, monkeypatch):
     """Exactly: the same bytes, for every type, with the strength tripled."""
     empty = tasks[:40].replace(script=np.zeros((40, 60, 3), np.int8))
-    rng, env_rng = (ad.Rng.of(0, purpose, np.arange(40)) for purpose in ("agent", "env"))
-    policies = []
-    for factor in (1, 3):
-        shards = Shards(types=dict.fromkeys(TYPES, 1), regimes={"D0": 1}, tasks=empty)
-        learner = shards.start(ENV.spec, rng, episodes=10)
-        learner.agents.state["w"] *= factor
-        state, obs = ENV.reset(empty, env_rng.at(0))
-        policies.append([])
-        for t in range(60):
-            action = learner.act(obs, state.body["time"] == 0)
-            policies[-1].append(learner.agents.state["pi"].copy())
-            state, step = ENV.step(state, empty, action, env_rng.at(t))
-            learner.update(ad.Transition(obs, action, *step[1:], step.obs))
-            obs, done = step.obs.copy(), step.terminated | step.truncated
-            fresh, morning = ENV.next_episode(state, empty, env_rng.at(t + 1))
-            state.body[done], obs[done] = fresh.body[done], morning[done]
-    assert np.array_equal(*policies) and np.ptp(learner.agents.state["w"]) > 1
+    everyone = {"types": dict.fromkeys(TYPES, 1), "regimes": {"D0": 1}}
+    weak = collected(empty, **everyone)
+    thrice = 3 * np.array(population.FIRST_STRENGTHS)
+    monkeypatch.setattr(population, "FIRST_STRENGTHS", thrice)
+    strong = collected(empty, **everyone)
+    np.testing.assert_allclose(strength(strong), 3 * strength(weak), rtol=1e-6)
+    assert np.array_equal(strong.pi, weak.pi)
 
 
 def test_each_type_hides_when_it_should(tasks):
@@ -205,14 +168,3 @@ def test_agents_still_improve_after_a_fortnight(tasks, kind):
     meals = histories.arrays["terminated"].any(2)[:, None].astype(float)  # (task, lifetime, day)
     early, middle, late = (meals[..., a : a + 10] for a in (5, 15, 50))
     assert ad.stats.bootstrap(middle - early).low > 0.02 < ad.stats.bootstrap(late - middle).low
-
-
-CHANGED = {"types": {"R": 1}, "regimes": {"D2": 1}, "stock": {}, "lr": 0.5, "walk": (0.1, 0.3)}
-CHANGED["labelled"] = False
-
-
-@pytest.mark.parametrize("name", CHANGED)
-def test_every_field_of_shards_changes_something(tasks, name):
-    assert {f.name for f in fields(Shards)} - {"tasks"} == set(CHANGED), "give a changed value"
-    a, b = (collected(tasks[:20], 12, **config) for config in ({}, {name: CHANGED[name]}))
-    assert set(a.arrays) != set(b.arrays) or not same(a, b)

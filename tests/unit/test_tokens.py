@@ -3,7 +3,7 @@
 import numpy as np
 
 import adkit as ad
-from adkit.models.tokens import NO_TARGET, pack, sample_windows, tokenize, window_starts
+from adkit.models.tokens import NO_TARGET, sample_windows, tokenize, window_starts
 
 
 def test_two_short_episodes_as_written_by_hand():
@@ -31,20 +31,6 @@ def test_the_window_drops_whole_old_episodes():
     assert window_starts(12, 4, 2).tolist() == [0, 0, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
     assert window_starts(5, 4, 3).tolist() == [0, 0, 0, 0, 1]
     assert window_starts(4, 1, 0).tolist() == [0, 1, 2, 3]
-
-
-def test_packing_keeps_every_token_and_its_slot(lake):
-    tokens = tokenize(lake.spec, lake.arrays)
-    packed = pack(tokens)
-    assert packed.target.shape[1] < tokens.target.shape[1]
-    for row in range(len(lake)):
-        real, n = tokens.valid[row], tokens.valid[row].sum()
-        assert packed.valid[row].sum() == n and packed.valid[row, :n].all()
-        assert packed.slot[row, :n].tolist() == np.flatnonzero(real).tolist()
-        for name in ("obs", "previous_action", "previous_reward", "target"):
-            a, b = getattr(packed, name)[row, :n], getattr(tokens, name)[row, real]
-            np.testing.assert_array_equal(a, b)
-    assert (packed.target[~packed.valid] == NO_TARGET).all()
 
 
 def test_a_share_of_windows_opens_the_lifetime(histories):

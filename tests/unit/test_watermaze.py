@@ -1,17 +1,10 @@
 """The Watermaze: its motion by hand, its optimum and its pictures."""
 
-from dataclasses import fields
-
-import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from helpers import same
 
 import adkit as ad
 from adkit.envs import pixels, watermaze
-from adkit.sources import GoalSearch, PoseQLearning
-from adkit.testing import check_agent, check_env
 
 TURN = 2 * np.pi / 16
 MAZE = ad.envs.Watermaze(ends="platform", n_tasks=400)
@@ -29,14 +22,6 @@ def walk(env, task, pose, *actions):
 
 
 # ---- the world ----
-
-
-@pytest.mark.parametrize("ends", ["clock", "platform"])
-def test_the_pool_keeps_the_contract(ends):
-    env = ad.envs.Watermaze(ends=ends, n_tasks=50)
-    check_env(env)
-    for source in (GoalSearch(), PoseQLearning()):
-        check_agent(source, env)
 
 
 def test_each_of_the_eight_actions_moves_as_drawn_by_hand():
@@ -58,20 +43,6 @@ def test_the_wall_stops_and_the_platform_rewards_once():
     assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
 
 
-def test_episodes_start_in_the_middle_looking_anywhere():
-    tasks = MAZE.tasks()[:200]
-    _, start = MAZE.reset(tasks, ad.Rng.of(0, "x", np.arange(200)))
-    assert (start[:, :2] == 0).all()
-    assert np.histogram(start[:, 2], bins=4, range=(0, 2 * np.pi))[0].min() > 25
-
-
-def test_platforms_fill_the_ring_evenly():
-    goal = ad.envs.Watermaze(n_tasks=4000).tasks()["goal"]
-    radius, middle = np.hypot(*goal.T), np.sqrt((0.25**2 + 0.85**2) / 2)
-    assert radius.min() >= 0.25 and radius.max() <= 0.85
-    assert abs(np.median(radius) - middle) < 0.01 and np.abs(goal.mean(0)).max() < 0.03
-
-
 def test_every_platform_is_within_reach_so_the_optimum_is_one():
     """From any heading; and no walk is shorter than the straight line."""
     env, n = ad.envs.Watermaze(horizon=watermaze.FARTHEST), 4000
@@ -85,26 +56,6 @@ def test_every_platform_is_within_reach_so_the_optimum_is_one():
     assert state.found.all() and (ad.optimal_returns(env, tasks) == 1).all()
     straight = np.ceil((np.hypot(*tasks["goal"].T) - watermaze.PLATFORM) / watermaze.STEP)
     assert (steps - straight).min() == 0 and (steps - straight).mean() < 1.2
-
-
-@pytest.mark.parametrize("view", [(24, 32), (8, 96), "pose", "nothing"])
-def test_the_registered_pool_shows_its_view_and_passes_gymnasiums_checker(view):
-    env = gymnasium.make("adkit/Watermaze-v0", goal=(0.3, 0.4), view=view)
-    gymnasium_check_env(env.unwrapped, skip_render_check=True)
-    obs, _ = env.reset(seed=1)
-    assert obs.shape == ((*view, 3) if isinstance(view, tuple) else (3,))
-    assert view != "nothing" or not obs.any()
-
-
-CHANGED = {"horizon": 20, "view": "pose", "ends": "platform", "n_tasks": 3, "seed": 1}
-
-
-@pytest.mark.parametrize("name", CHANGED)
-def test_every_setting_changes_something(name):
-    assert {field.name for field in fields(ad.envs.Watermaze)} == set(CHANGED)
-    envs, agent = (ad.envs.Watermaze(), ad.envs.Watermaze(**{name: CHANGED[name]})), GoalSearch()
-    made = [ad.collect(env, env.tasks()[:4], agent, episodes=20) for env in envs]
-    assert not same(*made) or made[0].spec != made[1].spec
 
 
 # ---- the pictures ----

@@ -5,34 +5,9 @@ from dataclasses import dataclass
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from probe_worlds import Line
 
 import adkit as ad
 from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, from_gymnasium
-from adkit.testing import check_env
-
-WORLDS = [
-    DarkRoom(),
-    DarkRoom(size=17, reward="once"),
-    DarkRoom(size=4, horizon=7, start="random"),
-    DarkRoom(size=3, horizon=6, reward="once", start="random", permuted=True),
-    DarkKeyToDoor(size=4, horizon=12),
-    DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
-    AdversarialBandit(n_tasks=20),
-    AdversarialBandit(arms=3, horizon=5, bias="even", n_tasks=7),
-    Line(),
-    from_gymnasium("FrozenLake-v1", horizon=40),
-    from_gymnasium("Taxi-v4", horizon=40),
-    from_gymnasium("CartPole-v1", horizon=6),  # no pole falls as soon as that
-    from_gymnasium("CliffWalking-v1", horizon=40),
-]
-
-
-@pytest.mark.parametrize("env", WORLDS, ids=repr)
-def test_every_world_keeps_the_contract(env):
-    check_env(env)
-
 
 ACTIONS = "-lrud"  # stay, left, right, up, down
 KEYS = DarkKeyToDoor(size=3, horizon=8, start="centre")
@@ -64,15 +39,6 @@ def test_the_best_arm_hides_where_the_bias_says(bias, share):
     assert abs((means.argmax(1) % 2 == 1).mean() - share) < 0.03 and abs(means.mean() - 0.5) < 0.01
 
 
-def test_an_arm_rewards_as_often_as_its_chance_and_the_optimum_is_the_best_arm():
-    env = AdversarialBandit(arms=3)
-    task = env.task(means=(0.2, 0.9, 0.0))
-    made = ad.collect(env, task, ad.sources.Random(), episodes=3000)
-    rewarded = [made.reward[made.action == arm].mean() for arm in range(3)]
-    np.testing.assert_allclose(rewarded, [0.2, 0.9, 0], atol=0.05)
-    assert ad.optimal_returns(env, task) == pytest.approx([0.9])
-
-
 def test_the_optimum_and_the_random_return_of_the_dark_room_are_the_papers():
     """Distance d is rewarded 20 - d + 1 times, the centre 20 times: 16.54 on average."""
     env = DarkRoom()
@@ -90,9 +56,8 @@ def test_the_optimum_of_the_slippery_lake_is_known():
     np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), [0.744, 1.0], atol=1e-3)
 
 
-def test_the_registered_room_passes_gymnasiums_checker_and_is_the_same_room_also_in_a_vector():
+def test_the_registered_room_is_the_same_room_also_in_a_vector():
     env = gymnasium.make("adkit/DarkRoom-v0", goal=(5, 4))
-    gymnasium_check_env(env.unwrapped, skip_render_check=True)
     env.reset(seed=0)
     assert [env.step(2)[1] for _ in range(3)] == [1.0, 0.0, 0.0]
     vector = gymnasium.make_vec("adkit/DarkRoom-v0", num_envs=3, goal=(3, 4), horizon=5)

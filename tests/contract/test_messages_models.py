@@ -1,17 +1,26 @@
-"""What models say to a person who made a mistake: the sentence, and the mistake."""
+"""What a person reads after a mistake with models and probing."""
 
+import numpy as np
 import pytest
 
 import adkit as ad
+from adkit.probing import ablate_head, difference_of_means, fit, patch
+from adkit.probing.record import only_at
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
 MADE = ad.collect(ROOM, ROOM.tasks(), ad.sources.Random(), episodes=4)
-WALKS = ad.collect(POSES, POSES.tasks(), ad.sources.Random(), episodes=2).seen_as((8, 8))
+SWUM = ad.collect(POSES, POSES.tasks(), ad.sources.Random(), episodes=2).seen_as((8, 8))
 
 
 def model(env=ROOM, **how):
     return ad.CausalTransformer(env.spec, **{"context": 32, "layers": 1, "width": 16} | how)
+
+
+LONG = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=5)
+WALKS = LONG.episodes[:4]
+MODEL = model()
+STREAM = np.random.default_rng(0).normal(size=(60, 12, 3))
 
 
 def seeing(view):
@@ -68,9 +77,36 @@ MISTAKES = {
     "was made for Watermaze with view=pose, but Watermaze has view=nothing": (
         lambda: play(ad.RL2(policy(POSES)), BLIND)
     ),
-    r"must see pictures, got view='pose'": lambda: ad.pretrain_encoder(seeing("pose"), WALKS),
+    r"must see pictures, got view='pose'": lambda: ad.pretrain_encoder(seeing("pose"), SWUM),
     "`ahead` must be below 50, the longest episode, got 50": (
-        lambda: ad.pretrain_encoder(seeing((8, 8)), WALKS, ahead=50)
+        lambda: ad.pretrain_encoder(seeing((8, 8)), SWUM, ahead=50)
+    ),
+    r"`array` needs a recording of one tap, got embed, blocks.0.resid.*recording\['embed'\]": (
+        lambda: ad.record(MODEL, WALKS, "embed", "*resid").array
+    ),
+    r"`cut` needs an array \(6, 4, 9\) and more, got \(6, 4\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(np.ones((6, 4), bool), abs)})
+    ),
+    r"labels must have one row per task, 60, or per token, \(60, 12\); got \(7,\)": (
+        lambda: fit(STREAM, np.zeros(7))
+    ),
+    "labels must be finite at every token that is read; choose tokens with `where`": (
+        lambda: fit(STREAM, np.full((60, 12), np.nan))
+    ),
+    "`holdout` must leave tokens for train, val and test, got none for val": (
+        lambda: fit(STREAM, np.zeros((60, 12)), holdout=["train", "test"] * 30)
+    ),
+    "no stratum of `match` contains both high and low; use fewer matching variables": (
+        lambda: difference_of_means(STREAM[:8, 0], np.arange(8) > 3, np.arange(8))
+    ),
+    r"`donor` must have one history per history of `base`, .* got \(5, 4\) in DarkRoom": (
+        lambda: patch(MODEL, WALKS, WALKS[:5], "embed", np.sum)
+    ),
+    r"must fit in the model's window of 4 episodes, got 5; try base.episodes\[:4\]": (
+        lambda: patch(MODEL, LONG, LONG, "embed", np.sum)
+    ),
+    r"`ablate_head` needs blocks.\*.attn.z \(B, heads, S, d\), got \(6, 36, 16\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": lambda x, cut: ablate_head(0)(x)})
     ),
 }
 

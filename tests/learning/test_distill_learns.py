@@ -1,7 +1,6 @@
 """Distillation trains: the loss falls, validation is logged, labels are predicted, calls resume."""
 
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -55,37 +54,6 @@ def test_a_model_learns_to_predict_a_label(days):
     label = days.arrays["eaten before"]
     assert np.corrcoef(predicted.ravel(), label.ravel())[0, 1] > 0.7
     assert log.loss.iloc[-10:].mean() < log.loss.iloc[:10].mean() - 0.3
-
-
-POOL = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
-
-
-def with_a_frozen_encoder(walks, **how):
-    model = ad.CausalTransformer(POOL.spec, context=100, layers=1, width=16)
-    ad.pretrain_encoder(model, walks, steps=2, batch=8)
-    return model, ad.distill(model, walks, **{"steps": 6, "batch": 2} | how).loss.tolist()
-
-
-def test_a_training_with_a_frozen_encoder_resumes_where_it_was_stopped(tmp_path, monkeypatch):
-    walks = ad.collect(POOL, POOL.tasks(), ad.sources.Random(), episodes=3)
-    module = import_module("adkit.models.distill")
-    kept, save = tmp_path / "checkpoint", module.save
-    kept.mkdir()  # as tempfile.mkdtemp does
-
-    def once(*given):
-        save(*given)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        stopped.setattr(module, "save", once)
-        with_a_frozen_encoder(walks, checkpoint=kept)
-    whole, losses = with_a_frozen_encoder(walks)
-    resumed, again = with_a_frozen_encoder(walks, checkpoint=kept)
-    assert losses == again
-    saved = whole.state_dict()
-    assert all(torch.equal(saved[name], x) for name, x in resumed.state_dict().items())
-    with pytest.raises(ValueError, match="was made with other batch; use another folder"):
-        with_a_frozen_encoder(walks, checkpoint=kept, batch=3)
 
 
 def test_a_nan_loss_stops_training_before_a_checkpoint(env, histories, tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import adkit as ad
 from adkit import store
 from adkit.models.tokens import tokenize, window_starts
+from adkit.probing import ablate_head
 from adkit.store import ArtefactError
 
 quick = settings(
@@ -79,14 +80,20 @@ def test_property_03_a_window_never_spans_two_lifetimes(env, histories, lifetime
         histories.windows(np.array(lifetime), np.full(len(lifetime), 8), episodes)
 
 
-@pytest.mark.parametrize("kind", ["histories", "model"])
+@pytest.mark.parametrize("kind", ["histories", "transformer", "pictures", "recurrent"])
 def test_property_04_save_then_load_is_bit_identical_and_a_flipped_byte_is_caught(
     tmp_path, histories, model, kind
 ):
-    made = {"histories": histories, "model": model}[kind]
-    load, equal = type(made).load, {"histories": same, "model": alike}[kind]
-    made.save(tmp_path / "it")
-    assert equal(made, load(tmp_path / "it"))
+    pool = ad.envs.Watermaze(view=(8, 12))
+    made = {
+        "histories": histories,
+        "transformer": model,
+        "pictures": ad.CausalTransformer(pool.spec, context=100, layers=1, width=16),
+        "recurrent": ad.RecurrentPolicy(histories.spec, width=8),
+    }[kind]
+    load, equal = type(made).load, same if kind == "histories" else alike
+    loaded = load(made.save(tmp_path / "it"))
+    assert equal(made, loaded) and loaded.spec == made.spec
     for file in {*(tmp_path / "it").iterdir()} - {tmp_path / "it" / "manifest.json"}:
         original = file.read_bytes()
         for at in (0, len(original) // 2, len(original) - 1):
@@ -133,7 +140,8 @@ def cached_logits(env, agent, **how) -> tuple[ad.Histories, dict[int, list]]:
 
 @pytest.mark.parametrize("memory", ["lifetime", "episode"])
 @pytest.mark.parametrize("world", ["room", "lake", "maze"])
-def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, world):
+@pytest.mark.parametrize("changes", [{}, {"blocks.1.attn.z": ablate_head(0)}], ids=["", "ablated"])
+def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, world, changes):
     """Twelve episodes: the window of four fills and is cut three times. Lake episodes end early."""
     if world != "room":
         maze = ad.envs.Watermaze(horizon=16, view=(8, 12), ends="platform")
@@ -141,12 +149,13 @@ def test_property_06_cached_rollouts_equal_recomputed_ones(env, model, memory, w
         how = {"context": 4 * env.spec.horizon, "layers": 2, "heads": 2, "width": 16}
         model = scrambled(ad.CausalTransformer(env.spec, **how))
     agent = ad.InContext(model, memory=memory)
-    rollouts, seen = cached_logits(env, agent, episodes=12, lifetimes=2, seed=5)
+    with ad.edit(model, changes):
+        rollouts, seen = cached_logits(env, agent, episodes=12, lifetimes=2, seed=5)
     for n in range(len(rollouts)):
         cached, at = seen[n], 0
         for e, start in enumerate(window_starts(12, *agent.window)):
             windows = rollouts.windows(np.array([n]), np.array([start]), e + 1 - start)
-            with torch.inference_mode():
+            with torch.inference_mode(), ad.edit(model, changes):
                 whole = model(tokenize(env.spec, windows).to(model.device))[0]
             steps, here = rollouts.length[n, e] + 1, (e - start) * (env.spec.horizon + 1)
             wanted = whole[here : here + steps].numpy()
@@ -227,13 +236,32 @@ def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped)
     assert wiped.low < 0 < wiped.high or abs(wiped.estimate) < 0.5
 
 
-def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, env, histories):
+def in_a_pool():
+    """Return walks, and what makes a model whose encoder of pictures is frozen."""
+    pool = ad.envs.Watermaze(view=(8, 8), n_tasks=8)
+    walks = ad.collect(pool, pool.tasks(), ad.sources.Random(), episodes=3)
+
+    def make():
+        model = ad.CausalTransformer(pool.spec, context=100, layers=1, width=16)
+        ad.pretrain_encoder(model, walks, steps=2, batch=8)
+        return model
+
+    return walks, make
+
+
+@pytest.mark.parametrize("encoder", ["none", "frozen"])
+def test_property_12_resumed_training_equals_uninterrupted_training(
+    tmp_path, env, histories, encoder
+):
     make = lambda: ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    train = lambda model, **how: ad.distill(model, histories, steps=80, batch=4, **how)
+    if encoder == "frozen":
+        histories, make = in_a_pool()
+    train = lambda model, batch=4, **how: ad.distill(model, histories, steps=80, batch=batch, **how)
     straight, broken, resumed, done = make(), make(), make(), make()
     losses = train(straight).loss.tolist()
     ten = Mock(side_effect=[*[DEFAULT] * 9, InterruptedError], wraps=broken.heads)
     broken.heads = ten
+    (tmp_path / "c").mkdir()  # as tempfile.mkdtemp does
     with pytest.raises(InterruptedError):
         train(broken, checkpoint=tmp_path / "c")  # one every 4 steps
     _, before = store.load(tmp_path / "c", "distillation checkpoint")
@@ -244,3 +272,5 @@ def test_property_12_resumed_training_equals_uninterrupted_training(tmp_path, en
     assert len(seconds) in (4, 8) and again.seconds.tolist()[: len(seconds)] == seconds
     log = train(done, checkpoint=tmp_path / "c")  # nothing is left to do
     assert log.loss.tolist() == losses and alike(straight, done)
+    with pytest.raises(ValueError, match="was made with other batch; use another folder"):
+        train(done, checkpoint=tmp_path / "c", batch=3)

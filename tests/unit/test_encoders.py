@@ -48,14 +48,6 @@ def test_a_blind_model_does_not_read_poses(searches):
         assert torch.equal(logits(model, seen), logits(model, seen, np.negative)) == blind
 
 
-@pytest.mark.parametrize("view", [(8, 12), "pose", "nothing"])
-def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
-    model, seen = make(view, searches)
-    loaded = ad.CausalTransformer.load(model.save(tmp_path / "m"))
-    assert loaded.spec == model.spec
-    assert torch.equal(logits(model, seen), logits(loaded.eval(), seen))
-
-
 def test_models_get_the_very_same_pictures(searches):
     poses = torch.as_tensor(searches.arrays["obs"].reshape(-1, 3))
     exact = (pixels.render(poses.numpy()).astype(np.float32) - 128) / 64

@@ -49,20 +49,6 @@ def test_the_q_update_is_the_textbooks():
     assert (learner.q[:, 0, 0, 0] == 0).all()
 
 
-def test_values_after_a_reward_are_other_values():
-    """Phase 0 learns from values of phase 1, which stay. The next episode begins in phase 0."""
-    agent = sources.QLearning(lr=0.5, gamma=0.9, initial_q=0.0, phases=2)
-    learner = started(agent, THREE_STATES, 1)
-    learner.q[0, 1, 2, :2] = [2.0, 4.0]
-    learner.update(transition([0], [1], [1], [0], [0], [2]))
-    assert learner.q[0, 0, 0, 1] == pytest.approx(0.5 * (1 + 0.9 * 4)) and learner.phase[0] == 1
-    learner.update(transition([2], [1], [1], [0], [0], [0]))
-    assert learner.q[0, 1, 2, 1] == pytest.approx(4 + 0.5 * (1 - 4)) and learner.phase[0] == 1
-    assert (learner.q[0, 0, 2] == 0).all()
-    learner.act(np.array([[0]]), np.array([True]))
-    assert learner.phase[0] == 0
-
-
 def test_greedy_ties_are_broken_at_random():
     learner = started(sources.QLearning(epsilon=0.0), THREE_STATES, 4000)
     actions = learner.act(np.zeros((4000, 1), int), np.ones(4000, bool))

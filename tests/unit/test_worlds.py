@@ -111,12 +111,3 @@ def test_tasks_split_slice_and_index_like_an_array():
     back = ad.Tasks.of(train.frame)
     np.testing.assert_array_equal(back["goal"], train["goal"])
     np.testing.assert_array_equal(back.ids, train.ids)
-
-
-def test_a_split_can_hold_out_whole_cells():
-    tasks = DarkKeyToDoor().tasks()
-    train, test = tasks.split(0.8, seed=0, by=("key", "door"))
-    cells = lambda tasks: {tuple(cell) for name in ("key", "door") for cell in tasks[name].tolist()}
-    assert len(cells(train)) == 65 and len(cells(test)) == 16 and not cells(train) & cells(test)
-    with pytest.raises(ValueError, match="both sides need one"):
-        tasks[:3].split(0.5, by=("key",))

@@ -33,6 +33,14 @@ def same(a, b) -> bool:
     return np.array_equal(a.task, b.task) and what(a) == what(b)
 
 
+def sliding(env, lifetimes: int):
+    """Return a random model, and lifetimes of nine episodes: its window of four is cut twice."""
+    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
+    how = {"episodes": 9, "lifetimes": lifetimes, "seed": 1}
+    source = ad.sources.PosteriorSampling()
+    return scrambled(model), ad.collect(env, env.tasks()[:1], source, **how)
+
+
 def seeded(frame: pd.DataFrame, seeds: int = 1) -> pd.DataFrame:
     """Return a table as if models of several training seeds had given the same."""
     return pd.concat([frame.assign(seed=seed) for seed in range(seeds)])

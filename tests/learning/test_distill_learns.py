@@ -33,15 +33,19 @@ def test_only_memory_across_episodes_solves_the_world_that_needs_it():
     histories = ad.collect(env, env.tasks(), source, episodes=8, lifetimes=128)
     model = ad.CausalTransformer(env.spec, context=32, layers=2, width=32)
     ad.distill(model, histories, steps=80, batch=32)
+    policy = ad.RecurrentPolicy(env.spec, width=16)
+    log = ad.distill_recurrent(policy, histories, episodes=8, steps=150, batch=32, lr=1e-2)
+    assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[0]
 
-    def returns(memory):
-        agent = ad.InContext(model, memory=memory)
+    def returns(agent):
         how = {"episodes": 8, "lifetimes": 64, "seed": 1}
         return ad.collect(env, env.tasks(), agent, **how).returns
 
-    assert returns("lifetime")[:, :, -2:].mean() > 0.9 * 4
-    assert ad.stats.improvement(returns("lifetime")).low > 0.5
-    assert abs(ad.stats.improvement(returns("episode")).estimate) < 0.3
+    for student in (ad.InContext(model), ad.RL2(policy)):
+        found = returns(student)
+        assert found[:, :, -2:].mean() > 0.9 * 4 and ad.stats.improvement(found).low > 0.5
+    wiped = returns(ad.InContext(model, memory="episode"))
+    assert abs(ad.stats.improvement(wiped).estimate) < 0.3
 
 
 def test_a_model_learns_to_predict_a_label(days):

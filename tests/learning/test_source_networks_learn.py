@@ -6,7 +6,7 @@ import pytest
 from probe_worlds import FAULTS, Line, OneFault
 
 import adkit as ad
-from adkit.sources import DQN, ActorCritic, QLearning
+from adkit.sources import DQN, ActorCritic, PoseQLearning, QLearning
 
 QUICK, TABULAR = DQN(width=16, batch=4), QLearning(initial_q=0.0, exploration=0.6)
 
@@ -35,12 +35,14 @@ def test_one_fault_environments_are_solved_and_without_learning_are_not(agent, s
 
 
 ROOM, MAZE = ad.envs.DarkRoom(), ad.envs.Watermaze(n_tasks=4)
+POOL = ad.envs.Watermaze(ends="platform", n_tasks=400)
 LEARNED = [  # at least this share of the optimum, and its control at most that
     (ActorCritic(), ROOM, 0.94, 0.1, {"episodes": 500, "lifetimes": 2, "last": 25, "thin": 4}),
     (DQN(), ROOM, 0.75, 0.1, {"episodes": 150, "lifetimes": 2, "last": 25, "thin": 9}),
     (ActorCritic(), Line(), 0.8, 0.13, {"episodes": 150, "lifetimes": 16, "last": 20}),
     (QUICK, Line(), 0.7, 0.2, {"episodes": 80, "lifetimes": 8, "last": 20}),
     (DQN(), MAZE, 0.5, 0.35, {"episodes": 100, "lifetimes": 4, "last": 40}),
+    (PoseQLearning(exploration=0.4), POOL, 0.85, 0.45, {"episodes": 150, "last": 30, "thin": 16}),
 ]
 
 

@@ -42,12 +42,6 @@ def test_the_search_keeps_the_true_place_and_begins_anew_when_the_platform_is_mo
     assert (rewards[-60:].mean(0) > 0.08).mean() > 0.9
 
 
-def test_q_learning_on_binned_poses_learns_from_scratch():
-    returns = returns_of(ad.sources.PoseQLearning(exploration=0.4), 24, 150)
-    early, late = ad.stats.bootstrap(returns[:, :5]), ad.stats.bootstrap(returns[:, -30:])
-    assert early.high < 0.45 and late.low > 0.85
-
-
 def test_a_backward_sweep_carries_the_reward_all_the_way():
     """Two steps to a reward from an empty table: lr 0.5, gamma 0.9 give 0.5 and 0.225."""
     learner = started(ad.sources.PoseQLearning(bins=(20, 1, 1)), MAZE.spec, 1)

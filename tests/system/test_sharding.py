@@ -14,7 +14,6 @@ from helpers import listed, same
 
 import adkit as ad
 from adkit import rollout, store
-from adkit.sharding import number_of_shards
 
 ENV = ad.envs.DarkRoom(size=4, horizon=6)
 TASKS = ENV.tasks()[:12]
@@ -55,14 +54,6 @@ def test_shards_are_put_together_in_order(tmp_path):
     whole.save(tmp_path / "saved")
     for name in ("obs.npy", "reward.npy", "task.npy", "tasks.goal.npy"):
         assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("n", "size", "workers", "wanted"),
-    [(1000, 10, 2, 16), (1000, 10, 50, 200), (3000, 2**20, 2, 47), (9, 10, 2, 9)],
-)
-def test_shards_are_many_enough_for_all_workers_and_never_large(n, size, workers, wanted):
-    assert number_of_shards(n, {"obs": np.zeros((1, size), np.uint8)}, workers) == wanted
 
 
 # ---- the identity of a call ----

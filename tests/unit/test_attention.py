@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import same, scrambled
+from helpers import same, sliding
 
 import adkit as ad
 from adkit.models.tokens import tokenize, window_starts
@@ -19,19 +19,15 @@ PATTERNS = "blocks.*.attn.pattern"
 
 @pytest.fixture(scope="module", params=[ROOM, LAKE], ids=["room", "lake"])
 def world(request):
-    """A random model and three lifetimes of nine episodes: the window of four is cut twice."""
-    env = request.param
-    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    how = {"episodes": 9, "lifetimes": 3, "seed": 1}
-    histories = ad.collect(env, env.tasks()[:1], ad.sources.PosteriorSampling(), **how)
-    assert (histories.length < 8).any() == (env is LAKE)
+    model, histories = sliding(request.param, lifetimes=3)
+    assert (histories.length < 8).any() == (request.param is LAKE)
     assert (histories.episode_returns > 0).any()
-    return env, scrambled(model), histories
+    return model, histories
 
 
 @pytest.fixture(scope="module")
 def masses(world):
-    _, model, histories = world
+    model, histories = world
     return attention_masses(model, histories)
 
 
@@ -39,7 +35,7 @@ def masses(world):
 
 
 def test_masses_equal_a_slow_loop(world, masses):
-    _, model, histories = world
+    model, histories = world
     patterns = np.stack(list(ad.record(model, histories, PATTERNS).values.values()), 3)
     starts, length = window_starts(9, WINDOW, 1), histories.length
     tokens = tokenize(histories.spec, histories.arrays)
@@ -71,7 +67,7 @@ def test_masses_equal_a_slow_loop(world, masses):
 
 
 def test_a_ratio_is_summed_over_the_chosen_decisions(world, masses):
-    _, _, histories = world
+    _, histories = world
     after = after_first_reward(histories)
     for n in range(3):
         first = np.flatnonzero(histories.reward[n] > 0)[0]
@@ -83,7 +79,7 @@ def test_a_ratio_is_summed_over_the_chosen_decisions(world, masses):
 
 
 def test_attention_rollout_is_a_product_over_layers(world):
-    _, model, histories = world
+    model, histories = world
     patterns = list(ad.record(model, histories.episodes[:2], PATTERNS).values.values())
     size = 2 * TOKENS
     expected = np.eye(size)
@@ -97,7 +93,7 @@ def test_attention_rollout_is_a_product_over_layers(world):
 
 
 def test_ablating_a_head_is_zeroing_its_columns(world):
-    _, model, histories = world
+    model, histories = world
     with ad.edit(model, {"blocks.1.attn.z": ablate_head(0)}):
         ablated = ad.record(model, histories).array
     twin = ad.CausalTransformer(model.spec, **model.config)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import scrambled
+from helpers import sliding
 
 import adkit as ad
 from adkit.probing import (
@@ -26,12 +26,7 @@ LAST = "blocks.1.resid"
 
 @pytest.fixture(scope="module", params=[ROOM, LAKE], ids=["room", "lake"])
 def world(request):
-    """A random model, and six lifetimes of nine episodes: the window of four is cut twice."""
-    env = request.param
-    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    how = {"episodes": 9, "lifetimes": 6, "seed": 1}
-    source = ad.sources.PosteriorSampling()
-    return scrambled(model), ad.collect(env, env.tasks()[:1], source, **how)
+    return sliding(request.param, lifetimes=6)
 
 
 @pytest.fixture(scope="module")

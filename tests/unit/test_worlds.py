@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import adkit as ad
-from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, from_gymnasium
+from adkit.envs import DarkKeyToDoor, DarkRoom, from_gymnasium
 
 ACTIONS = "-lrud"  # stay, left, right, up, down
 KEYS = DarkKeyToDoor(size=3, horizon=8, start="centre")
@@ -31,12 +31,6 @@ def test_steps_move_reward_and_truncate_as_drawn_by_hand(env, task, actions, cel
         state, step = env.step(state, task, np.array([ACTIONS.index(action)]), rng)
         assert step.obs.tolist() == [list(map(int, cell))] and step.reward == [float(reward)]
         assert step.truncated == [time == env.spec.horizon - 1] and not step.terminated
-
-
-@pytest.mark.parametrize(("bias", "share"), [("odd", 0.95), ("even", 0.05), ("uniform", 0.5)])
-def test_the_best_arm_hides_where_the_bias_says(bias, share):
-    means = AdversarialBandit(bias=bias, n_tasks=4000).tasks()["means"]
-    assert abs((means.argmax(1) % 2 == 1).mean() - share) < 0.03 and abs(means.mean() - 0.5) < 0.01
 
 
 def test_the_optimum_and_the_random_return_of_the_dark_room_are_the_papers():

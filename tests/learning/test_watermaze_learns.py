@@ -53,3 +53,7 @@ def test_a_backward_sweep_carries_the_reward_all_the_way():
         learner.update(ad.Transition(places[t], *taken, no, no, places[t + 1]))
     assert learner.q[0, [10, 11, 12], 3].tolist() == pytest.approx([0.225, 0.5, 0])
     assert np.count_nonzero(learner.q) == 2
+    learner.act(places[0], ~no)  # an episode that is cut off still bootstraps
+    cut_off = np.array([4]), np.zeros(1, np.float32), no, ~no
+    learner.update(ad.Transition(places[0], *cut_off, places[1]))
+    assert learner.q[0, 10, 4] == pytest.approx(0.225)

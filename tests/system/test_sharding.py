@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import listed, same
+from helpers import listed, same, scrambled
 
 import adkit as ad
 from adkit import rollout, store
@@ -83,7 +83,7 @@ def transformer(seed: int = 0) -> ad.CausalTransformer:
         (lambda: {"every": 2}, {}),
         (lambda: {}, {"agent": ad.sources.Random()}),
         (lambda: {"agent": numbers(0.0)}, {"agent": numbers(1e-12)}),
-        (lambda: {"agent": Holds(transformer())}, {"agent": Holds(transformer(1))}),
+        (lambda: {"agent": Holds(transformer())}, {"agent": Holds(scrambled(transformer()))}),
         (lambda: {"agent": ad.InContext(transformer())}, {"agent": ad.InContext(transformer(1))}),
     ],
 )

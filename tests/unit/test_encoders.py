@@ -46,6 +46,8 @@ def test_a_blind_model_does_not_read_poses(searches):
     for view, blind in (("nothing", True), ("pose", False)):
         model, seen = make(view, searches)
         assert torch.equal(logits(model, seen), logits(model, seen, np.negative)) == blind
+    mirrored = lambda obs: obs * np.array([1, 1, -1], np.float32)  # turned to the other side
+    assert not torch.equal(logits(model, seen), logits(model, seen, mirrored))
 
 
 def test_models_get_the_very_same_pictures(searches):

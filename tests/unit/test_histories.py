@@ -39,8 +39,9 @@ def test_subsampling_slicing_and_indexing_commute(histories, k, rows, cut):
 def test_lifetimes_bring_their_tasks_along(histories):
     picked = histories[[5, 90, 91]]
     assert picked.tasks.index.tolist() == [1, 22] and picked.task.tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match=r"use \.episode_returns"):
-        _ = picked.returns
+    for uneven in (picked, histories[[90, 5]]):  # other numbers of lifetimes; another order
+        with pytest.raises(ValueError, match=r"use \.episode_returns"):
+            _ = uneven.returns
     assert len(histories[3]) == 1 and len(histories[-2:]) == 2
     assert len(histories[histories.task == 4]) == 4
 
@@ -116,11 +117,15 @@ def test_what_a_stranger_says_of_arrays_must_fit_them(tmp_path, histories, chang
         ad.Histories.load(path, mapped)
 
 
+ENDLESS = np.tile(np.arange(8) == 7, (100, 8, 1))
+ENDLESS[3, 2] = False  # one episode of one lifetime
+
+
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
         ("reward", np.full((100, 8, 8), np.nan, np.float32), "rewards hold NaN"),
-        ("truncated", np.zeros((100, 8, 8), bool), "some episodes never end"),
+        ("truncated", ENDLESS, "some episodes never end"),
         ("mood", np.array(1), r"label 'mood' is \(\)"),
         ("mood", np.zeros((100, 7)), r"label 'mood' is \(100, 7\)"),
     ],

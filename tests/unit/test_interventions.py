@@ -116,6 +116,10 @@ def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activa
     patched = run(donor, "*resid")
     np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
     assert np.abs(patched.donor - patched.base).min() > 1e-3
+    both = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
+    every = patch(model, base, donor, LAST, total).patched
+    there = patch(model, base, donor, LAST, total, positions={"both": both}).patched
+    np.testing.assert_array_equal(every, there)
     heads, own = run(donor, "blocks.1.attn.z"), run(base, "blocks.*.attn.z")
     here, nowhere = heads.patched[0] - heads.base
     assert np.abs(here).min() > 1e-4 and not nowhere.any()
@@ -241,7 +245,7 @@ def test_means_are_compared_within_strata():
     """Label and stratum are confounded: unmatched, the difference is mostly the confound."""
     rng = np.random.default_rng(0)
     stratum = rng.integers(5, size=400)
-    high = rng.random(400) < stratum / 5 + 0.1
+    high = rng.random(400) < stratum / 5  # none of stratum 0
     x = 10 * stratum[:, None] * np.eye(3)[0] + high[:, None] * np.eye(3)[1]
     x += 0.1 * rng.normal(size=(400, 3))
     np.testing.assert_allclose(difference_of_means(x, high, stratum), [0, 1, 0], atol=0.05)

@@ -7,6 +7,7 @@ import pytest
 from helpers import real, scattered
 
 import adkit as ad
+from adkit.cookieworld import observer
 from adkit.cookieworld.population import Shards
 
 
@@ -53,6 +54,23 @@ def test_the_filter_sees_what_a_model_sees_one_history_at_a_time(histories, post
     again = ad.ParticleFilter(Shards(), particles=500).follow(stripped[50:52])
     assert all(np.array_equal(again[name], posterior[name][50:52]) for name in again)
     replace(histories, arrays=histories.arrays | posterior).check()
+
+
+def test_a_particle_with_the_true_traits_has_the_true_strength(monkeypatch):
+    """In regimes without chance, whatever its hunger."""
+    env, source = ad.envs.CookieWorld(), Shards(regimes=dict.fromkeys(["D0", "D1", "D3", "D4"], 1))
+    made = ad.collect(env, scattered(env, 60), source, episodes=40, seed=0)
+    rng = ad.Rng.of(0, "agent", made.task_values.ids, np.zeros(60, int))
+    traits = source.traits(made.task_values, rng)
+    particles = np.zeros((60, 1), observer.PARTICLE)
+    for name in traits.dtype.names:
+        particles[name][:, 0] = traits[name]
+    particles["w"] = particles["w_first"]
+    drawn = particles, rng.keys[:, None]
+    monkeypatch.setattr(ad.ParticleFilter, "_drawn", lambda self, ids: drawn)
+    found = ad.ParticleFilter(source, updates=False).follow(made)["belief_rel"]
+    relative = made.arrays["w_cookie"] / traits["w_food"][:, None, None]
+    np.testing.assert_allclose(found[real(made)], np.log(relative[real(made)]), atol=1e-5)
 
 
 def test_the_filter_weighs_the_mornings_stock_bit():

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 import adkit as ad
 from adkit.probing import erase, fit
-from adkit.probing.labels import Sessions
+from adkit.probing.labels import Sessions, _nearest
 from adkit.probing.leace import leace
 from adkit.probing.record import Recording
 
@@ -115,6 +115,12 @@ def test_only_chosen_tokens_are_read_and_groups_are_never_split():
     probe = fit(stream, np.where(where, label, np.nan), groups=GROUPS, where=where)
     assert probe.score > 0.5 and probe.p < 0.01
     assert np.bincount(probe.history // 2, minlength=30).tolist().count(2) == 9
+
+
+def test_between_tokens_that_are_read_the_nearest_of_the_same_episode_lends_its_label():
+    used = np.zeros((1, 2, 4), bool)
+    used[0, :, 0] = True  # the last step of an episode is nearer to the next one's first
+    assert _nearest(used).tolist() == [[0, 0, 0, 0, 4, 4, 4, 4]]
 
 
 def test_a_curved_probe_reads_what_erasing_leaves():

@@ -67,7 +67,7 @@ def test_bids_add_to_the_logits():
 # ---- planning ----
 
 
-def slowly(env, task, w, rho):
+def slowly(env, task, w_cookie, w_food, rho):
     """Return (lid, meals or cookies, hunger): policy evaluation in plain loops."""
     q, (home, jar, garden) = anatomy.learned_values(env, task)[0], env.places(task)[0]
     unvisited, p = np.zeros(25, bool), np.zeros(8)
@@ -77,7 +77,7 @@ def slowly(env, task, w, rho):
         for cell, h, left, shut in np.ndindex(25, 6, 4, 2):
             tempted = left > 0 and not shut
             gate = shard.cookie_gate(int(tempted and near(cell, jar, 5)), h)
-            craving, appetite = 2.5 * w * gate * tempted, 2.5 * shard.food_gate(h)
+            craving, appetite = 2.5 * w_cookie * gate * tempted, 2.5 * w_food * shard.food_gate(h)
             shard.policy(q, unvisited, cell, 5, craving, appetite, False, False, p)
             for a in range(8):
                 lids, to, hunger, kept, gain, over = {shut: 1.0}, led(cell, a, 5), h, left, 0, False
@@ -103,13 +103,18 @@ FAR = ENV.task(home=(0, 0), jar=(4, 3), garden=(0, 2), psi=0.6)
 def test_planning_is_exact_policy_evaluation(task):
     short, task, ahead = replace(ENV, horizon=9), task.replace(rho=[0.3]), np.zeros((2, 2, 6), "f4")
     q, place = anatomy.learned_values(short, task)[0], short.places(task)[0]
-    planning.expected_day(q, 5, place, 9, 3, 1.3, 1.0, 0.3, ahead)
-    np.testing.assert_allclose(ahead, slowly(short, task, 1.3, 0.3), atol=2e-5)
-    (meals, more_cookies) = ahead[1] - ahead[0]  # by hiding
-    p, avoided = anatomy.hiding(short, task, np.array([0.3, 1.3]))
+    planning.expected_day(q, 5, place, 9, 3, 1.15, 0.8, 0.3, ahead)
+    np.testing.assert_allclose(ahead, slowly(short, task, 1.15, 0.8, 0.3), atol=2e-5)
+    meals, more_cookies = ahead[1] - ahead[0]  # by hiding
+    p, avoided = anatomy.hiding(short, task, np.array([0.3, 1.15]), w_food=0.8)
     np.testing.assert_allclose(avoided[0, 1], -more_cookies, rtol=1e-6)
-    gain = meals - task["psi"] * more_cookies
+    psi = task["psi"].item()
+    gain = meals - psi * more_cookies
     np.testing.assert_allclose(p[0, 1], 0.95 / (1 + np.exp(-40 * (gain - 0.1))), rtol=1e-4)
+    gains = np.empty((7, 2, 2, 2, 6))
+    planning.tabulate_gains(q, 5, place, 9, gains)
+    interpolated = [planning.interpolated_gain(gains, 1.15, 0.8, 0.3, psi, h) for h in range(6)]
+    np.testing.assert_allclose(interpolated, gain, atol=1e-6)
 
 
 # ---- measures and views ----

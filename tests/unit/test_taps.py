@@ -21,6 +21,8 @@ def test_record_takes_wildcards_and_gives_every_token_its_own_window(env, model)
     pattern = recording["blocks.1.attn.pattern"]
     assert pattern.shape == (6, 7, 9, 2, 36)
     assert recording.window_start.tolist() == [0, 0, 0, 0, 3, 3, 3]
+    first = ad.record(model, rollouts.episodes[:4], "blocks.0.resid").array
+    np.testing.assert_allclose(recording["blocks.0.resid"][:, :4], first, atol=1e-6)
     assert (pattern[:, 5, 0, :, :19] > 0).all()  # two episodes and the token itself
     assert (pattern[:, 5, 0, :, 19:] == 0).all()
 

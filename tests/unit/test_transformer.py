@@ -23,6 +23,7 @@ def tokens_of(histories, episodes):
 def test_the_model_equals_a_naive_one(env, model, histories):
     """The forward pass again, token by token and head by head, in float64 NumPy."""
     tokens = tokens_of(histories[:2], 4)
+    tokens.previous_reward[:, ::3] -= 2  # some are negative
     logits = model(tokens.to(model.device)).numpy()
     w = {name: value.double().numpy() for name, value in model.named_parameters()}
     norm = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
@@ -30,7 +31,8 @@ def test_the_model_equals_a_naive_one(env, model, histories):
     for b in range(2):
         i, j = tokens.obs[b].T
         x = table[i] + table[5 + j] + table[10 + tokens.previous_action[b]]
-        x = x + np.log1p(tokens.previous_reward[b])[:, None] * w["embed_tokens.reward"]
+        reward = tokens.previous_reward[b][:, None]
+        x = x + np.sign(reward) * np.log1p(np.abs(reward)) * w["embed_tokens.reward"]
         x = x + w["embed_tokens.episode"][slot // 9] + w["embed_tokens.step"][slot % 9]
         for layer in range(2):
             p = f"blocks.{layer}."

@@ -58,6 +58,9 @@ def test_the_registered_room_is_the_same_room_also_in_a_vector():
     assert vector.reset(seed=0)[0].tolist() == [[4, 4]] * 3
     ends = [vector.step(np.array([0, 1, 2]))[3].tolist() for _ in range(5)]
     assert ends == [[False] * 3] * 4 + [[True] * 3]
+    coin = gymnasium.make("adkit/AdversarialBandit-v0", arms=2, horizon=30, means=(0.5, 0.5))
+    coin.reset(seed=0)
+    assert {coin.step(0)[1] for _ in range(30)} == {0, 1}, "each step has a draw of its own"
 
 
 def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():

@@ -1,11 +1,13 @@
-"""What a person reads after a mistake with models and probing."""
+"""What a person reads after a mistake with models, probing and views."""
 
 import numpy as np
 import pytest
+import traitlets
 
 import adkit as ad
 from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
+from adkit.views import EpisodeAttention, learning_curves, replay, visits
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
@@ -21,6 +23,13 @@ LONG = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=5)
 WALKS = LONG.episodes[:4]
 MODEL = model()
 STREAM = np.random.default_rng(0).normal(size=(60, 12, 3))
+
+LIVED = ad.collect(ROOM, ROOM.tasks(), ad.sources.Random(), episodes=8, lifetimes=4)
+LAKE = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8)
+
+
+def lake():
+    return ad.collect(LAKE, LAKE.tasks(), ad.sources.Random(), episodes=2)
 
 
 def seeing(view):
@@ -108,6 +117,25 @@ MISTAKES = {
     r"`ablate_head` needs blocks.\*.attn.z \(B, heads, S, d\), got \(6, 36, 16\)": (
         lambda: ad.record(MODEL, WALKS, changes={"embed": lambda x, cut: ablate_head(0)(x)})
     ),
+    "histories need names on a figure": lambda: learning_curves(LIVED),
+    "need names on a figure; try {'distilled'": lambda: visits({}),
+    '`x` must be "episodes" or "steps", got \'hours\'': (
+        lambda: learning_curves({"a": LIVED}, x="hours")
+    ),
+    r"no \(x, y\) observations": lambda: visits({"a": lake()}),
+    "FrozenLake-v1 has no map to draw": lambda: replay(lake()),
+    "must be one lifetime, got 100; try rollouts": lambda: replay(LIVED),
+    "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),
+    "`lifetime` must hold one, got 100; try": lambda: EpisodeAttention(MODEL, LIVED),
+    "`env` must be the one of the lifetime": (
+        lambda: EpisodeAttention(MODEL, LIVED[0], ad.envs.DarkRoom())
+    ),
+    r"`action_names` must have 5, got \['up'\]": (
+        lambda: EpisodeAttention(MODEL, LIVED[0], action_names=["up"])
+    ),
+    "`without` must be in 6 to 6, got 7": (
+        lambda: EpisodeAttention(MODEL, LIVED[0]).probabilities(7, 2, without=7)
+    ),
 }
 
 
@@ -123,3 +151,15 @@ def test_an_edit_of_another_shape_is_refused():
         pytest.raises(ValueError, match=r"must return the activation's shape \(1, 1, 16\), got"),
     ):
         play(ad.InContext(net))
+
+
+def test_sliders_refuse_what_there_is_not():
+    env = ad.envs.CookieWorld()
+    field = ad.views.PolicyField(env, env.tasks()[np.arange(2)])
+    for name, value in {"hunger": 6, "strength": 3.5, "task": -1}.items():
+        with pytest.raises(traitlets.TraitError):
+            setattr(field, name, value)
+    view = EpisodeAttention(MODEL, LIVED[0])
+    for name in ("episode", "step", "layer", "head", "attended"):
+        with pytest.raises(traitlets.TraitError, match=f"`{name}` must be in .* got 99"):
+            setattr(view, name, 99)

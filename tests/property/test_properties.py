@@ -211,19 +211,6 @@ def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(
     assert honest.reward.sum() > 0 and same(honest, ad.collect(Deceived(5, 8), moved, **how))
 
 
-def test_property_10_a_probe_on_shuffled_labels_is_at_chance():
-    """A label in noisy activations is read on unseen tasks; a shuffled label is not."""
-    rng = np.random.default_rng(0)
-    label, direction = rng.normal(size=(60, 2)), rng.normal(size=(2, 16))
-    task = np.repeat(np.arange(60), 3)
-    stream = (label[task] @ direction)[:, None] + rng.normal(size=(180, 10, 16))
-    probe = ad.probing.fit(stream, label, groups=task, seed=0)
-    assert probe.score > 0.8 and probe.interval.low > 0.7
-    assert probe.controls["shuffled"] < 0.1
-    shuffled = ad.probing.fit(stream, rng.permutation(label), groups=task, seed=0)
-    assert shuffled.score < 0.1 and shuffled.interval.low < 0.05
-
-
 def test_property_11_with_memory_wiped_each_episode_improvement_is_zero(shipped):
     env, tasks, model = shipped
     improvement = {}

@@ -1,4 +1,4 @@
-"""Set-up: the first command of a stranger, on a machine that lacks something."""
+"""Set-up and import: the first commands of a stranger, on a machine that lacks something."""
 
 import shutil
 import subprocess
@@ -58,3 +58,23 @@ def test_adkit_imports_from_the_folder_that_holds_the_clone(tmp_path):
     command = [sys.executable, "-c", "import adkit; print(adkit.EnvSpec.__name__)"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "EnvSpec\n"
+
+
+def test_importing_adkit_loads_nothing_heavy_and_changes_nothing():
+    code = """
+import random, sys, numpy as np
+before = random.getstate(), np.random.get_state()[1].tobytes()
+import adkit
+heavy = {"torch", "numba", "pandas", "scipy", "sklearn", "statsmodels", "yaml", "plotly"}
+heavy |= {"playwright", "ipywidgets"}
+heavy &= set(sys.modules)
+assert not heavy, heavy
+assert before == (random.getstate(), np.random.get_state()[1].tobytes())
+import gymnasium
+assert gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4)).reset(seed=0)[0].tolist() == [4, 4]
+from adkit.rollout import collect
+assert adkit.collect is collect
+import adkit.models.distill  # a module of the same name
+assert adkit.distill is adkit.models.distill.distill
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -27,9 +27,11 @@ def planted():
     return label[..., None] * direction + walks(rng, N, E, D), label
 
 
-def test_a_planted_direction_is_found_beside_controls_that_fail():
+def test_property_10_a_probe_on_shuffled_labels_is_at_chance_and_a_planted_label_is_found():
     stream, label = planted()
     rng = np.random.default_rng(1)
+    shuffled = fit(stream, rng.permutation(label), groups=GROUPS)
+    assert shuffled.score < 0.1 and shuffled.interval.low < 0.05 and shuffled.p > 0.05
     compare = {"untrained": walks(rng, N, E, D), "weak": label + 6 * walks(rng, N, E)}
     probe = fit(stream, label, groups=GROUPS, compare=compare | {"label": label})
     controls = probe.controls

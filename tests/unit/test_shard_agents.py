@@ -152,15 +152,3 @@ def test_yoked_agents_have_eaten_as_much_as_their_partners_by_every_morning(task
     assert (
         np.ptp(strength(partners), axis=1).min() > 0 and not np.ptp(strength(yoked), axis=1).any()
     )
-
-
-# ---- learning ----
-
-
-@pytest.mark.parametrize("kind", "PS")
-def test_agents_still_improve_after_a_fortnight(tasks, kind):
-    """Meals a day of agents in D0 grow from days 5-14 to 15-24 and to 50-59."""
-    histories = collected(tasks, types={kind: 1}, regimes={"D0": 1})
-    meals = histories.arrays["terminated"].any(2)[:, None].astype(float)  # (task, lifetime, day)
-    early, middle, late = (meals[..., a : a + 10] for a in (5, 15, 50))
-    assert ad.stats.bootstrap(middle - early).low > 0.02 < ad.stats.bootstrap(late - middle).low

@@ -1,12 +1,14 @@
-"""Populations of shard agents: types, regimes, labels, drift and learning."""
+"""Populations of shard agents: types, regimes, labels and drift; a particle filter follows them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import real, scattered
 
 import adkit as ad
-from adkit.cookieworld import population, world
-from adkit.cookieworld.population import REGIMES, TYPES, Shards
+from adkit.cookieworld import observer, population, world
+from adkit.cookieworld.population import TYPES, Shards
 from adkit.cookieworld.world import GIFT, HIDE
 
 ENV = ad.envs.CookieWorld()
@@ -90,39 +92,12 @@ def test_type_L_hides_only_after_lapses(tasks):
 # ---- drift ----
 
 
-@pytest.fixture(scope="module")
-def drifting(tasks):
-    types = {"types": {"P": 1}}
-    return {name: collected(tasks[:100], regimes={name: 1}, **types) for name in REGIMES}
-
-
-def test_the_walk_of_D2_is_slow_and_bounded(drifting):
-    w = strength(drifting["D2"])
+def test_the_walk_of_D2_is_slow_and_bounded(tasks):
+    w = strength(collected(tasks[:100], regimes={"D2": 1}, types={"P": 1}))
     inside, steps = (w[:, 1:] > 0.3) & (w[:, 1:] < 2.8), np.diff(w, axis=1)
     assert steps[inside].std() == pytest.approx(0.12, abs=0.005)
     assert w.min() >= 0.1 and w.max() <= 3
     assert np.abs(np.corrcoef(steps[inside], 1.2 - w[:, :-1][inside])[0, 1]) < 0.3
-
-
-def test_the_strength_of_D1_grows_with_use_and_decays_overnight(drifting):
-    used = drifting["D1"]
-    w, eaten, gifts, morning = used.arrays["w_cookie"], ate(used), used.gift, strength(used)
-    n, e, t = np.argwhere(eaten[..., :-1] & real(used)[..., 1:]).T
-    grown = w[n, e, t] + used.eta[n] * (3 - w[n, e, t])
-    np.testing.assert_allclose(w[n, e, t + 1], grown, rtol=1e-5)
-    n, e = np.argwhere((~eaten.any(2) & (gifts == 0))[:, 1:-1] & (gifts[:, 2:] == 0)).T
-    assert (morning[n, e + 2] <= morning[n, e + 1] + 1e-6).all()  # after a day without a cookie
-    assert morning[:, -1].mean() > morning[:, 0].mean() + 0.5
-
-
-def test_D3_follows_the_value_of_a_cookie_and_D4_tolerance(drifting):
-    w, eaten = strength(drifting["D3"]), ate(drifting["D3"]).sum(2).cumsum(1)
-    assert (np.diff(w) >= 0).all() and (w[:, -1] / w[:, 0])[eaten[:, -2] > 40].min() > 2.9
-    without = (
-        strength(drifting["D4"]) - 0.5 * drifting["D4"].arrays["obs"][:, :, 0, world.TOLERANCE]
-    )
-    np.testing.assert_allclose(np.ptp(without, axis=1), 0, atol=1e-5)
-    assert np.ptp(strength(drifting["D4"]), axis=1).any()
 
 
 def test_recovery_has_six_empty_days_and_a_falling_strength(tasks):
@@ -152,3 +127,74 @@ def test_yoked_agents_have_eaten_as_much_as_their_partners_by_every_morning(task
     assert (
         np.ptp(strength(partners), axis=1).min() > 0 and not np.ptp(strength(yoked), axis=1).any()
     )
+
+
+# ---- the particle filter: what it knows, and what it sees ----
+
+
+@pytest.fixture(scope="module")
+def followed(histories):
+    return histories[:60]
+
+
+@pytest.fixture(scope="module")
+def posterior(followed):
+    return ad.ParticleFilter(Shards(), particles=500).follow(followed)
+
+
+def test_the_filter_predicts_better_than_the_prior_and_worse_than_the_source(followed, posterior):
+    pi, exist = followed.arrays["pi"], real(followed)
+    prior = ad.ParticleFilter(Shards(), particles=500, updates=False).follow(followed)
+    predicted = pi, posterior["belief_pi"], prior["belief_pi"]
+    nats = [-(pi * np.log(np.maximum(p, 1e-9))).sum(-1)[exist].mean() for p in predicted]
+    assert nats[0] + 0.02 < nats[1] < nats[2] - 0.02
+    for name in ("belief_pi", "belief_type"):
+        np.testing.assert_allclose(posterior[name].sum(-1)[exist], 1, atol=1e-4)
+    assert not posterior["belief_type"][..., [1, 3]].any()  # no N, no L in this population
+
+
+def test_the_filter_finds_type_and_strength(followed, posterior):
+    late = real(followed) & (np.arange(60) >= 30)[:, None]
+    of_lifetimes = followed.type, followed.w_food
+    kind, w_food = (np.broadcast_to(x[:, None, None], late.shape) for x in of_lifetimes)
+    assert (posterior["belief_type"].argmax(-1) == kind)[late].mean() > 0.9
+    tempted = late & (followed.arrays["obs"][..., 1] == 1)
+    true = np.log(followed.arrays["w_cookie"][tempted] / w_food[tempted])
+    error = posterior["belief_rel"][tempted] - true
+    assert error.std() < 0.75 * true.std() and abs(error.mean()) < 0.1
+
+
+def test_the_filter_sees_what_a_model_sees_one_history_at_a_time(followed, posterior):
+    arrays = {name: followed.arrays[name].copy() for name in ("obs", "final_obs")}
+    for obs in arrays.values():
+        obs[..., 8:] = 0
+    told = ("action", "reward", "terminated", "truncated")
+    stripped = replace(followed, arrays=arrays | {name: followed.arrays[name] for name in told})
+    again = ad.ParticleFilter(Shards(), particles=500).follow(stripped[50:52])
+    assert all(np.array_equal(again[name], posterior[name][50:52]) for name in again)
+    replace(followed, arrays=followed.arrays | posterior).check()
+
+
+def test_a_particle_with_the_true_traits_has_the_true_strength(tasks, monkeypatch):
+    """In regimes without chance, whatever its hunger."""
+    source = Shards(regimes=dict.fromkeys(["D0", "D1", "D3", "D4"], 1))
+    made = ad.collect(ENV, tasks[:60], source, episodes=40, seed=0)
+    rng = ad.Rng.of(0, "agent", made.task_values.ids, np.zeros(60, int))
+    traits = source.traits(made.task_values, rng)
+    particles = np.zeros((60, 1), observer.PARTICLE)
+    for name in traits.dtype.names:
+        particles[name][:, 0] = traits[name]
+    particles["w"] = particles["w_first"]
+    drawn = particles, rng.keys[:, None]
+    monkeypatch.setattr(ad.ParticleFilter, "_drawn", lambda self, ids: drawn)
+    found = ad.ParticleFilter(source, updates=False).follow(made)["belief_rel"]
+    relative = made.arrays["w_cookie"] / traits["w_food"][:, None, None]
+    np.testing.assert_allclose(found[real(made)], np.log(relative[real(made)]), atol=1e-5)
+
+
+def test_the_filter_weighs_the_mornings_stock_bit():
+    """Worlds of P always have a full jar, those of S never: the first morning tells."""
+    source = Shards(types={"P": 1, "S": 1}, stock={"P": 1.0, "S": 0.0})
+    made = ad.collect(ENV, ENV.tasks()[::4000], source, episodes=1, lifetimes=2)
+    told = ad.ParticleFilter(source, particles=100).follow(made)["belief_type"][:, 0, 0]  # (N, 5)
+    assert set(made.type) == {0, 2} and (told[np.arange(len(made)), made.type] > 0.99).all()

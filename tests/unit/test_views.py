@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import looked_at
 from scipy.special import softmax
 
 import adkit as ad
@@ -154,29 +153,6 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
 @pytest.fixture
 def attention(env, model, histories):
     return ad.views.EpisodeAttention(model, histories[7], env, episode=6)
-
-
-def test_the_browser_gets_the_attention_of_each_decision(attention):
-    data = attention.data
-
-    def read(name, dtype):
-        return np.frombuffer(data[name]["bytes"], dtype).reshape(data[name]["shape"])
-
-    scale = read("full_scale", "<f4")
-    full = read("full", np.uint8) * scale[..., None] / 255  # (E, H, L, heads + 2, S)
-    pooled = read("pooled", np.uint8) * read("pooled_scale", "<f4")[..., None] / 255
-    for layer, head, step in np.ndindex(2, 4, 3):
-        attention.layer, attention.head, attention.step = layer, head, step
-        start, tokens, row = looked_at(attention)
-        assert row[tokens].sum() == pytest.approx(1, abs=1e-5) and not row[~tokens].any()
-        sent = full[6, step, layer, head].reshape(-1, 9)[: len(row)]
-        np.testing.assert_allclose(sent, row, atol=scale[layer, head] / 500)
-        np.testing.assert_allclose(pooled[6, step, layer, head, : len(row)], row.sum(1), atol=0.01)
-        chances = read("chances", "<f4")[6, step]
-        np.testing.assert_allclose(chances, attention.probabilities(6, step), atol=1e-5)
-    assert start + len(row) - 1 == 6
-    assert data["optimum"] > data["random"] > 0
-    assert read("cells", "<f4")[6, 0].tolist() == [2, 2]
 
 
 def test_interventions_change_the_decision_as_the_model_says(attention, model, histories):

@@ -4,40 +4,25 @@ from itertools import product
 
 import gymnasium
 import pytest
+from golden import worlds
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from helpers import EVERYONE, scrambled
 from probe_worlds import Line
 
 import adkit as ad
 from adkit import sources
-from adkit.envs import (
-    AdversarialBandit,
-    CookieWorld,
-    DarkKeyToDoor,
-    DarkRoom,
-    Watermaze,
-    from_gymnasium,
-)
+from adkit.envs import CookieWorld, from_gymnasium
 from adkit.testing import check_agent, check_env
 
+WORLDS = worlds()
 # so short that falls into a hole in the very last step are seen
 LAKE, TAXI = from_gymnasium("FrozenLake-v1", horizon=6), from_gymnasium("Taxi-v4", horizon=30)
-ROOM_ONCE = DarkRoom(4, 6, reward="once", start="random")
-BANDIT = AdversarialBandit(arms=3, horizon=4, n_tasks=6)
-ROOMS = [DarkRoom(5, 8), ROOM_ONCE, DarkRoom(3, 6, permuted=True), DarkKeyToDoor(3, 12), LAKE, TAXI]
-POOLS = [Watermaze(ends=ends, n_tasks=50) for ends in ("clock", "platform")]
-COOKIES = [CookieWorld(), CookieWorld(7), CookieWorld(tolerance_visible=True, horizon=9)]
-WORLDS = [
-    *(*ROOMS, *POOLS, *COOKIES, BANDIT, Line()),
-    DarkRoom(size=17, reward="once"),
-    DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
-    AdversarialBandit(bias="even", n_tasks=7),
-    from_gymnasium("CartPole-v1", horizon=6),  # no pole falls as soon as that
-    from_gymnasium("CliffWalking-v1", horizon=40),
-]
+OTHERS = [LAKE, TAXI, Line(), CookieWorld(7)]
+# no pole falls within six steps
+OTHERS += [from_gymnasium("CartPole-v1", horizon=6), from_gymnasium("CliffWalking-v1", horizon=40)]
 
 
-@pytest.mark.parametrize("env", WORLDS, ids=repr)
+@pytest.mark.parametrize("env", [*WORLDS.values(), *OTHERS], ids=repr)
 def test_every_world_keeps_the_contract(env):
     check_env(env)
 
@@ -50,12 +35,14 @@ NETWORKS = [sources.ActorCritic(unroll=7), sources.DQN(width=16, batch=4)]
 NETWORKS += [sources.DQN(width=16, batch=4, capacity=13)]
 SWIMMERS = [sources.GoalSearch(), sources.PoseQLearning()]
 SHARDS = [sources.Shards(), EVERYONE, sources.Shards(labelled=False)]
+some = lambda *names: [WORLDS[name] for name in names]
+ROOMS = some("room", "room once", "room random start", "room permuted", "keys")
 PAIRS = [
-    *product(TABULAR, ROOMS),
-    *product(PULLERS, [BANDIT]),
-    *product(NETWORKS, [ROOM_ONCE, BANDIT, LAKE, Line(), Watermaze(horizon=16, n_tasks=4)]),
-    *product(SWIMMERS, POOLS),
-    *product(SHARDS, COOKIES),
+    *product(TABULAR, [*ROOMS, LAKE, TAXI]),
+    *product(PULLERS, some("bandit", "bandit even")),
+    *product(NETWORKS, [*some("room once", "bandit", "maze"), LAKE, Line()]),
+    *product(SWIMMERS, some("maze", "maze platform")),
+    *product(SHARDS, some("cookies", "cookies tolerance")),
 ]
 
 
@@ -64,7 +51,7 @@ def test_every_source_keeps_the_contract(agent, env):
     check_agent(agent, env, episodes=5)
 
 
-@pytest.mark.parametrize("env", [ROOM_ONCE, Line(), LAKE], ids=repr)
+@pytest.mark.parametrize("env", [WORLDS["room once"], Line(), LAKE], ids=repr)
 def test_rl2_keeps_the_contract_of_agents(env):
     policy = scrambled(ad.RecurrentPolicy(env.spec, width=12))
     check_agent(ad.RL2(policy), env, episodes=5)

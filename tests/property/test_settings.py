@@ -7,16 +7,8 @@ import pytest
 from helpers import same, scrambled
 
 import adkit as ad
+from adkit import sources
 from adkit.envs import CookieWorld, DarkRoom, Watermaze, from_gymnasium
-from adkit.sources import (
-    DQN,
-    ActorCritic,
-    GoalSearch,
-    PoseQLearning,
-    PosteriorSampling,
-    QLearning,
-    Shards,
-)
 
 ROOM, ONCE = DarkRoom(5, 8), DarkRoom(5, 8, reward="once")
 MAZE, COOKIES = Watermaze(ends="platform"), CookieWorld()
@@ -28,24 +20,25 @@ OF_DQN |= dict(overlap=0, capacity=20, offline=0.0, target_update=2, clip=1e-4)
 Q = dict(lr=0.1, gamma=0.5, initial_q=0.0, epsilon=0.1, exploration=0.2, phases=2)
 POSE_Q = dict(bins=(5, 5, 4), lr=0.1, gamma=0.5, epsilon=0.1, final_epsilon=0.4, exploration=0.2)
 SHARDS = dict(types={"R": 1}, regimes={"D2": 1}, stock={}, lr=0.5, walk=(0.1, 0.3), labelled=False)
-FILTER = dict(source=Shards(types={"S": 1}), particles=20, updates=False, seed=1)
+FILTER = dict(source=sources.Shards(types={"S": 1}), particles=20, updates=False, seed=1)
+OF_ROOM = dict(size=6, horizon=9, reward="once", start="random", permuted=True)
 POOL = dict(horizon=20, view="pose", ends="platform", n_tasks=3, seed=1)
 CASES = [  # a world and who acts there, or an agent and its world; another value of each field
-    (ROOM, QLearning(), dict(size=6, horizon=9, reward="once", start="random", permuted=True)),
-    (Watermaze(), GoalSearch(), POOL),
-    (COOKIES, Shards(regimes={"D1": 1}), dict(size=7, horizon=9, tolerance_visible=True)),
-    (QLearning(), ROOM, Q),
+    (ROOM, sources.QLearning(), OF_ROOM),
+    (Watermaze(), sources.GoalSearch(), POOL),
+    (COOKIES, sources.Shards(regimes={"D1": 1}), dict(size=7, horizon=9, tolerance_visible=True)),
+    (sources.QLearning(), ROOM, Q),
     # in a room that goes on rewarding there is always something to gain
-    (PosteriorSampling(), ONCE, dict(noise=0.5, greed=20.0, forgetting=0.9, rest=True)),
+    (sources.PosteriorSampling(), ONCE, dict(noise=0.5, greed=20.0, forgetting=0.9, rest=True)),
     # in a room every discount walks the same shortest paths
-    (PosteriorSampling(noise=0.0), from_gymnasium("FrozenLake-v1"), dict(gamma=0.2)),
-    (ActorCritic(), ROOM, AC),
-    (DQN(width=16, batch=4), ROOM, OF_DQN),
-    (GoalSearch(), MAZE, dict(noise=0.3, cells=30)),
-    (PoseQLearning(), MAZE, POSE_Q),
-    (Shards(), COOKIES, SHARDS),
+    (sources.PosteriorSampling(noise=0.0), from_gymnasium("FrozenLake-v1"), dict(gamma=0.2)),
+    (sources.ActorCritic(), ROOM, AC),
+    (sources.DQN(width=16, batch=4), ROOM, OF_DQN),
+    (sources.GoalSearch(), MAZE, dict(noise=0.3, cells=30)),
+    (sources.PoseQLearning(), MAZE, POSE_Q),
+    (sources.Shards(), COOKIES, SHARDS),
     (ad.InContext(MODEL), ROOM, dict(memory="episode", temperature=3.0, keep=3)),
-    (ad.ParticleFilter(Shards(), particles=30), COOKIES, FILTER),
+    (ad.ParticleFilter(sources.Shards(), particles=30), COOKIES, FILTER),
 ]
 NO_SETTINGS = {"family", "tasks", "model", "prompt"}  # or tested elsewhere
 
@@ -54,7 +47,7 @@ def outcome(config, beside) -> ad.Histories:
     """Return histories of a world or an agent, or of shard agents as a filter sees them."""
     follows = isinstance(config, ad.ParticleFilter)
     env, agent = (config, beside) if hasattr(config, "reset") else (beside, config)
-    agent = Shards() if follows else agent
+    agent = sources.Shards() if follows else agent
     made = ad.collect(env, env.tasks()[:20], agent, episodes=8 if follows else 40)
     return replace(made, arrays=config.follow(made)) if follows else made
 

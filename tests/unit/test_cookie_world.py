@@ -9,25 +9,7 @@ from helpers import scrambled
 
 import adkit as ad
 from adkit.cookieworld import world
-from adkit.cookieworld.world import (
-    CLOSED,
-    COOKIES,
-    DECOY,
-    EAST,
-    EAT,
-    GARDEN,
-    GIFT,
-    HIDE,
-    HUNGER,
-    JAR,
-    LID,
-    OPEN,
-    SOUTH,
-    STAY,
-    STOCK,
-    TOLERANCE,
-    VISIBLE,
-)
+from adkit.cookieworld.world import EAST, EAT, HIDE, OPEN, SOUTH, STAY
 from adkit.models.tokens import tokenize
 
 ENV = ad.envs.CookieWorld()
@@ -65,37 +47,37 @@ def test_a_day_by_hand():
     ((obs, outcomes),) = days(ENV, task, actions)
     expected = {
         world.POSITION: [0, 1, 2, 2, 2, 3, 4, 4, 9, 9],
-        VISIBLE: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],  # from one cell away
-        JAR: [0, 3, 3, 3, 3, 3, 0, 0, 0, 0],
-        GARDEN: [0, 0, 0, 0, 0, 10, 10, 10, 10, 10],
-        LID: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],
-        COOKIES: [3, 3, 3, 2, 1, 1, 1, 1, 1, 1],
+        world.VISIBLE: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],  # from one cell away
+        world.JAR: [0, 3, 3, 3, 3, 3, 0, 0, 0, 0],
+        world.GARDEN: [0, 0, 0, 0, 0, 10, 10, 10, 10, 10],
+        world.LID: [0, 1, 1, 1, 1, 1, 0, 0, 0, 0],
+        world.COOKIES: [3, 3, 3, 2, 1, 1, 1, 1, 1, 1],
     }
     assert {column: obs[:, column].tolist() for column in expected} == expected
-    assert obs[0, STOCK] == 2 and obs[0, DECOY] in (1, 2) and obs[0, GIFT] == 0
-    assert not obs[1:, STOCK : GIFT + 1].any(), "bits are shown in the morning only"
+    assert obs[0, world.STOCK] == 2 and obs[0, world.DECOY] in (1, 2) and obs[0, world.GIFT] == 0
+    assert not obs[1:, world.STOCK : world.GIFT + 1].any(), "bits are shown in the morning only"
     assert outcomes == [(0, False)] * 2 + [(0.5, False)] * 2 + [(0, False)] * 4 + [(1, True)]
-    assert obs[3, HUNGER] == max(obs[0, HUNGER] - 1, 0)
-    assert obs[-1, HUNGER] == 0 and obs[-1, TOLERANCE] == 2
+    assert obs[3, world.HUNGER] == max(obs[0, world.HUNGER] - 1, 0)
+    assert obs[-1, world.HUNGER] == 0 and obs[-1, world.TOLERANCE] == 2
 
 
 def test_hide_works_at_home_until_the_evening_or_open():
     walks = [HIDE, SOUTH, SOUTH, EAT, *[OPEN] * 9, EAT], [SOUTH, HIDE], [SOUTH]
     (hidden, outcomes), (away, _), (fresh, _) = days(ENV, TASK, *walks)
-    assert hidden[:5, CLOSED].tolist() == [0, 1, 1, 1, 1] and hidden[-1, CLOSED] == 0
+    assert hidden[:5, world.CLOSED].tolist() == [0, 1, 1, 1, 1] and hidden[-1, world.CLOSED] == 0
     assert outcomes[3][0] == 0 and outcomes[-1][0] == 0.5
-    assert hidden[2, LID] == 2 and hidden[2, VISIBLE] == 0  # closed, no cookie to see
-    assert not away[:, CLOSED].any() and fresh[0, CLOSED] == 0
+    assert hidden[2, world.LID] == 2 and hidden[2, world.VISIBLE] == 0  # closed, no cookie to see
+    assert not away[:, world.CLOSED].any() and fresh[0, world.CLOSED] == 0
 
 
 def test_tolerance_outlasts_the_night_and_may_show_in_the_reward():
     visible = ad.envs.CookieWorld(tolerance_visible=True)
     for env, second in ((ENV, 0.5), (visible, 0.375)):
         walked = days(env, TASK, [SOUTH, SOUTH, EAT, EAT], [STAY], [STAY], [STAY])
-        assert [obs[0, TOLERANCE] for obs, _ in walked] == [0, 2, 1, 0]
+        assert [obs[0, world.TOLERANCE] for obs, _ in walked] == [0, 2, 1, 0]
         assert [reward for reward, _ in walked[0][1][2:]] == [0.5, second]
     fed = days(ENV, TASK, [STAY], [STAY], gifts=1)
-    assert [obs[0, [GIFT, TOLERANCE]].tolist() for obs, _ in fed] == [[1, 1], [1, 2]]
+    assert [obs[0, [world.GIFT, world.TOLERANCE]].tolist() for obs, _ in fed] == [[1, 1], [1, 2]]
 
 
 def test_layouts_are_held_out_with_their_reflections():

@@ -44,10 +44,9 @@ class View(anywidget.AnyWidget):
         Path(path).write_text(self.page(), encoding="utf-8")
         return Path(path)
 
-    def png(self) -> bytes:
-        """Return a picture of the view as it stands; RuntimeError without a browser to draw it."""
-        (picture,) = pictures.draw([self.page()])
-        return picture
+    def save(self, path: str | Path) -> Path:
+        """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""
+        return pictures.save(path, self.page())
 
     def _fragment(self) -> str:
         """Return the view, as it stands, as HTML for the middle of a page or a notebook."""

@@ -30,4 +30,4 @@ function render({ model, el }) {
   return end;
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

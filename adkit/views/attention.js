@@ -519,4 +519,4 @@ function render({ model, el }) {
   return () => ends.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

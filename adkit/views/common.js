@@ -347,8 +347,36 @@ const adkit = (() => {
     };
   }
 
+  // ---- with a kernel and without ----
+
+  // Widgets that a kernel keeps, and who waits for one, by key; shared by all outputs of a page.
+  const { widgets, waiting } = (globalThis.adkitWidgets ??= { widgets: new Map(), waiting: new Map() });
+
+  /** Tell saved outputs that their widget is there; anywidget calls it when a widget is made. */
+  function initialize({ model }) {
+    const key = model.get("key");
+    widgets.set(key, model);
+    (waiting.get(key) || []).forEach((call) => call(model));
+    return () => widgets.delete(key);
+  }
+
+  /** Render a view from the state that its output holds, and again when its widget is there. */
+  async function show(place, view, packed) {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const state = await new Response(stream).json();
+    let end;
+    const render = (model) => {
+      if (end) end();
+      place.replaceChildren();
+      end = view.render({ model, el: place });
+    };
+    render(widgets.get(state.key) || offline(state));
+    waiting.set(state.key, [...(waiting.get(state.key) || []), render]);
+  }
+
   return {
-    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, make, mix, offline, playButton, publish, root, room, select, set, short,
-    showing, slider, speeds, theme,
+    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, initialize, make, mix, playButton, publish, root, room, select, set, short,
+    show, showing, slider, speeds, theme,
   };
 })();

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import plotly
 import plotly.graph_objects as go
 
 from adkit.views import pictures
@@ -30,15 +29,13 @@ class Figure(go.Figure):
         text = "Figure: " + html.unescape(", ".join(names))
         return {PLOTLY: json.loads(self.to_json()), "text/plain": text}
 
-    def png(self) -> bytes:
-        """Return a picture of the figure; RuntimeError without a browser to draw it."""
-        (picture,) = pictures.draw([self.page()])
-        return picture
+    def save(self, path: str | Path) -> Path:
+        """Write a page that works offline (.html), or a picture (.png, .svg, .pdf)."""
+        return pictures.save(path, self.page())
 
     def page(self) -> str:
-        """Return an HTML page for `pictures.draw`: plotly's script stays where it is installed."""
-        script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-        return self.to_html(include_plotlyjs=script.as_uri(), config={"displayModeBar": False})
+        """Return the figure as one self-contained HTML page."""
+        return self.to_html(include_plotlyjs=True, config={"displayModeBar": False})
 
     def watermarked(self, text: str = "smoke run, not evidence") -> Figure:
         """Write a warning across the figure; return the figure."""

@@ -76,8 +76,9 @@ def test_visits_count_every_real_step(histories):
 def test_the_replay_names_its_lifetime_and_is_one_page(histories, tmp_path):
     view = ad.views.replay(histories[0], episode=0)
     bundle = view._repr_mimebundle_()
-    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    assert set(bundle) == {"text/html", "text/plain"}
     assert bundle["text/plain"] == "Player: DarkRoom"
+    assert "Player: DarkRoom (to see it, run the cell" in bundle["text/html"]
     assert view.to_html(tmp_path / "view.html").read_text().count("</script>") == 1
 
 

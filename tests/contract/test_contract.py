@@ -1,4 +1,4 @@
-"""Every environment and every source keeps the contract as code, and Gymnasium's own."""
+"""Every world and every source keeps the contract as code; what breaks one article is found out."""
 
 from dataclasses import replace
 from itertools import product
@@ -76,8 +76,6 @@ def test_a_registered_world_passes_gymnasiums_checker(name, settings, shape):
     obs, _ = env.reset(seed=1)
     assert obs.shape == shape and (settings.get("view") != "nothing" or not obs.any())
 
-
-# ---- and what breaks one article of it is found out ----
 
 ROOM = DarkRoom(4, 6)
 

@@ -125,16 +125,6 @@ def test_a_staged_posterior_finds_the_key_then_the_door_then_wanders_or_rests():
     assert last[False].min() > 0.17 * last[False].sum() and not last[True][1:].any()
 
 
-def test_greed_finds_sooner_and_forgetting_later():
-    env = ad.envs.DarkRoom(size=9, reward="once")
-    found = lambda **how: returns_of(env, PosteriorSampling(**how), episodes=8, lifetimes=16)
-    plain, greedy, forgetful = (
-        ad.stats.bootstrap(found(**how)[:, :, 3:5])
-        for how in ({}, {"greed": 10.0}, {"forgetting": 0.9})
-    )
-    assert greedy.low > plain.high and forgetful.high < plain.low
-
-
 SOLVED = [
     ad.envs.DarkRoom(5, 8),
     ad.envs.DarkRoom(4, 6, reward="once", start="random"),

@@ -182,19 +182,6 @@ def test_property_07_relabelling_actions_in_env_and_history_relabels_the_agents_
     np.testing.assert_array_equal(walk.obs, twin_walk.obs)
 
 
-def test_property_07_relabelling_a_source_relabels_its_tables(env):
-    """Q-learning on a relabelled lifetime gives relabelled Q-values."""
-    rng, order, no = ad.Rng.of(0, "x", np.arange(3)), np.array([2, 0, 3, 4, 1]), np.zeros(3, bool)
-    found = ad.collect(env, env.tasks()[:3], ad.sources.Random(), episodes=3)
-    learners = [ad.sources.QLearning().start(env.spec, rng, episodes=10) for _ in range(2)]
-    for t in range(found.action.shape[1] - 1):
-        obs, reward, next_obs = found.obs[:, t], found.reward[:, t], found.obs[:, t + 1]
-        for learner, names in zip(learners, (np.arange(5), order), strict=True):
-            action = names[found.action[:, t]]
-            learner.update(ad.Transition(obs, action, reward, no, no, next_obs))
-    np.testing.assert_array_equal(learners[0].q, learners[1].q[..., order])
-
-
 @pytest.mark.parametrize("agent", ["q", "model"])
 def test_property_08_agents_inputs_do_not_change_when_only_the_task_object_does(env, model, agent):
     """Move the goal in the task object, not in rewards and dynamics: no action may change."""

@@ -31,9 +31,6 @@ def masses(world):
     return attention_masses(model, histories)
 
 
-# ---- patterns and masses ----
-
-
 def test_masses_equal_a_slow_loop(world, masses):
     model, histories = world
     patterns = np.stack(list(ad.record(model, histories, PATTERNS).values.values()), 3)
@@ -87,9 +84,6 @@ def test_attention_rollout_is_a_product_over_layers(world):
         layer = pattern.mean(3).reshape(3, size, -1)[..., :size]
         expected = (0.5 * layer + 0.5 * np.eye(size)) @ expected
         np.testing.assert_allclose(rolled.reshape(3, size, -1)[..., :size], expected, atol=1e-6)
-
-
-# ---- ablations and prompts, cached and computed whole ----
 
 
 def test_ablating_a_head_is_zeroing_its_columns(world):

@@ -92,9 +92,6 @@ def test_layouts_are_held_out_with_their_reflections():
     assert one.frame.to_dict() == tasks[[one.ids[0]]].frame.to_dict()
 
 
-# ---- what a model sees ----
-
-
 def altered(histories):
     """Return the same histories to a model: other hunger, tolerance, cookies, lid and labels."""
     arrays = histories.arrays | {name: 1 + histories.arrays[name] for name in histories.labels}

@@ -10,7 +10,7 @@ from helpers import scrambled
 from torch.nn import functional as F
 
 import adkit as ad
-from adkit.models.distill import Loss, due
+from adkit.models.distill import Loss
 from adkit.models.tokens import tokenize
 from adkit.models.training import Processes, ahead, half_decay
 
@@ -24,13 +24,6 @@ def test_learning_rates_rise_stay_and_fall_to_a_tenth():
     assert [half_decay(step, 100, 10) for step in (0, 9, 50, 75, 99)] == pytest.approx(
         [0.1, 1, 1, 0.5, 0.02]
     )
-
-
-def test_short_windows_come_first_and_are_no_longer_than_the_models():
-    schedule = ad.Schedule(short=0.3, short_episodes=3)
-    assert [schedule.episodes(step, 10, 8) for step in range(5)] == [3, 3, 3, 8, 8]
-    assert schedule.episodes(0, 10, 2) == 2
-    assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
 
 
 @torch.no_grad()

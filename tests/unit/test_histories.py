@@ -12,16 +12,6 @@ from hypothesis import strategies as st
 
 import adkit as ad
 from adkit.store import ArtefactError
-from adkit.testing import check_histories
-
-
-def test_axes_are_lifetime_and_transition(histories):
-    assert histories.obs.shape == (100, 64, 2) and histories.action.shape == (100, 64)
-    assert histories.returns.shape == (25, 4, 8)
-    assert histories.final_obs.shape == (100, 8, 2) and len(histories) == 100
-    by_hand = histories.reward[7 * 4 + 2].reshape(8, 8).sum(1)
-    np.testing.assert_array_equal(histories.returns[7, 2], by_hand)
-    check_histories(histories)
 
 
 @settings(max_examples=30, deadline=None)
@@ -60,9 +50,6 @@ def test_a_frame_has_one_row_per_episode(histories):
     assert len(frame) == 100 * 4 and frame["return"].sum() == pytest.approx(some.reward.sum())
     assert frame.loc[frame.lifetime == 9, "episode"].tolist() == [0, 2, 4, 6]
     assert frame["goal"].iloc[4 * 9] == (0, 2) and isinstance(histories.tasks, pd.DataFrame)
-
-
-# ---- keeping ----
 
 
 def labelled(histories):

@@ -20,9 +20,6 @@ def tasks():
     return scattered(ENV, 300)
 
 
-# ---- equations ----
-
-
 def test_gates_open_with_a_cookie_in_sight_and_with_hunger():
     """By cue and hunger (0-1, 2-3, 4-5): unseen .09 .21 .46, seen .60 .81 .94."""
     for v, h in ((0, 0), (1, 0), (0, 5), (1, 3)):
@@ -62,9 +59,6 @@ def test_bids_add_to_the_logits():
     shard.policy(q * 0, visited, at, 5, 0.0, appetite, True, False, p)
     assert p[HIDE] == 0 and p[0] == pytest.approx(p[STAY])
     assert p[1] / p[0] == pytest.approx(math.exp(2.5))
-
-
-# ---- planning ----
 
 
 def slowly(env, task, w_cookie, w_food, rho):
@@ -115,9 +109,6 @@ def test_planning_is_exact_policy_evaluation(task):
     planning.tabulate_gains(q, 5, place, 9, gains)
     interpolated = [planning.interpolated_gain(gains, 1.15, 0.8, 0.3, psi, h) for h in range(6)]
     np.testing.assert_allclose(interpolated, gain, atol=1e-6)
-
-
-# ---- measures and views ----
 
 
 def test_detour_and_balance_by_hand():

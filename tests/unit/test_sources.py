@@ -49,12 +49,6 @@ def test_the_q_update_is_the_textbooks():
     assert (learner.q[:, 0, 0, 0] == 0).all()
 
 
-def test_greedy_ties_are_broken_at_random():
-    learner = started(sources.QLearning(epsilon=0.0), THREE_STATES, 4000)
-    actions = learner.act(np.zeros((4000, 1), int), np.ones(4000, bool))
-    assert np.bincount(actions, minlength=4).min() > 850
-
-
 def test_epsilon_falls_linearly_to_zero():
     schedule = sources.QLearning(epsilon=1.0, exploration=0.5).schedule(8)
     assert schedule.tolist() == [1, 0.75, 0.5, 0.25, 0, 0, 0, 0]

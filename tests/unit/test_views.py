@@ -9,8 +9,6 @@ import adkit as ad
 from adkit.envs import watermaze
 from adkit.views import maps
 
-# ---- figures ----
-
 
 def test_learning_curves_show_every_history_with_the_optimum(env, histories):
     curves = {"source": histories, "every other": histories.subsample(2)}
@@ -68,9 +66,6 @@ def test_visits_count_every_real_step(histories):
     assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
     assert not np.array_equal(share, figure.data[1].z.T)
     assert figure._repr_mimebundle_()["text/plain"] == "Figure: all, late"
-
-
-# ---- players ----
 
 
 def test_the_replay_names_its_lifetime_and_is_one_page(histories, tmp_path):
@@ -146,9 +141,6 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     cells = maps.of(lifetime).cells
     assert cells[0, 0].tolist() == [0, 1] and cells.shape == (40, 17, 2)
     assert (maps.of(lifetime).columns, maps.of(lifetime).rows) == (5, 5)
-
-
-# ---- attention ----
 
 
 @pytest.fixture

@@ -154,11 +154,6 @@ def test_an_edit_of_another_shape_is_refused():
 
 
 def test_sliders_refuse_what_there_is_not():
-    env = ad.envs.CookieWorld()
-    field = ad.views.PolicyField(env, env.tasks()[np.arange(2)])
-    for name, value in {"hunger": 6, "strength": 3.5, "task": -1}.items():
-        with pytest.raises(traitlets.TraitError):
-            setattr(field, name, value)
     view = EpisodeAttention(MODEL, LIVED[0])
     for name in ("episode", "step", "layer", "head", "attended"):
         with pytest.raises(traitlets.TraitError, match=f"`{name}` must be in .* got 99"):

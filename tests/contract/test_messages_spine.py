@@ -39,6 +39,13 @@ def reward(value: float):
     learner.update(ad.Transition(obs, *step, obs))
 
 
+def step_an_old_state():
+    env, rng = GYM("CartPole-v1"), ad.Rng.of(0, "x", np.arange(1))
+    state, _ = env.reset(env.tasks(), rng)
+    for _ in range(2):
+        env.step(state, env.tasks(), np.array([1]), rng)
+
+
 class Broken(ad.envs.DarkRoom):
     """A room with a wrong reward at one step of one task."""
 
@@ -82,6 +89,7 @@ MISTAKES = [
     (lambda: collect(Endless(5, 8)), "let an episode run past its horizon of 8"),
     (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),
     (lambda: steps([0.5, 1]), "got float64 of shape (2,)"),
+    (step_an_old_state, "only the newest state of CartPole-v1 can be stepped"),
     (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),
     (lambda: GYM("Pendulum-v1"), "adkit needs Discrete ones"),
     (lambda: GYM("Blackjack-v1", horizon=9), "adkit reads Discrete, MultiDiscrete and Box"),

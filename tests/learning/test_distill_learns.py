@@ -1,10 +1,11 @@
-"""Distillation trains: the loss falls, validation is logged, labels are predicted, calls resume."""
+"""Distillation trains: the loss falls, validation is logged, labels are predicted."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from golden import differences
 from probe_worlds import OneFault
 
 import adkit as ad
@@ -67,3 +68,8 @@ def test_a_nan_loss_stops_training_before_a_checkpoint(env, histories, tmp_path)
     with pytest.raises(ValueError, match="the loss became nan; lower the learning rate"):
         ad.distill(model, histories, steps=6, batch=4, checkpoint=tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("group", ["training", "rollouts"])
+def test_losses_and_actions_are_those_of_before_the_rebuild(group):
+    assert differences(group) == []

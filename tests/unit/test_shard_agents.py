@@ -39,9 +39,6 @@ def strength(histories):
     return histories.arrays["w_cookie"][:, :, 0]
 
 
-# ---- the population ----
-
-
 def test_labels_describe_the_history(histories):
     """Action probabilities sum to one and explain the actions; bits are the observed ones."""
     arrays, exist, pi = histories.arrays, real(histories), histories.arrays["pi"]

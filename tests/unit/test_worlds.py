@@ -88,15 +88,6 @@ def test_gymnasium_tables_and_stepping_agree():
             assert outcome == result
 
 
-def test_an_old_state_of_a_stepped_environment_is_refused():
-    env = from_gymnasium("CartPole-v1")
-    tasks, rng = env.tasks()[[0, 0]], ad.Rng.of(0, "x", np.arange(2))
-    state, _ = env.reset(tasks, rng)
-    env.step(state, tasks, np.array([0, 1]), rng)
-    with pytest.raises(ValueError, match="only the newest state"):
-        env.step(state, tasks, np.array([0, 1]), rng)
-
-
 def test_tasks_split_slice_and_index_like_an_array():
     tasks = DarkRoom().tasks()
     train, test = tasks.split(0.8, seed=0)
@@ -109,8 +100,6 @@ def test_tasks_split_slice_and_index_like_an_array():
     np.testing.assert_array_equal(back["goal"], train["goal"])
     np.testing.assert_array_equal(back.ids, train.ids)
 
-
-# ---- the Watermaze and its pictures ----
 
 TURN = 2 * np.pi / 16
 MAZE = ad.envs.Watermaze(ends="platform", n_tasks=400)

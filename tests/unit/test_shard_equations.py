@@ -15,11 +15,6 @@ from adkit.cookieworld.world import EAT, HIDE, OPEN, STAY, led, near
 ENV = ad.envs.CookieWorld()
 
 
-@pytest.fixture(scope="module")
-def tasks():
-    return scattered(ENV, 300)
-
-
 def test_gates_open_with_a_cookie_in_sight_and_with_hunger():
     """By cue and hunger (0-1, 2-3, 4-5): unseen .09 .21 .46, seen .60 .81 .94."""
     for v, h in ((0, 0), (1, 0), (0, 5), (1, 3)):
@@ -31,9 +26,10 @@ def test_gates_open_with_a_cookie_in_sight_and_with_hunger():
     assert [round(shard.food_gate(h), 3) for h in (0, 2, 5)] == [0.119, 0.5, 0.953]
 
 
-def test_heads_are_the_sign_of_the_change_in_distance_once_learned(tasks):
+def test_heads_are_the_sign_of_the_change_in_distance_once_learned():
     """The explorer's are 1 for every move that does not lead home."""
-    heads, places = anatomy.heads(ENV, tasks[:3]), ENV.places(tasks[:3])
+    tasks = scattered(ENV, 3)
+    heads, places = anatomy.heads(ENV, tasks), ENV.places(tasks)
     steps = lambda a, b: abs(a // 5 - b // 5) + abs(a % 5 - b % 5)
     for n, cell, a in np.ndindex(3, 25, 8):
         to = led(cell, a, 5)

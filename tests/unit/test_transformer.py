@@ -78,16 +78,6 @@ def test_the_model_equals_a_naive_one(env, model, histories):
 
 
 @torch.inference_mode()
-def test_empty_slots_change_nothing(lake):
-    model = scrambled(ad.CausalTransformer(lake.spec, context=72, layers=2, width=16))
-    tokens = tokens_of(lake, 6).to(model.device)
-    assert not tokens.valid.all()
-    before = model(tokens)[tokens.valid]
-    tokens.obs[~tokens.valid], tokens.previous_reward[~tokens.valid] = 3, 99.0
-    assert torch.equal(model(tokens)[tokens.valid], before)
-
-
-@torch.inference_mode()
 def test_bfloat16_and_float32_agree(model, histories):
     tokens = tokens_of(histories[:8], 4).to(model.device)
     exact, brief = model(tokens), model(tokens, dtype=torch.bfloat16)

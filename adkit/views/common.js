@@ -208,6 +208,13 @@ const adkit = (() => {
     view.dataset.frames = Number(view.dataset.frames || 0) + 1;
   }
 
+  /** The grid of a view's panels, of so many columns where there is room; common.js has its rules. */
+  function grid(columns) {
+    const panels = make("div", { className: "panels" });
+    panels.style.setProperty("--columns", columns);
+    return panels;
+  }
+
   /** Put controls into a bar; returns what ends them. */
   function fillBar(bar, controls) {
     controls.forEach(([node]) => bar.append(node));
@@ -334,9 +341,20 @@ const adkit = (() => {
   const STYLE = `
     .adkit-view { color: var(--jp-ui-font-color1, inherit); font: 13px system-ui, sans-serif; max-width: 1060px; outline-offset: 4px }
     .adkit-view .bar { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 4px 0 8px }
-    .adkit-view label { display: inline-flex; gap: 4px; align-items: center; white-space: nowrap }
+    .adkit-view label { display: inline-flex; flex-wrap: wrap; gap: 4px; align-items: center }
     .adkit-view output { min-width: 3.2ch; font-variant-numeric: tabular-nums }
-    .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start }
+    .adkit-view { container-type: inline-size }
+    .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start; grid-template-columns: repeat(var(--columns, 4), minmax(0, 280px)) }
+    .adkit-view .panels > div { min-width: 0 }
+    .EpisodeAttention .panels { grid-template: "room returns heads" "room masses heads" "strip strip actions" / minmax(230px, 300px) minmax(280px, 1fr) minmax(190px, 300px) }
+    @container (max-width: 735px) {
+      .adkit-view .panels { grid-template-columns: repeat(min(2, var(--columns, 4)), minmax(0, 320px)) }
+      .EpisodeAttention .panels { grid-template: "room returns" "room masses" "strip strip" "heads actions" / minmax(0, 43%) minmax(0, 1fr) }
+    }
+    @container (max-width: 440px) {
+      .adkit-view .panels { grid-template-columns: minmax(0, 1fr) }
+      .EpisodeAttention .panels { grid-template: "room" "returns" "masses" "strip" "heads" "actions" / minmax(0, 1fr) }
+    }
     .adkit-view h4 { font: 600 12px system-ui, sans-serif; margin: 0 0 3px }
     .adkit-view .say { min-height: 1.4em; margin: 6px 0 0 }
     .adkit-view canvas.click { cursor: pointer }
@@ -402,7 +420,7 @@ const adkit = (() => {
   }
 
   return {
-    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, initialize, make, mix, playButton, publish, root, room, select, set, short,
+    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, grid, initialize, make, mix, playButton, publish, root, room, select, set, short,
     show, showing, slider, speeds, theme,
   };
 })();

@@ -90,9 +90,7 @@ def heat_map(table: pd.DataFrame, top: float | None = None) -> Figure:
     scale = {"zmin": 0, "zmax": top or values.max() or 1, "colorscale": "Viridis"}
     figure = Figure()
     figure.add_heatmap(z=values, texttemplate="%{z:.2f}", **scale)
-    rows, columns = values.shape
-    width, height = max(420, 170 + 52 * columns), max(220, 110 + 34 * rows)
-    size_figure(figure, "", width=width, height=height)
+    size_figure(figure, "", height=max(220, 110 + 34 * len(values)))
     figure.update_xaxes(**_ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **_ticks(table.index))
     return figure
@@ -108,10 +106,11 @@ def visits(histories: Mapping[str, Histories]) -> Figure:
     for i, (name, share) in enumerate(maps.items(), 1):
         look = scale | {"showscale": i == n, "name": plain(name)}
         figure.add_heatmap(z=share.T, **look, row=1, col=i)
+        figure.update_yaxes(scaleanchor=f"x{i}".removesuffix("1"), col=i)
     figure.update_xaxes(title="x", constrain="domain")
-    figure.update_yaxes(autorange="reversed", scaleanchor="x")
+    figure.update_yaxes(autorange="reversed", constrain="domain")
     margin = {"l": 40, "r": 20, "t": 60, "b": 40}
-    size_figure(figure, "", width=340 * n, height=340, margin=margin)
+    size_figure(figure, "", height=340, margin=margin)
     return figure
 
 

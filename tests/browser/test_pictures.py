@@ -4,7 +4,6 @@ import base64
 import io
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -57,16 +56,17 @@ def test_every_kind_of_figure_and_view_has_a_picture(env, model, histories):
     *images, lines = drawn(ad.views.ArrowFields(fields, task), bars, attention, curve)
     for image, colour in zip(images, (VERMILION, VERMILION, BLUE), strict=True):
         assert like(image, colour).any()
-    assert lines.shape == (400, 760, 3)
+    assert lines.shape == (420, 760, 3)
     assert like(lines, BLUE).any()
 
 
 def test_figures_and_views_are_saved_as_pages_and_pictures(histories, tmp_path):
     starts = {"html": b"<", "png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
     curve, replay = ad.views.learning_curves({"it": histories}), ad.views.replay(histories[0])
-    for shown, (kind, start) in product((curve, replay), starts.items()):
-        path = shown.save(tmp_path / f"picture.{kind}")
-        assert path.read_bytes().lower().startswith(start.lower()), kind
+    kept = {"html": curve, "png": replay, "svg": replay, "pdf": curve}
+    for kind, start in starts.items():
+        path = kept[kind].save(tmp_path / f"picture.{kind}")
+        assert path.read_bytes().startswith(start), kind
     assert b"return per episode" in curve.save(tmp_path / "text.svg").read_bytes()
     with pytest.raises(ValueError, match="must end in .html, .png, .svg, .pdf, got .*gif"):
         curve.save(tmp_path / "picture.gif")

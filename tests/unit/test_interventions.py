@@ -117,8 +117,9 @@ def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activa
     np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
     assert np.abs(patched.donor - patched.base).min() > 1e-3
     both = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
-    every = patch(model, base, donor, LAST, total).patched
-    there = patch(model, base, donor, LAST, total, positions={"both": both}).patched
+    early = "blocks.0.resid"
+    every = patch(model, base, donor, early, total).patched
+    there = patch(model, base, donor, early, total, positions={"both": both}).patched
     np.testing.assert_array_equal(every, there)
     heads, own = run(donor, "blocks.1.attn.z"), run(base, "blocks.*.attn.z")
     here, nowhere = heads.patched[0] - heads.base

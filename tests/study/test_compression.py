@@ -29,14 +29,14 @@ def histories():
 
 @pytest.fixture(scope="module")
 def made(histories):
-    return decisions(histories, "all")
+    return decisions(histories)
 
 
 @pytest.fixture(scope="module")
 def where(histories):
     """Return the decisions (N, E, H) that `decisions` takes."""
     sites = corpora.sites(histories)
-    where = sites["all"] & sites["home late"][:, :, :1]
+    where = sites["decision"] & sites["home late"][:, :, :1]
     where[:, :, 0] &= histories.arrays["action"][:, :, 0] != HIDE
     return where
 
@@ -46,9 +46,9 @@ def test_decisions_are_those_of_late_days_in_known_maps(histories, made, where):
     assert len(made) == where.sum() and not (where & ~late).any()
     cells = histories.arrays["obs"][where][:, 0]
     np.testing.assert_array_equal(made.cell, cells)
-    assert ((made.distance[:, 0] == 0) == (made.cell == made.layout[made.lifetime, 1])).all()
+    assert ((made.distance[:, 0] == 0) == (made.cell == made.layout[:, 1])).all()
     assert (made.left[made.visible] > 0).all()
-    assert len(made[:5]) == 5 and made[:5].orbit is made.orbit
+    assert len(made[:5]) == len(made[:5].orbit) == 5
 
 
 def test_values_are_what_the_agent_had_learned(histories, made, where):

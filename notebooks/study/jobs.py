@@ -193,13 +193,10 @@ def _of_seed(size: Mapping, folder: Path, seed: int) -> dict[str, tuple]:
     jobs[f"returns/{seed}"] = competence.returns_per_lifetime, own
     source = [test] if seed == 0 else []
     jobs[f"compression/{seed}"] = partial(compressed, seed), own, *source
-    for name, hypothesis, family in (
-        ("competence", competence, MAIN),
-        ("competence drift free", competence, "drift free"),
-        ("competence primitive only", competence, "primitive only"),
-        ("hiding", hiding, MAIN),
-    ):
-        jobs[f"{name}/{seed}"] = partial(predicted, hypothesis, family), test, model[family]
+    jobs[f"competence/{seed}"] = partial(predicted, competence, MAIN), test, main
+    for twin in ("drift free", "primitive only"):
+        jobs[f"competence {twin}/{seed}"] = partial(predicted, competence, twin), test, model[twin]
+    jobs[f"hiding/{seed}"] = partial(predicted, hiding, MAIN), test, main
     for family in (MAIN, "primitive only", "untrained"):
         needs = test, "filter edits/0", model.get(family, main)
         jobs[f"edits {family}/{seed}"] = partial(edits, size, family), *needs
@@ -209,11 +206,9 @@ def _of_seed(size: Mapping, folder: Path, seed: int) -> dict[str, tuple]:
     make, (ahead, free) = partial(drifts, size, ("drift free", MAIN)), GOES_ON_FROM
     needs = model[ahead], model[free], main, *_parts()
     jobs[f"drift ahead/{seed}"] = partial(make, site="empty home"), *needs
-    for name, hypothesis, (n, random) in (
-        ("erasure", erasure, size["erased"]),
-        ("steering", steering, size["steered"]),
-    ):
-        make = partial(by_parts, hypothesis.per_lifetime, n=n, random=random, seed=seed)
+    for name, of, kind in (("erasure", erasure, "erased"), ("steering", steering, "steered")):
+        n, random = size[kind]
+        make = partial(by_parts, of.per_lifetime, n=n, random=random, seed=seed)
         jobs[f"{name}/{seed}"] = make, main, *_parts()
     jobs[f"instruments/{seed}"] = instruments.checked, main, test
     return jobs

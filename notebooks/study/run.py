@@ -61,14 +61,14 @@ def write(path: Path, text: str) -> None:
 
 
 def keep_settings(profile: str, folder: Path) -> None:
-    """Keep the settings beside the results; raise ValueError if the results there had others."""
+    """Keep the settings beside the results; stop the run if the results there had others."""
     training = {"batch": jobs.BATCH, "first_action_weight": jobs.FIRST_ACTION_WEIGHT}
     settings = PROFILES[profile] | {"model": jobs.MODEL}
     settings = json.loads(json.dumps(settings | {"training": asdict(jobs.SCHEDULE) | training}))
     kept = folder / "settings.json"
     there = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else settings
     if differ := sorted(name for name in settings if settings[name] != there.get(name)):
-        raise ValueError(
+        sys.exit(
             f"{folder} holds results of other {', '.join(differ)}; "
             "move it away, or name another folder with --work"
         )
@@ -130,10 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=WORK, help="working folder; runs/shards")
     given = parser.parse_args(arguments)
     folder = given.work / given.profile
-    try:
-        keep_settings(given.profile, folder)
-    except ValueError as error:
-        parser.error(str(error))
+    keep_settings(given.profile, folder)
     failed = run(given.profile, folder, given.at_once)
     if not failed and given.profile != "smoke":
         publish(folder)

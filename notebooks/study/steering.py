@@ -86,10 +86,10 @@ def per_lifetime(
     Vectors are added at the layer where H2b erases. "jar: dose" is the mean probability of going
     for the jar at cookie-visible tokens with w added; "garden: dose" of going for the garden where
     it alone is in view; "hide: dose" p(HIDE) on late mornings of S, L and P. "jar, x: dose" and
-    "hide, x: dose" are the same with another vector. "random norm" and "random kl" are mean swings
-    from dose -4 to 4 at the jar of random vectors of equal norm, and of equal KL where nothing is
-    in view, each turned so that it raises the mean; the draws hold their means unturned. "hide
-    random kl" is what those of equal KL do to p(HIDE) of planners.
+    "hide, x: dose" are the same with another vector. "random kl" is the mean swing from dose -4 to
+    4 at the jar of random vectors of equal KL where nothing is in view, each turned so that it
+    raises the mean. The draws hold their means unturned, those of random vectors of equal norm,
+    and, as "hide random kl", what the turned vectors do to p(HIDE) of planners.
     """
     tap = choose(model, lifetimes).tap
     of = vectors(model, lifetimes["probe train"], tap)
@@ -114,7 +114,7 @@ def per_lifetime(
     unrelated = Steering(model, few, tap, sites(few)["unrelated"])
     of_planners = lambda vector, dose: mornings(vector, dose)[planners]
     swings, draws = _random_swings(of["w"], jar, of_planners, unrelated, random, seed)
-    frame = table(test, **columns, **swings).assign(part="test")
+    frame = table(test, **columns, **{"random kl": swings}).assign(part="test")
     at_val = steered(Steering(model, val, tap, sites(val)["cookie visible"]), directed(val))
     in_training = {f"jar: {dose:g}": at_val(of["w"], dose) for dose in ENDS}
     frames = [frame, table(val, **in_training).assign(part="probe val")]
@@ -124,8 +124,8 @@ def per_lifetime(
 
 def _random_swings(
     w: np.ndarray, jar: Steer, hide: Steer, unrelated: Steering, random: int, seed: int
-) -> tuple[dict, dict]:
-    """Return the columns and the draws that random vectors give."""
+) -> tuple[np.ndarray, dict]:
+    """Return the mean swing (N,) that random vectors of equal KL give, and the draws."""
 
     def swing(steer: Steer, vector: np.ndarray, factor: float = 1.0) -> np.ndarray:
         low, high = (steer(vector, factor * end) for end in ENDS)
@@ -136,15 +136,15 @@ def _random_swings(
     for vector in drawn:  # start where the last one ended: they are much alike
         factors.append(unrelated.factor(vector, target, factors[-1]))
     pairs = list(zip(drawn, factors[1:], strict=True))
-    swings = {
-        "random norm": [swing(jar, vector) for vector in drawn],
-        "random kl": [swing(jar, vector, factor) for vector, factor in pairs],
-    }
-    means = {name: np.nanmean(values, axis=1) for name, values in swings.items()}
-    signs = {name: np.sign(mean)[:, None] for name, mean in means.items()}
-    turned = {name: (signs[name] * values).mean(0) for name, values in swings.items()}
+    of_kl = np.array([swing(jar, vector, factor) for vector, factor in pairs])
     hidden = np.array([np.nanmean(swing(hide, vector, factor)) for vector, factor in pairs])
-    return turned, means | {"hide random kl": signs["random kl"][:, 0] * hidden}
+    mean = np.nanmean(of_kl, axis=1)
+    draws = {
+        "random norm": np.array([np.nanmean(swing(jar, vector)) for vector in drawn]),
+        "random kl": mean,
+        "hide random kl": np.sign(mean) * hidden,
+    }
+    return (np.sign(mean)[:, None] * of_kl).mean(0), draws
 
 
 # ---- measures, from tables of all seeds ----
@@ -197,10 +197,8 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     half = ed50(test[_columns("jar", UP)].to_numpy().mean(0))
     return {
         "over_random_kl": interval(moved, ["swing", "random kl"], difference),
-        "over_random_norm": interval(moved, ["swing", "random norm"], difference),
         **p,
         "seeds_agreeing": float(np.mean(np.array(alone) <= 0.05)),
-        "slope": _slope(test, "jar"),
         "spearman": interval(test, _columns("jar", DOSES), spearman),
         "anti_steerable": interval(against, ["against"]),
         "ed50": half,
@@ -212,7 +210,6 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
         "transfer_ratio": _transfer(frame),
         "projected_swing": _swing(test, "jar, off"),
         "cue_swing": _swing(test, "jar, cue"),
-        "cue_slope": _slope(test, "jar, cue", ENDS),
         "action_vector_swing": _swing(test, "jar, action"),
         "action_vector_hide": _swing(planners, "hide, action"),
         "unembedding_share": float(of_kind(draws, "unembedding").mean()),

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import scrambled, seeded
+from helpers import seeded
+from probed import transformer
 from study import competence, hiding, instruments, interventions
 
-import adkit as ad
 from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import HIDE
 
@@ -72,10 +72,7 @@ def test_hiding_is_judged_by_who_hides(judged, edits):
 
 
 def test_the_instruments_pass_their_gate(judged):
-    tap = "blocks.0.resid"
-    how = {"context": 24 * 16, "layers": 2, "heads": 2, "width": 16}
-    model = scrambled(ad.CausalTransformer(judged.spec, **how))
-    found = instruments.checked(model, judged, tap=tap).iloc[0]
+    found = instruments.checked(transformer(judged.spec), judged, tap="blocks.0.resid").iloc[0]
     assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
     assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
     assert (instruments.false_positives(40)["p"] <= 0.05).mean() < 0.2

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import scrambled, seeded
-from probed import DAYS, WIDTH, along, check_measures, counts_cookies, gathered, holds_drift
+from helpers import seeded
+from probed import along, check_measures, counts_cookies, gathered, holds_drift, transformer
 from study import corpora, drift, readouts
 from study.statistics import draws_of
 from study.verdicts import verdict
@@ -86,8 +86,7 @@ def test_readings_are_the_truth_the_estimate_and_the_probe_day_by_day(parts):
 
 
 def test_an_untrained_twin_attends_and_knows_nothing(parts):
-    how = {"context": 16 * DAYS, "layers": 2, "heads": 2, "width": WIDTH}
-    model = scrambled(ad.CausalTransformer(parts["test"].spec, **how))
+    model = transformer(parts["test"].spec)
     twin = drift.untrained(model)
     streams = ad.record(twin, parts["test"][:2], "embed", "blocks.1.resid")
     assert np.abs(streams["embed"] - streams["blocks.1.resid"]).max() > 0.1

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import scrambled, seeded
-from probed import DAYS, WIDTH, along, check_measures, gathered
+from helpers import seeded
+from probed import WIDTH, along, check_measures, gathered, transformer
 from sklearn.linear_model import Ridge
 from study import corpora, erasure, steering
 from study.statistics import draws_of
@@ -17,11 +17,6 @@ from adkit.probing import Steering
 from adkit.probing.probes import PENALTIES
 
 TAP = "blocks.0.resid"
-
-
-def transformer(spec, layers=2):
-    how = {"context": 16 * DAYS, "heads": 2, "width": WIDTH}
-    return scrambled(ad.CausalTransformer(spec, layers=layers, **how))
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +148,16 @@ def test_steering_moves_what_the_head_reads_and_nothing_else(planted, monkeypatc
     frame, draws = steering.per_lifetime(model, parts, n=16, random=3)
     found = steering.measured(seeded(frame), seeded(draws))
     test = frame[frame["part"] == "test"]
-    assert test["hide: 0"].isna().eq(test["type"] == "R").all()
+    of_random, of_others = (side for _, side in test.groupby(test["type"] != "R")["hide: 0"])
+    assert of_random.isna().all() and of_others.notna().mean() > 0.8
     assert (frame["part"] == "probe val").sum() == 16
     if name == "hide":
         assert found["home_hide_slope"].low > 0.005 < found["primitive_hide_slope"].low
         per_dose = found["action_vector_hide"].estimate / 8
         assert found["home_hide_slope"].estimate == pytest.approx(per_dose, rel=0.5)
     else:
-        assert abs(found["slope"].estimate) < 0.003 > abs(found["home_hide_slope"].estimate)
-        assert found["p"] > 0.2 and found["over_random_norm"].estimate < 0.01
+        assert (test["jar: 4"] - test["jar: -4"]).abs().mean() < 0.02
+        assert abs(found["home_hide_slope"].estimate) < 0.003 and found["p"] > 0.2
 
 
 def test_random_vectors_are_scaled_to_the_kl_of_w(planted):
@@ -174,15 +170,15 @@ def test_random_vectors_are_scaled_to_the_kl_of_w(planted):
         doses.setdefault(tuple(vector), []).append(dose)
         return dose * np.sign(vector[0]) * np.array([1.0, 3.0])
 
-    turned, draws = steering._random_swings(w, jar, jar, unrelated, random=4, seed=0)
-    for vector, (_, plain, _, scaled, *_) in doses.items():
-        assert plain == 4 and abs(scaled - 4) > 0.1
-        kl = unrelated.kl(np.array(vector), scaled / plain)
+    swings, draws = steering._random_swings(w, jar, jar, unrelated, random=4, seed=0)
+    factors = []
+    for vector, asked in doses.items():
+        (scaled,) = {abs(dose) for dose in asked} - {4}
+        factors.append(scaled / 4)
+        kl = unrelated.kl(np.array(vector), factors[-1])
         assert kl == pytest.approx(unrelated.kl(w), rel=0.15)
-    factors = [scaled / plain for _, plain, _, scaled, *_ in doses.values()]
     np.testing.assert_allclose(draws["random kl"], draws["random norm"] * factors)
-    np.testing.assert_allclose(turned["random norm"], [8, 24])
-    np.testing.assert_allclose(turned["random kl"], np.mean(factors) * np.array([8, 24]))
+    np.testing.assert_allclose(swings, np.mean(factors) * np.array([8, 24]))
 
 
 def responses():
@@ -194,7 +190,7 @@ def responses():
     rows = []
     for i, (kind, sign) in enumerate((("S", 1), ("P", 1), ("R", 1), ("S", -1))):
         row = {f"jar: {dose}": 0.5 + sign * (p - 0.5) for dose, p in up.items()}
-        row |= {"random norm": 0.02, "random kl": 0.1}
+        row["random kl"] = 0.1
         row |= {f"hide: {dose}": 0.4 + 0.01 * dose * (kind == "S") for dose in up if kind != "R"}
         row |= {f"garden: {dose}": 0.5 - 0.01 * dose for dose in (0, 1, 2, 4)}
         row |= {f"{end}{dose}": 0.5 + 0.02 * dose for end in ends for dose in (-4, 4)}
@@ -208,10 +204,10 @@ def responses():
 
 def test_slopes_swings_and_half_effects_come_from_sums_alone(hypotheses):
     found = steering.measured(*responses())
-    expected = {"over_random_kl": 0.06, "over_random_norm": 0.14, "slope": 0.5 * 1.78 / 42}
-    expected |= {"spearman": 1, "anti_steerable": 0.25, "ed50": 1.2, "meals_change": -0.012}
+    expected = {"over_random_kl": 0.06, "spearman": 1, "anti_steerable": 0.25}
+    expected |= {"ed50": 1.2, "meals_change": -0.012}
     expected |= {"home_hide_slope": 0.01, "home_hide_slope_projected": 0.02}
-    expected |= {"primitive_hide_slope": 0, "transfer_ratio": 0.8, "cue_slope": 0.02}
+    expected |= {"primitive_hide_slope": 0, "transfer_ratio": 0.8}
     swings = ("projected_swing", "cue_swing", "action_vector_swing", "action_vector_hide")
     expected |= dict.fromkeys(swings, 0.16) | {"unembedding_share": 0.5, "seeds_agreeing": 0}
     expected["random_norm_p"] = 1 / 16

@@ -100,4 +100,6 @@ $(READY): pyproject.toml constraints.txt
 	  stop "The installation stopped; pip says why above. Put that right and run again."; \
 	$(VENV)/bin/jupyter labextension disable "@jupyterlab/apputils-extension:announcements" 2>/dev/null || \
 	  stop "JupyterLab is there but does not run; its own message: $(VENV)/bin/jupyter lab --version"; \
-	mv $(VENV)/.unfinished $(READY)
+	mv $(VENV)/.unfinished $(READY); \
+	echo "Compiling adkit's fast loops, once: about half a minute."; \
+	OMP_NUM_THREADS=1 $(PYTEST) tests/golden -k nothing_changed >$(VENV)/compiled.log 2>&1 || true

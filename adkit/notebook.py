@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from importlib import import_module
-from threading import Thread
 
 NEEDED_MB = 1000  # by the largest notebook
 
@@ -30,9 +28,6 @@ def setup_notebook() -> None:
             "MB: shut down other kernels, or start a larger server.",
             stacklevel=2,
         )
-    # loading what draws still pictures takes half of the wait for the first view
-    modules = "matplotlib.figure", "matplotlib.backends.backend_agg"
-    Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
     plotly.io.renderers.default = "plotly_mimetype"  # figures in JupyterLab, small in the file
 
 

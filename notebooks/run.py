@@ -6,12 +6,15 @@ python notebooks/run.py --one-core --memory-limit 1000      as on Binder
 """
 
 import argparse
+import base64
 import os
 import re
 import sys
 import threading
 import time
 from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import nbformat
@@ -22,8 +25,11 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from adkit.views import figure, page, pictures
+
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = {"quick": 900, "standard": 24 * 3600, "full": 24 * 3600}  # seconds a cell may take
 
 
@@ -79,7 +85,7 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
         timeout=TIMEOUT[os.environ["ADKIT_PROFILE"]],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        store_widget_state=False,
+        store_widget_state=True,  # `draw` draws from it, `tidy` takes it out again
         extra_arguments=["--log-level=ERROR"],
         on_cell_executed=lambda **_: bar.update(),
     )
@@ -92,6 +98,31 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
             "The kernel was killed, most often because memory ran out. "
             "Close other kernels and run again."
         )
+
+
+def draw(notebook) -> None:
+    """Put a picture beside each live view and figure, for whoever reads without a kernel."""
+    saved = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json")
+    widgets, pages = saved["state"] if saved else {}, []
+    for data in (
+        out.data for cell in code_cells(notebook) for out in cell.outputs if "data" in out
+    ):
+        if figure.PLOTLY in data:
+            drawn = {part: data[figure.PLOTLY][part] for part in ("data", "layout")}
+            pages.append((data, figure.Figure(drawn).page()))
+        elif WIDGET in data and "_esm" in (widget := widgets[data[WIDGET]["model_id"]])["state"]:
+            pages.append((data, view_page(widget)))
+    for (data, _), png in zip(pages, pictures.draw(html for _, html in pages), strict=True):
+        data["image/png"] = base64.b64encode(png).decode()
+
+
+def view_page(widget: dict) -> str:
+    """Return the page of a view from what the notebook saved of its widget."""
+    state = widget["state"]
+    for buffer in widget.get("buffers", ()):
+        *path, name = buffer["path"]
+        reduce(getitem, path, state)[name] = {"base64": buffer["data"]}
+    return page.offline("", state["_esm"], {k: v for k, v in state.items() if k[0] != "_"})
 
 
 def tidy(notebook) -> None:
@@ -180,6 +211,8 @@ def run(
     with PeakMemory() as peak:
         error = execute(notebook, path.parent, bar)
     seconds = time.perf_counter() - start
+    if pictures.browser():
+        draw(notebook)
     tidy(notebook)
     write(notebook, path.stem)
     if in_place and not error:
@@ -192,6 +225,10 @@ def run(
 def main() -> int:
     profile = ["--profile", os.environ.get("ADKIT_PROFILE", "quick")]
     args = arguments().parse_args([*profile, *sys.argv[1:]])
+    if not pictures.browser():
+        print(f"Without pictures: {pictures.HELP}", file=sys.stderr)
+    if args.in_place and not pictures.browser():
+        return 1
     limit(args.profile, args.one_core, args.memory_limit)
     notebooks = read_notebooks(args.names, args.profile)
     width = max([len("notebook"), *(len(path.stem) for path in notebooks)])

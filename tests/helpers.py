@@ -48,3 +48,18 @@ def scattered(env, n: int):
 def real(histories) -> np.ndarray:
     """Return which steps (N, E, H) exist."""
     return np.arange(histories.spec.horizon) < histories.length[..., None]
+
+
+def looked_at(view) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the attention at the cursor of an EpisodeAttention, computed anew and exact.
+
+    The first episode of the window; which of its tokens (w, H + 1) the decision can see; its
+    attention on each (w, H + 1).
+    """
+    lengths = view.lifetime.length[0]
+    e, t = view.episode, min(view.step, lengths[view.episode] - 1)
+    start, per = int(view.starts[e]), view.lifetime.spec.horizon + 1
+    attention, _ = view._window(start)
+    last = np.append(lengths[start:e], t)  # earlier episodes in full
+    row = attention[e - start, t, view.layer, view.head].reshape(-1, per)[: len(last)]
+    return start, np.arange(per) <= last[:, None], row

@@ -10,7 +10,7 @@ _WHERE = {
     "Figure": "figure",
     "EpisodeAttention": "attention",
     "PolicyField": "fields",
-    "arrow_fields": "fields",
+    "ArrowFields": "fields",
     "Player": "player",
     "replay": "player",
 }

@@ -162,22 +162,6 @@ class EpisodeAttention(page.View):
         # an episode's last token decides nothing
         return np.stack(layers, axis=3)[0, :, :-1], logits[0, :, :-1]
 
-    def at_cursor(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Return the attention at the cursor, computed anew and therefore exact.
-
-        The first episode of the window; which of its tokens (w, H + 1) the decision can see; its
-        attention on each (w, H + 1). The decision is in the last of the w episodes.
-        """
-        e, t = self._cursor()
-        start, per = int(self.starts[e]), self.lifetime.spec.horizon + 1
-        attention, _ = self._window(start)
-        last = np.append(self.lifetime.length[0, start:e], t)  # earlier episodes in full
-        attended = attention[e - start, t, self.layer, self.head].reshape(-1, per)[: len(last)]
-        return start, np.arange(per) <= last[:, None], attended
-
-    def _cursor(self) -> tuple[int, int]:
-        return self.episode, min(self.step, int(self.lifetime.length[0, self.episode]) - 1)
-
     # ---- interventions ----
 
     def probabilities(
@@ -232,70 +216,9 @@ class EpisodeAttention(page.View):
             message["episode"] = self.probabilities(episode, step, without=attended).tolist()
         return message, []
 
-    # ---- static picture ----
-
     def describe(self) -> str:
         """Return the number of episodes and the name of the environment."""
         return f"EpisodeAttention: {self.lifetime.n_episodes} episodes of {self.lifetime.spec.name}"
-
-    def png(self) -> bytes:
-        """Return a picture of the view at its cursor."""
-        return page.draw_png(self._draw, 10.4, 4.4, layout=None)
-
-    def _draw(self, canvas) -> None:
-        panels = [["room", "returns"], ["room", "episodes"], ["room", "steps"]]
-        space = {"left": 0.02, "right": 0.99, "bottom": 0.07, "top": 0.93}
-        space |= {"hspace": 0.55, "wspace": 0.1}
-        room, returns, episodes, steps = canvas.subplot_mosaic(panels, gridspec_kw=space).values()
-        start, tokens, attention = self.at_cursor()
-        self._draw_room(room, start, tokens, attention)
-        self._draw_returns(returns)
-        labels = [str(number) for number in self.lifetime.episode[start : self.episode + 1]]
-        per_episode = attention.sum(1)
-        episodes.bar(labels, per_episode, color=page.ATTENTION)
-        uniform = tokens.sum(1) / tokens.sum()
-        episodes.plot(labels, uniform, "_", color="#333333", markersize=14)
-        episodes.set_title("attention per episode (dashes: uniform attention)", fontsize=10)
-        seen = start <= self.attended <= self.episode
-        chosen = self.attended - start if seen else int(per_episode.argmax())
-        self._draw_steps(steps, start + chosen, attention[chosen][tokens[chosen]])
-        for ax in (returns, episodes, steps):
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize=8)
-
-    def _draw_room(self, ax, start: int, tokens: np.ndarray, attention: np.ndarray) -> None:
-        e, t = self._cursor()
-        shape, cells = (self.map.columns, self.map.rows), self.map.cells
-        if all(shape):
-            painted = maps.weigh(shape, cells[start : e + 1][tokens], attention[tokens])
-            marks = self.data["marks"] * self.show_goal
-            maps.draw_room(ax, painted, cells[e, : t + 1], marks, self.map.kind)
-        else:
-            ax.axis("off")
-            ax.text(0.5, 0.5, "this world has no map", ha="center")
-        heads = self.data["heads"]
-        names = {heads: "mean of heads", heads + 1: "rollout"}
-        head = names.get(self.head, f"head {self.head}")
-        where = f"episode {self.lifetime.episode[e]}, step {t}"
-        ax.set_title(f"{where}: layer {self.layer}, {head}", fontsize=10)
-
-    def _draw_returns(self, ax) -> None:
-        returns = self.lifetime.episode_returns[0]
-        ax.plot(self.lifetime.episode, returns, color="#333333", linewidth=1.5)
-        ax.axvline(self.lifetime.episode[self.episode], color=page.CURSOR, linewidth=2)
-        for name, colour in (("optimum", page.GOOD), ("random", "#777777")):
-            if self.data[name] is not None:
-                ax.axhline(self.data[name], color=colour, linestyle="--", linewidth=1)
-        note = "" if returns.any() else ": no reward in this lifetime"
-        ax.set_title(f"return per episode{note}", fontsize=10)
-
-    def _draw_steps(self, ax, episode: int, attention: np.ndarray) -> None:
-        ax.bar(np.arange(len(attention)), attention, color=page.ATTENTION)
-        rewarded = np.flatnonzero(self.lifetime.arrays["reward"][0, episode] > 0) + 1
-        rewarded = rewarded[rewarded < len(attention)]
-        ax.plot(rewarded, np.full(len(rewarded), attention.max()), "^", color=page.REWARD)
-        title = f"attention per step of episode {self.lifetime.episode[episode]}"
-        ax.set_title(f"{title} (triangles: reward received)", fontsize=10)
 
 
 def _quantised(name: str, values: np.ndarray) -> dict:

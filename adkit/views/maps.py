@@ -13,7 +13,6 @@ from adkit.views import page
 
 ACROSS = 20  # cells across the map of a round room, whose radius is 1
 PLATFORM = 0.12  # radius of the Watermaze's platform
-NOSE = 1.4  # cells: the length of the line that shows a heading
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +71,6 @@ def _observations(lifetime: Histories) -> np.ndarray:
 def round_cells(place: np.ndarray) -> np.ndarray:
     """Return places (..., 2 or more) in a round room as map cells (..., 2); y points down there."""
     return (place[..., :2] * [1, -1] + 1) * (ACROSS / 2) - 0.5
-
-
-def weigh(shape: tuple[int, int], cells: np.ndarray, weight: np.ndarray | float = 1.0):
-    """Return (columns, rows) the total weight of the visits to each cell; cells (n, 2).
-
-    Tokens before the first pull of an arm are on no map and count nowhere.
-    """
-    total, at = np.zeros(shape), np.rint(cells).astype(int)
-    there = at[:, 0] >= 0
-    np.add.at(total, tuple(at[there].T), np.broadcast_to(weight, len(at))[there])
-    return total
 
 
 def packed(lifetime: Histories, cells: np.ndarray) -> dict:
@@ -165,54 +153,6 @@ def _changing_marks(tasks: Tasks, obs: np.ndarray) -> list[dict]:
     ]
 
 
-def is_visible(mark: dict, episode: int, token: int) -> bool:
-    """Return whether the mark is visible at this token."""
-    if "when" not in mark:
-        return True
-    _, tokens = mark["when"]["shape"]
-    return mark["when"]["bytes"][episode * tokens + token] > 0
-
-
 def _mark(name: str, x: float, y: float) -> dict:
     lines = [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
     return {"name": name, "x": float(x), "y": float(y), "lines": lines}
-
-
-# ---- static pictures ----
-
-
-def draw_room(ax, cells, path, marks=(), kind: str = "grid", heading: float | None = None) -> None:
-    """Draw a map of painted `cells` (columns, rows) and a `path` (t, 2); y points down."""
-    columns, rows = cells.shape
-    if kind == "round":
-        centre = (columns - 1) / 2
-        distance = np.hypot(*(np.indices(cells.shape) - centre))
-        cells = np.ma.array(cells, mask=distance > columns / 2)
-        ax.plot(*np.array(circle(centre, centre, columns / 2)).T, color="#777777", linewidth=1.5)
-        ax.axis("off")
-    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-    ax.imshow(cells.T, cmap="Blues", vmin=0, vmax=max(cells.max(), 1e-9) * 1.2, extent=extent)
-    ax.set_xticks(np.arange(-0.5, columns), [])
-    ax.set_yticks(np.arange(-0.5, rows), [])
-    ax.grid(color="#c4c9cf", linewidth=0.6)
-    ax.tick_params(length=0)
-    if kind == "arms":
-        for arm, pulls in enumerate(cells[:, 0]):
-            ax.text(arm, 0.8, f"{pulls:g}", ha="center", fontsize=7)
-    for mark in marks:
-        for line in mark["lines"]:
-            ax.plot(*np.array(line).T, color=page.REWARD, linewidth=2)
-    path = path[path[:, 0] >= 0]
-    if len(path):
-        _draw_path(ax, path, heading)
-
-
-def _draw_path(ax, path: np.ndarray, heading: float | None) -> None:
-    """Draw a path (t, 2) with a ring at its start and a disc, with its heading, at its end."""
-    ax.plot(*path.T, color="#333333", linewidth=1.5)
-    ring = {"markerfacecolor": "none", "markeredgecolor": page.GOOD, "markeredgewidth": 2}
-    ax.plot(*path[0], "o", markersize=11, **ring)
-    if heading is not None:
-        ahead = path[-1] + NOSE * np.array([np.cos(heading), -np.sin(heading)])
-        ax.plot(*np.stack([path[-1], ahead]).T, color=page.CURSOR, linewidth=3)
-    ax.plot(*path[-1], "o", color=page.CURSOR, markersize=8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import traitlets
 
 from adkit.histories import Histories
@@ -53,30 +52,9 @@ class Player(page.View):
             data["lifetimes"].append(of_one)
         super().__init__(data=data, episode=episode, step=first.spec.horizon)
 
-    def png(self) -> bytes:
-        """Return a picture of the rooms at the clock's episode and step."""
-        return page.draw_png(self._draw, 2.9 * len(self.lifetimes) + 0.2, 3.5)
-
     def describe(self) -> str:
         """Return the names of the lifetimes."""
         return f"Player: {', '.join(self.lifetimes)}"
-
-    def _draw(self, canvas) -> None:
-        axes = canvas.subplots(1, len(self.lifetimes), squeeze=False)[0]
-        for ax, (name, each), drawn in zip(axes, self.lifetimes.items(), self.maps, strict=True):
-            e, lengths = min(self.episode, each.n_episodes - 1), each.length[0]
-            t = min(self.step, lengths[e])
-            earlier = [drawn.cells[i, : lengths[i] + 1] for i in range(e)]
-            earlier = np.concatenate([drawn.cells[:0, 0], *earlier])
-            visits = maps.weigh((drawn.columns, drawn.rows), earlier)
-            shade = visits if drawn.kind == "arms" else visits**0.5
-            marks = [mark for mark in drawn.marks if maps.is_visible(mark, e, t)]
-            heading = drawn.headings[e, t] if len(drawn.headings) else None
-            path = drawn.cells[e, : t + 1]
-            maps.draw_room(ax, shade, path, marks * self.show_goal, drawn.kind, heading)
-            ax.set_anchor("S")  # what is left over is above, where the names are
-            about = f"episode {each.episode[e]}: return {each.episode_returns[0, e]:g}"
-            ax.set_title(f"{name}\n{about}", fontsize=10)
 
 
 def replay(lifetime: Histories, episode: int = 0) -> Player:

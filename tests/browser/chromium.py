@@ -10,28 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-HELP = (
-    "No Chromium for the browser tests. Install one with `sudo apt-get install chromium` "
-    "(Debian, Ubuntu) or `python -m playwright install chromium`, "
-    "or name yours: CHROMIUM=/path/to/chromium make test"
-)
-
-
-def installed() -> str | None:
-    """Return the path of a browser that is there already, or None."""
-    from playwright.sync_api import sync_playwright
-
-    if named := os.environ.get("CHROMIUM"):
-        return named if os.access(named, os.X_OK) else sys.exit(f"{named} is no program. {HELP}")
-    if found := next(filter(None, map(shutil.which, INSTALLED)), None):
-        return found
-    with sync_playwright() as playwright:
-        places = MACOS, playwright.chromium.executable_path
-    return next((path for path in places if Path(path).exists()), None)
+from adkit.views.pictures import HELP, browser
 
 
 def run(*command: str, seconds: int = 600) -> None:
@@ -47,13 +27,13 @@ def run(*command: str, seconds: int = 600) -> None:
 
 def get() -> str:
     """Return the path of a browser; install one if need be, and exit if none can be had."""
-    if path := installed():
+    if path := browser():
         return path
     run(sys.executable, "-m", "playwright", "install", "chromium", seconds=300)
-    if not installed() and shutil.which("apt-get") and os.geteuid() == 0:
+    if not browser() and shutil.which("apt-get") and os.geteuid() == 0:
         run("apt-get", "-qq", "update")
         run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "chromium")
-    return installed() or sys.exit(HELP)
+    return browser() or sys.exit(HELP)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,12 @@ from urllib.parse import urlsplit
 import nbformat
 import numpy as np
 import pytest
-from chromium import HELP, installed
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from adkit.views import pictures
+
 PATIENCE = 120_000  # ms: a shared machine is slow
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]  # no calls home
 RUNNING = """(() => {
   const panel = window.jupyterapp?.shell.currentWidget;
   return panel?.context?.isReady
@@ -43,9 +42,9 @@ def open_browser() -> Iterator[Callable[[], Page]]:
 
     A page remembers every host it asked (`page.hosts`) and every error thrown (`page.errors`).
     """
-    path = installed() or pytest.fail(HELP)
+    path = pictures.browser() or pytest.fail(pictures.HELP)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=pictures.FLAGS)
 
         def open_page() -> Page:
             page = browser.new_page(viewport={"width": 1400, "height": 1300})

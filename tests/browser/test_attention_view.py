@@ -1,7 +1,10 @@
 """EpisodeAttention in a real JupyterLab, and as an HTML file: dragged, clicked and typed at."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from helpers import looked_at
 from lab import command, in_kernel, like, pixels, shown, wait_for_colour, wait_until
 
 from adkit.views import maps
@@ -72,14 +75,16 @@ def agrees(page, view) -> dict:
     now = shown(page)
     for name in ("episode", "step", "layer", "head"):
         setattr(view, name, now[name])
-    start, tokens, attention = view.at_cursor()
+    start, tokens, attention = looked_at(view)
     np.testing.assert_allclose(now["masses"], attention.sum(1), atol=rounding(view, "pooled"))
     chosen, error = now["attended"] - start, rounding(view, "full")
     np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=error)
     expected = view.probabilities(now["episode"], now["step"])
     np.testing.assert_allclose(now["probabilities"], expected, atol=1e-5)
     cells = maps.of(view.lifetime).cells[start : now["episode"] + 1][tokens]
-    painted, visits = (maps.weigh((9, 9), cells, weight) for weight in (attention[tokens], 1))
+    painted, visits = np.zeros((2, 9, 9))
+    np.add.at(painted, tuple(cells.T), attention[tokens])
+    np.add.at(visits, tuple(cells.T), 1)
     assert (abs(np.reshape(now["painted"], (9, 9)) - painted) <= error * visits).all()
     return now
 
@@ -229,7 +234,9 @@ def test_a_long_lifetime_asks_the_kernel_for_steps(lab):
     lab.evaluate(f"{cell}.setSource('long'); 0")
     command(lab, "notebook:run-cell")
     now = wait_until(lab, "v.episode === 200 && v.steps", ".s-long .EpisodeAttention")
-    code = "_, tokens, row = long.at_cursor(); w = row.sum(1).argmax(); print(*row[w][tokens[w]])"
+    code = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); "
+    code += "from helpers import looked_at; _, tokens, row = looked_at(long); "
+    code += "w = row.sum(1).argmax(); print(*row[w][tokens[w]])"
     steps = np.array(in_kernel(lab, code).split(), float)
     np.testing.assert_allclose(now["steps"], steps, atol=1e-5)
 

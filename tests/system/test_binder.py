@@ -18,7 +18,7 @@ from rattler import MatchSpec, Version, VersionSpec
 import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]
-CONDA = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}  # PyPI's name: conda-forge's
+CONDA = {"torch": "pytorch-cpu"}  # PyPI's name: conda-forge's
 NEWS = "@jupyterlab/apputils-extension:announcements"
 
 

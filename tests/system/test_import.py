@@ -10,7 +10,7 @@ import random, sys, numpy as np
 before = random.getstate(), np.random.get_state()[1].tobytes()
 import adkit
 heavy = {"torch", "numba", "pandas", "scipy", "sklearn", "statsmodels", "yaml", "plotly"}
-heavy |= {"matplotlib", "ipywidgets"}
+heavy |= {"playwright", "ipywidgets"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
 assert before == (random.getstate(), np.random.get_state()[1].tobytes())

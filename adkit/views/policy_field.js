@@ -3,7 +3,7 @@
 function render({ model, el }) {
   const { make } = adkit;
   const data = model.get("data");
-  const { size, beta, w_food: wFood, strengths, distances, titles } = data;
+  const { size, beta, w_food: wFood, strengths, distances } = data;
   const [heads, gates, hides, avoids, base, near] = ["heads", "gates", "hides", "avoids", "base", "near"].map((name) => adkit.array(data[name]));
   const [cells, hungers] = [size * size, gates.length / 3];
   const last = strengths[strengths.length - 1];
@@ -28,10 +28,11 @@ function render({ model, el }) {
     adkit.checkbox(model, "full", "cookies in the jar"),
   ];
   ends.add(adkit.fillBar(bar, controls));
-  const rooms = ["cookie", "food", "policy"].map((name) => {
-    const node = adkit.canvas(260, titles[name]);
+  const titles = { cookie: "the cookie shard bids", food: "the food shard bids", policy: "what it does" };
+  const rooms = Object.entries(titles).map(([name, title]) => {
+    const node = adkit.canvas(260, title);
     node.classList.add(`ad-${name}`);
-    panels.append(make("div", {}, make("h4", {}, titles[name]), node));
+    panels.append(make("div", {}, make("h4", {}, title), node));
     return node;
   });
   const curve = adkit.canvas(260, "probability that a planner hides the cookies, by strength");
@@ -67,48 +68,6 @@ function render({ model, el }) {
     return value(i) + (at - i) * (value(i + 1) - value(i));
   }
 
-  const REACH = 0.46; // cells, as in fields.py
-
-  /** A room with an arrow for every move that is worth something, and discs for EAT and, if asked, for what leads nowhere. */
-  function drawField(node, task, values, colour, waits, colours) {
-    const [ctx, width, height] = node.begin();
-    const marks = data.marks[task];
-    const unit = adkit.room(ctx, { left: 0, top: 0, width, height }, { kind: "grid", columns: size, rows: size, path: [], marks }, colours);
-    const left = (width - unit * size) / 2;
-    for (let cell = 0; cell < cells; cell++) {
-      const x = left + (Math.floor(cell / size) + 0.5) * unit;
-      const y = ((cell % size) + 0.5) * unit;
-      const value = (a) => Math.min(1, Math.max(0, values[cell * 8 + a]));
-      const eat = data.sites[task].includes(cell) ? value(5) : 0;
-      let rest = -eat;
-      for (let a = 4; a < 8; a++) rest += values[cell * 8 + a];
-      for (const [share, paint] of [[waits ? rest : 0, colours.line], [eat, colour]]) {
-        if (share < 0.01) continue;
-        ctx.fillStyle = paint;
-        ctx.beginPath();
-        ctx.arc(x, y, (unit * REACH * Math.sqrt(Math.min(1, share))) / 2, 0, 2 * Math.PI);
-        ctx.fill();
-      }
-      ctx.strokeStyle = ctx.fillStyle = colour;
-      ctx.lineWidth = 2;
-      [[0, -1], [0, 1], [1, 0], [-1, 0]].forEach(([dx, dy], a) => {
-        const length = REACH * unit * value(a);
-        if (length < 0.02 * unit) return;
-        const barb = Math.min(5, 0.6 * length);
-        const [tx, ty] = [x + dx * length, y + dy * length];
-        ctx.beginPath();
-        ctx.moveTo(x, y);
-        ctx.lineTo(tx - dx * barb, ty - dy * barb);
-        ctx.stroke();
-        ctx.beginPath();
-        ctx.moveTo(tx, ty);
-        ctx.lineTo(tx - dx * barb - dy * barb * 0.7, ty - dy * barb - dx * barb * 0.7);
-        ctx.lineTo(tx - dx * barb + dy * barb * 0.7, ty - dy * barb + dx * barb * 0.7);
-        ctx.fill();
-      });
-    }
-  }
-
   function drawCurve(task, hunger, strength, full, chance, colours) {
     const [ctx, width, height] = curve.begin();
     const x = (w) => 26 + ((width - 36) * w) / last;
@@ -138,10 +97,11 @@ function render({ model, el }) {
     const { bids, policy } = think(hunger, strength, task, full);
     const chance = full ? between(hides, task, strength, hunger) : data.empty;
     const fewer = full ? between(avoids, task, strength, hunger) : 0;
-    const loud = bids.map((bid) => bid / 4); // logits whose arrow has full length, as in fields.py
-    drawField(rooms[0], task, loud.subarray(0, cells * 8), colours.cursor, false, colours);
-    drawField(rooms[1], task, loud.subarray(cells * 8), colours.good, false, colours);
-    drawField(rooms[2], task, policy, colours.attention, true, colours);
+    const loud = bids.map((bid) => bid / 4); // logits whose arrow has full length
+    const place = { size, marks: data.marks[task], sites: data.sites[task] };
+    arrows.draw(rooms[0], place, loud.subarray(0, cells * 8), colours.cursor, false, colours);
+    arrows.draw(rooms[1], place, loud.subarray(cells * 8), colours.good, false, colours);
+    arrows.draw(rooms[2], place, policy, colours.attention, true, colours);
     drawCurve(task, hunger, strength, full, chance, colours);
     const gate = (k) => gates[k * hungers + hunger].toFixed(2);
     const text = `Gates: cookie ${gate(0)} with none in sight, ${gate(1)} with one; food ${gate(2)}. ` +

@@ -8,7 +8,7 @@ import adkit as ad
 from adkit.cookieworld.world import VISIBLE
 from adkit.models.taps import matching
 from adkit.probing import Eraser, gather
-from adkit.probing.leace import leace
+from adkit.probing.erasure import leace
 from adkit.probing.probes import PENALTIES, ridge_errors
 from study.corpora import balance, sites
 from study.readouts import Lifetimes

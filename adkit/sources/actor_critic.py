@@ -6,7 +6,6 @@ that the paper distils in its gridworlds (Laskin et al. 2022, Table 4).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,14 +124,8 @@ class ActorCriticLearner:
 @njit(cache=True)
 def _softmax(y, p):
     """Fill p (A,) with probabilities, from outputs y (A + 1,) whose last is the value."""
-    most, total = y[0], np.float32(0)
-    for a in range(1, len(p)):
-        most = max(most, y[a])
-    for a in range(len(p)):
-        p[a] = math.exp(y[a] - most)
-        total += p[a]
-    for a in range(len(p)):
-        p[a] /= total
+    p[:] = np.exp(y[:-1] - y[:-1].max())
+    p /= p.sum()
 
 
 @njit(cache=True)
@@ -169,13 +162,11 @@ def _slopes(unroll, hyper, dy):
         later = advantage if end[t] == networks.GOES_ON else np.float32(0)
         advantage = delta + gamma * lam * later
         _softmax(y[t], p)
-        h = np.float32(0)  # the policy's entropy
-        for a in range(n_actions):
-            h -= p[a] * math.log(max(p[a], np.float32(1e-30)))
+        log_p = np.log(np.maximum(p, np.float32(1e-30)))
+        h = -(p * log_p).sum()  # the policy's entropy
         for a in range(n_actions):
             chosen = np.float32(a == action[t])
-            log_p = math.log(max(p[a], np.float32(1e-30)))
-            dy[t, a] = (advantage * (p[a] - chosen) + entropy * p[a] * (log_p + h)) / size
+            dy[t, a] = (advantage * (p[a] - chosen) + entropy * p[a] * (log_p[a] + h)) / size
         dy[t, n_actions] = -2 * value_weight * advantage / size
 
 
@@ -184,8 +175,8 @@ def _act_all(weights, shape, unroll, slot, keys, t):
     row, value, h, y, action, _, _, _ = unroll
     p = np.empty(y.shape[2] - 1, np.float32)
     for n in range(len(keys)):
-        seen = row[n, slot], value[n, slot]
-        networks.forward(weights[n], shape, *seen, h[n, slot], y[n, slot])
+        network = networks.parts(weights[n], shape)
+        networks.forward(network, row[n, slot], value[n, slot], h[n, slot], y[n, slot])
         action[n, slot] = _act(y[n, slot], p, keys[n], np.uint64(t))
 
 
@@ -198,7 +189,7 @@ def _bootstrap_all(weights, shape, row, value, unroll, slot, last):
     for n in range(len(weights)):
         cut_off = last and end[n, slot] == networks.GOES_ON
         if cut_off or end[n, slot] == networks.TRUNCATED:
-            networks.forward(weights[n], shape, row[n], value[n], h, y)
+            networks.forward(networks.parts(weights[n], shape), row[n], value[n], h, y)
             after[n, slot] = y[outputs - 1]
 
 

@@ -182,6 +182,7 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay,
     dy, gradient = np.empty_like(y), np.empty(weights.shape[1], np.float32)
     at = np.empty(size, np.int64)
     for n in range(begin, end_n):
+        network, older = networks.parts(weights[n], shape), networks.parts(target[n], shape)
         _draw(at, mix(keys[n] ^ REPLAY), replay, t, rows.shape[1])
         dy[:] = 0
         for first in range(0, size, length):
@@ -189,9 +190,8 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay,
             for j in range(length):
                 b, slot = first + j, mine[j]
                 row[b], value[b] = rows[n, slot, 0], values[n, slot, 0]
-                networks.forward(weights[n], shape, row[b], value[b], h[b], y[b])
-                following = rows[n, slot, 1], values[n, slot, 1]
-                networks.forward(target[n], shape, *following, h_t, y_t)
+                networks.forward(network, row[b], value[b], h[b], y[b])
+                networks.forward(older, rows[n, slot, 1], values[n, slot, 1], h_t, y_t)
                 best[j] = y_t.max()
             _targets(rewards[n][mine], ends[n][mine], best, replay.gamma, replay.lam, g)
             for j in range(length):
@@ -212,7 +212,7 @@ def _act_all(weights, shape, row, value, epsilon, keys, t):
         if epsilon > 0 and uniform(keys[n], t, EXPLORE) < epsilon:
             action[n] = int(uniform(keys[n], t, CHOOSE) * outputs)
             continue
-        networks.forward(weights[n], shape, row[n], value[n], h, q)
+        networks.forward(networks.parts(weights[n], shape), row[n], value[n], h, q)
         # at first all values are 0: ties are broken at random
         action[n] = best_of(q, uniform(keys[n], t, CHOOSE))
     return action

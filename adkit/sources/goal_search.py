@@ -88,21 +88,15 @@ def _act_all(prior, possible, target, pose, noise, n_actions, keys, t):
         if target[n, 0] < 0:
             if not possible[n].any():  # the platform was moved: start again
                 possible[n] = prior
-            target[n] = _sample(possible[n], keys[n], t)
+            i, j = np.nonzero(possible[n])  # the platform's own cell is never ruled out
+            m = int(uniform(keys[n], t, SAMPLE) * len(i))
+            target[n] = i[m], j[m]
         if noise > 0 and uniform(keys[n], t, NOISE) < noise:
             action[n] = int(uniform(keys[n], t, CHOOSE) * n_actions)
         else:
             x, y = _middle(target[n, 0], cells), _middle(target[n, 1], cells)
             action[n] = toward(pose[n, 0], pose[n, 1], pose[n, 2], x, y)
     return action
-
-
-@njit(cache=True)
-def _sample(possible, key, t):
-    """Return a possible cell, each equally likely. The platform's own cell is never ruled out."""
-    i, j = np.nonzero(possible)
-    m = int(uniform(key, t, SAMPLE) * len(i))
-    return i[m], j[m]
 
 
 @njit(cache=True)

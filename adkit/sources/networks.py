@@ -93,10 +93,12 @@ def initial(shape: tuple[int, int, int, int], active: int, keys: np.ndarray) -> 
 
 
 @njit(cache=True)
-def forward(flat, shape, row, value, h, y):
-    """Fill activations h (layers, W), each after its ReLU, and outputs y, for one input (C,)."""
-    _, layers, width, outputs = shape
-    embed, hidden, head = parts(flat, shape)
+def forward(network, row, value, h, y):
+    """Fill activations h (layers, W), each after its ReLU, and outputs y, for one input (C,).
+
+    `network` is its `parts`.
+    """
+    (embed, hidden, head), (layers, width), outputs = network, h.shape, len(y)
     for j in range(width):
         h[0, j] = embed[-1, j]
     for c in range(len(row)):

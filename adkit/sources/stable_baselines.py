@@ -62,23 +62,18 @@ class StableBaselines3:
         env, episodes = lifetimes.env, lifetimes.episodes
         steps = episodes * env.spec.horizon  # the most that a lifetime can have
         count = range(len(lifetimes.tasks))
+        sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
+        make = getattr(sb3, self.algorithm)
         for n in tqdm(count, desc="lifetimes", disable=None, delay=2, mininterval=0.5):
             record = {name: values[n] for name, values in arrays.items()}
             draws = lifetimes.env_rng[[n]]
             world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)
+            settings = {"device": "cpu", "seed": int(lifetimes.rng[[n]].integers(2**31)[0])}
             with ONE_AT_A_TIME, _own_randomness():
-                learner = self._learner(world, int(lifetimes.rng[[n]].integers(2**31)[0]))
-                goes_on = lambda *_, world=world: world.episode < episodes
-                learner.learn(steps, callback=goes_on)
+                learner = make(self.policy, world, **settings | self.settings)
+                learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder
+                learner.learn(steps, callback=lambda *_, world=world: world.episode < episodes)
         return True
-
-    def _learner(self, world: RecordedEnv, seed: int) -> Any:
-        """Return a new model that writes no log."""
-        sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
-        make = getattr(sb3, self.algorithm)
-        learner = make(self.policy, world, seed=seed, **{"device": "cpu", **self.settings})
-        learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder each time
-        return learner
 
 
 class RecordedEnv(GymnasiumEnv):

@@ -38,6 +38,7 @@ _WHERE = {
 _MODULES = (
     "cookieworld",
     "envs",
+    "interchange",
     "models",
     "probing",
     "protocols",

@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 
 import nbformat
@@ -29,7 +27,6 @@ from adkit.views import figure, page, pictures
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = {"quick": 900, "standard": 24 * 3600, "full": 24 * 3600}  # seconds a cell may take
 
 
@@ -85,7 +82,7 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
         timeout=TIMEOUT[os.environ["ADKIT_PROFILE"]],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        store_widget_state=True,  # `draw` draws from it, `tidy` takes it out again
+        store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],
         on_cell_executed=lambda **_: bar.update(),
     )
@@ -101,28 +98,25 @@ def execute(notebook, folder: Path, bar) -> Exception | None:
 
 
 def draw(notebook) -> None:
-    """Put a picture beside each live view and figure, for whoever reads without a kernel."""
-    saved = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json")
-    widgets, pages = saved["state"] if saved else {}, []
-    for data in (
-        out.data for cell in code_cells(notebook) for out in cell.outputs if "data" in out
-    ):
-        if figure.PLOTLY in data:
-            drawn = {part: data[figure.PLOTLY][part] for part in ("data", "layout")}
-            pages.append((data, figure.Figure(drawn).page()))
-        elif WIDGET in data and "_esm" in (widget := widgets[data[WIDGET]["model_id"]])["state"]:
-            pages.append((data, view_page(widget)))
-    for (data, _), png in zip(pages, pictures.draw(html for _, html in pages), strict=True):
+    """Put a picture beside each live view and figure, for whoever reads without scripts."""
+    outputs = (out for cell in code_cells(notebook) for out in cell.outputs)
+    shown = [
+        out.data for out in outputs if "data" in out and (figure.PLOTLY in out.data or is_view(out))
+    ]
+    for data, png in zip(shown, pictures.draw(map(one_page, shown)), strict=True):
         data["image/png"] = base64.b64encode(png).decode()
 
 
-def view_page(widget: dict) -> str:
-    """Return the page of a view from what the notebook saved of its widget."""
-    state = widget["state"]
-    for buffer in widget.get("buffers", ()):
-        *path, name = buffer["path"]
-        reduce(getitem, path, state)[name] = {"base64": buffer["data"]}
-    return page.offline("", state["_esm"], {k: v for k, v in state.items() if k[0] != "_"})
+def is_view(out: NotebookNode) -> bool:
+    return out.get("data", {}).get("text/html", "").startswith('<div class="adkit">')
+
+
+def one_page(data: dict) -> str:
+    """Return an output as a page of its own."""
+    if figure.PLOTLY not in data:
+        return page.whole_page("", data["text/html"])
+    parts = {part: data[figure.PLOTLY][part] for part in ("data", "layout")}
+    return figure.Figure(parts).page()
 
 
 def tidy(notebook) -> None:
@@ -135,6 +129,14 @@ def tidy(notebook) -> None:
             for out in cell.outputs
             if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))
         ]
+
+
+def small(notebook) -> NotebookNode:
+    """Return the notebook with pictures in place of views, which would be megabytes in git."""
+    for out in (out for cell in code_cells(notebook) for out in cell.outputs):
+        if is_view(out) and "image/png" in out.data:
+            del out.data["text/html"]
+    return notebook
 
 
 def result(notebook) -> str:
@@ -216,7 +218,7 @@ def run(
     tidy(notebook)
     write(notebook, path.stem)
     if in_place and not error:
-        nbformat.write(notebook, path)
+        nbformat.write(small(notebook), path)
     above = peak.megabytes > most
     says = "FAILED" if error else result(notebook) + f"  ABOVE {most:.0f} MB" * above
     return f"{seconds:7.1f}  {peak.megabytes:7.0f}  {says}", error, above

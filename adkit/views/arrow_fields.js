@@ -6,8 +6,7 @@ function render({ model, el }) {
   const values = adkit.array(place.values);
   const size = values.length / names.length;
   const view = adkit.root(el, "ArrowFields", {});
-  const panels = make("div", { className: "panels" });
-  panels.style.gridTemplateColumns = `repeat(${names.length}, minmax(150px, 270px))`;
+  const panels = adkit.grid(Math.min(4, names.length));
   view.append(panels);
   const rooms = names.map((name) => {
     const node = adkit.canvas(260, name);
@@ -30,4 +29,4 @@ function render({ model, el }) {
   return end;
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

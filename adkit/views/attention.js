@@ -81,8 +81,7 @@ function render({ model, el }) {
     Escape: () => set(model, { attended: -1 }),
   });
   const bar = make("div", { className: "bar" });
-  const panels = make("div", { className: "panels" });
-  panels.style.gridTemplateColumns = "minmax(230px, 300px) minmax(280px, 1fr) minmax(190px, 300px)";
+  const panels = adkit.grid(3);
   const say = make("p", { className: "say", "aria-live": "polite" });
   view.append(bar, panels, say);
 
@@ -103,11 +102,10 @@ function render({ model, el }) {
     const heading = make("h4", { title: hint }, title);
     const canvas = adkit.canvas(height, title);
     const box = make("div", {}, heading, canvas);
-    box.style.cssText = `min-width:0;grid-area:${area}`;
+    box.style.gridArea = area;
     panels.append(box);
     return { heading, canvas };
   }
-  panels.style.gridTemplateAreas = '"room returns heads" "room masses heads" "strip strip actions"';
   const headsHeight = Math.min(300, 34 + 44 * L);
   const room = panel("room, blue: attention", columns ? 292 : 30, "room", "orange: now; green: start; small squares: earlier visits");
   const returnsPanel = panel("return per episode", 118, "returns", "shaded: the window this decision sees; click to jump");
@@ -519,4 +517,4 @@ function render({ model, el }) {
   return () => ends.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

@@ -62,6 +62,32 @@ const adkit = (() => {
     return node;
   }
 
+  // ---- glyphs: lines around (0, 0), in cells; y points down ----
+
+  const circle = (x, y, radius) => Array.from({ length: 49 }, (_, i) => [x + radius * Math.cos((i * Math.PI) / 24), y + radius * Math.sin((i * Math.PI) / 24)]);
+  const square = (left, top, right, bottom) => [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]];
+  const target = [square(-0.38, -0.38, 0.38, 0.38)];
+  const GLYPHS = {
+    goal: target,
+    best: target,
+    key: [circle(-0.2, 0, 0.16), [[-0.04, 0], [0.38, 0], [0.38, 0.16]], [[0.22, 0], [0.22, 0.13]]],
+    door: [square(-0.24, -0.4, 0.24, 0.4), circle(0.12, 0.03, 0.04)],
+    home: [[[-0.36, 0.4], [-0.36, -0.05], [0, -0.42], [0.36, -0.05], [0.36, 0.4], [-0.36, 0.4]]],
+    jar: [[[-0.2, -0.2], [-0.3, -0.1], [-0.3, 0.4], [0.3, 0.4], [0.3, -0.1], [0.2, -0.2]]],
+    garden: [[[0, 0.4], [0, -0.1]], [[-0.3, -0.15], [0, 0.15], [0.3, -0.15]], [[-0.2, -0.4], [0, -0.1], [0.2, -0.4]]],
+    "lid open": [[[-0.24, -0.26], [0.16, -0.46]]],
+    "lid closed": [[[-0.24, -0.26], [0.24, -0.26]], [[-0.06, -0.26], [-0.06, -0.34], [0.06, -0.34], [0.06, -0.26]]],
+    cookies: [circle(-0.12, 0.26, 0.09), circle(0.12, 0.26, 0.09), circle(0, 0.06, 0.09)],
+    gift: [square(0.05, 0.1, 0.32, 0.36), [[0.185, 0.36], [0.185, 0.1], [0.1, 0], [0.27, 0], [0.185, 0.1]]],
+    hide: [square(-0.3, 0.14, -0.02, 0.36), [[-0.24, 0.14], [-0.24, 0], [-0.08, 0], [-0.08, 0.14]]],
+  };
+
+  /** The lines of a mark; the Watermaze's platform is a circle of its true radius. */
+  function glyph({ name, x, y, radius }) {
+    const lines = name === "platform" ? [circle(0, 0, radius)] : GLYPHS[name];
+    return lines.map((line) => line.map(([dx, dy]) => [x + dx, y + dy]));
+  }
+
   /** What a checkbox that reveals marks says. */
   const showing = (marks) => `show ${[...new Set(marks.map(({ name }) => (name === "best" ? "best arm" : name)))].join(" and ")}`;
 
@@ -100,7 +126,7 @@ const adkit = (() => {
       ctx.arc(left + (columns * unit) / 2, box.top + (rows * unit) / 2, (columns * unit) / 2 - 1, 0, 2 * Math.PI);
       ctx.stroke();
     }
-    for (const { lines } of marks) lines.forEach((line) => draw(line, colours.reward, 3));
+    for (const mark of marks) glyph(mark).forEach((line) => draw(line, colours.reward, 3));
     if (counts) {
       ctx.fillStyle = colours.text;
       ctx.textAlign = "center";
@@ -180,6 +206,13 @@ const adkit = (() => {
     if (say.textContent !== text) say.textContent = text;
     view.dataset.shown = JSON.stringify(shown);
     view.dataset.frames = Number(view.dataset.frames || 0) + 1;
+  }
+
+  /** The grid of a view's panels, of so many columns where there is room; common.js has its rules. */
+  function grid(columns) {
+    const panels = make("div", { className: "panels" });
+    panels.style.setProperty("--columns", columns);
+    return panels;
   }
 
   /** Put controls into a bar; returns what ends them. */
@@ -308,9 +341,20 @@ const adkit = (() => {
   const STYLE = `
     .adkit-view { color: var(--jp-ui-font-color1, inherit); font: 13px system-ui, sans-serif; max-width: 1060px; outline-offset: 4px }
     .adkit-view .bar { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 4px 0 8px }
-    .adkit-view label { display: inline-flex; gap: 4px; align-items: center; white-space: nowrap }
+    .adkit-view label { display: inline-flex; flex-wrap: wrap; gap: 4px; align-items: center }
     .adkit-view output { min-width: 3.2ch; font-variant-numeric: tabular-nums }
-    .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start }
+    .adkit-view { container-type: inline-size }
+    .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start; grid-template-columns: repeat(var(--columns, 4), minmax(0, 280px)) }
+    .adkit-view .panels > div { min-width: 0 }
+    .EpisodeAttention .panels { grid-template: "room returns heads" "room masses heads" "strip strip actions" / minmax(230px, 300px) minmax(280px, 1fr) minmax(190px, 300px) }
+    @container (max-width: 735px) {
+      .adkit-view .panels { grid-template-columns: repeat(min(2, var(--columns, 4)), minmax(0, 320px)) }
+      .EpisodeAttention .panels { grid-template: "room returns" "room masses" "strip strip" "heads actions" / minmax(0, 43%) minmax(0, 1fr) }
+    }
+    @container (max-width: 440px) {
+      .adkit-view .panels { grid-template-columns: minmax(0, 1fr) }
+      .EpisodeAttention .panels { grid-template: "room" "returns" "masses" "strip" "heads" "actions" / minmax(0, 1fr) }
+    }
     .adkit-view h4 { font: 600 12px system-ui, sans-serif; margin: 0 0 3px }
     .adkit-view .say { min-height: 1.4em; margin: 6px 0 0 }
     .adkit-view canvas.click { cursor: pointer }
@@ -347,8 +391,36 @@ const adkit = (() => {
     };
   }
 
+  // ---- with a kernel and without ----
+
+  // Widgets that a kernel keeps, and who waits for one, by key; shared by all outputs of a page.
+  const { widgets, waiting } = (globalThis.adkitWidgets ??= { widgets: new Map(), waiting: new Map() });
+
+  /** Tell saved outputs that their widget is there; anywidget calls it when a widget is made. */
+  function initialize({ model }) {
+    const key = model.get("key");
+    widgets.set(key, model);
+    (waiting.get(key) || []).forEach((call) => call(model));
+    return () => widgets.delete(key);
+  }
+
+  /** Render a view from the state that its output holds, and again when its widget is there. */
+  async function show(place, view, packed) {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const state = await new Response(stream).json();
+    let end;
+    const render = (model) => {
+      if (end) end();
+      place.replaceChildren();
+      end = view.render({ model, el: place });
+    };
+    render(widgets.get(state.key) || offline(state));
+    waiting.set(state.key, [...(waiting.get(state.key) || []), render]);
+  }
+
   return {
-    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, make, mix, offline, playButton, publish, root, room, select, set, short,
-    showing, slider, speeds, theme,
+    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, grid, initialize, make, mix, playButton, publish, root, room, select, set, short,
+    show, showing, slider, speeds, theme,
   };
 })();

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from adkit.histories import Histories
 from adkit.protocols import Env
+from adkit.stats import bootstrap_draws
 from adkit.tables import has_optimum, optimal_returns
 from adkit.views.figure import Figure, add_curve, lay_out, plain, size_figure
 
@@ -24,7 +25,8 @@ def learning_curves(
     x: str = "episodes",
     log_x: bool = False,
 ) -> Figure:
-    """Draw return per episode of several histories, with a 95% band over tasks and lifetimes.
+    """Draw return per episode of several histories, with a 95% band: a bootstrap over tasks, then
+    over lifetimes within them.
 
     `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps
     instead of episodes. Subsampled histories are drawn at their true episode numbers. Nothing is
@@ -37,8 +39,10 @@ def learning_curves(
     for i, (name, history) in enumerate(histories.items()):
         returns = history.returns  # (tasks, lifetimes, E)
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
-        mean, error = returns.mean((0, 1)), 1.96 * _standard_error(returns)
-        add_curve(figure, i, name, at, mean, mean - error, mean + error)
+        task = np.repeat(np.arange(len(returns)), returns.shape[1])
+        drawn = bootstrap_draws(returns.reshape(len(task), -1), [task])  # (draws, E)
+        low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+        add_curve(figure, i, name, at, returns.mean((0, 1)), low, high)
     if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         best = np.mean([optimal_returns(env, each.tasks).mean() for each in histories.values()])
@@ -86,9 +90,7 @@ def heat_map(table: pd.DataFrame, top: float | None = None) -> Figure:
     scale = {"zmin": 0, "zmax": top or values.max() or 1, "colorscale": "Viridis"}
     figure = Figure()
     figure.add_heatmap(z=values, texttemplate="%{z:.2f}", **scale)
-    rows, columns = values.shape
-    width, height = max(420, 170 + 52 * columns), max(220, 110 + 34 * rows)
-    size_figure(figure, "", width=width, height=height)
+    size_figure(figure, "", height=max(220, 110 + 34 * len(values)))
     figure.update_xaxes(**_ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **_ticks(table.index))
     return figure
@@ -104,28 +106,17 @@ def visits(histories: Mapping[str, Histories]) -> Figure:
     for i, (name, share) in enumerate(maps.items(), 1):
         look = scale | {"showscale": i == n, "name": plain(name)}
         figure.add_heatmap(z=share.T, **look, row=1, col=i)
+        figure.update_yaxes(scaleanchor=f"x{i}".removesuffix("1"), col=i)
     figure.update_xaxes(title="x", constrain="domain")
-    figure.update_yaxes(autorange="reversed", scaleanchor="x")
+    figure.update_yaxes(autorange="reversed", constrain="domain")
     margin = {"l": 40, "r": 20, "t": 60, "b": 40}
-    size_figure(figure, "", width=340 * n, height=340, margin=margin)
+    size_figure(figure, "", height=340, margin=margin)
     return figure
 
 
 def _check_named(histories: Mapping[str, Histories]) -> None:
     if isinstance(histories, Histories) or not histories:
         raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
-
-
-def _standard_error(returns: np.ndarray) -> np.ndarray:
-    """Return (E,) the standard error of returns (tasks, lifetimes, E).
-
-    Lifetimes of one task depend on each other, so tasks are the sample; lifetimes are if there is
-    one task only.
-    """
-    sample = returns.mean(1) if len(returns) > 1 else returns[0]
-    if len(sample) == 1:
-        return np.zeros(returns.shape[2])
-    return sample.std(0, ddof=1) / np.sqrt(len(sample))
 
 
 def _ticks(labels: pd.Index) -> dict:

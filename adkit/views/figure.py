@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import plotly
 import plotly.graph_objects as go
+from plotly.io import templates
 
 from adkit.views import pictures
 
@@ -16,13 +16,33 @@ from adkit.views import pictures
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
 PLOTLY = "application/vnd.plotly.v1+json"
+GREY = "#767676"  # legible on white and on black: a figure does not know JupyterLab's theme
+AXIS = {"linecolor": GREY, "tickcolor": GREY}
+CLEAR = "rgba(0,0,0,0)"
+templates["adkit"] = go.layout.Template(
+    layout={
+        "font": {"color": GREY},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "legend": {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+    }
+)
 
 
 class Figure(go.Figure):
-    """A plotly figure of any traces that a saved notebook shows without a kernel."""
+    """A plotly figure of any traces that a saved notebook shows without a kernel.
+
+    It is as wide as its place, and in the colours of its theme.
+    """
 
     # plotly's own would put megabytes of script into the notebook
     _ipython_display_ = _repr_html_ = None
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.update_layout(template="simple_white+adkit")
 
     def _repr_mimebundle_(self, *args, **kwargs):
         """Return the figure as JupyterLab draws it, live, and a line of text."""
@@ -30,15 +50,14 @@ class Figure(go.Figure):
         text = "Figure: " + html.unescape(", ".join(names))
         return {PLOTLY: json.loads(self.to_json()), "text/plain": text}
 
-    def png(self) -> bytes:
-        """Return a picture of the figure; RuntimeError without a browser to draw it."""
-        (picture,) = pictures.draw([self.page()])
-        return picture
+    def save(self, path: str | Path) -> Path:
+        """Write a page that works offline (.html), or a picture (.png, .svg, .pdf)."""
+        return pictures.save(path, self.page())
 
     def page(self) -> str:
-        """Return an HTML page for `pictures.draw`: plotly's script stays where it is installed."""
-        script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-        return self.to_html(include_plotlyjs=script.as_uri(), config={"displayModeBar": False})
+        """Return the figure as one self-contained HTML page."""
+        look = {"default_width": "760px", "config": {"displayModeBar": False}}
+        return self.to_html(include_plotlyjs=True, **look)
 
     def watermarked(self, text: str = "smoke run, not evidence") -> Figure:
         """Write a warning across the figure; return the figure."""
@@ -77,11 +96,10 @@ def lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool = False) -> 
     """Give a figure of curves its title, axes and size."""
     xaxis = {"title": plain(x), "type": "log" if log_x else None}
     yaxis = {"title": plain(y), "rangemode": "tozero"}
-    size_figure(figure, title, width=760, height=400, xaxis=xaxis, yaxis=yaxis)
+    size_figure(figure, title, height=420, xaxis=xaxis, yaxis=yaxis)
 
 
 def size_figure(figure: Figure, title: str, **layout) -> None:
     """Give a figure its title, its size and the margins they need."""
     margin = {"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}
-    look = {"title": plain(title), "template": "simple_white", "margin": margin}
-    figure.update_layout(**look | layout)
+    figure.update_layout(**{"title": plain(title), "margin": margin} | layout)

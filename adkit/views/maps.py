@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adkit.envs.watermaze import PLATFORM
 from adkit.histories import Histories
 from adkit.protocols import Tasks
 from adkit.views import page
 
 ACROSS = 20  # cells across the map of a round room, whose radius is 1
-PLATFORM = 0.12  # radius of the Watermaze's platform
+RADIUS = PLATFORM * ACROSS / 2  # cells: of the platform in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Map:
     the first pull.
     """
     marks: list[dict]
-    """What is hidden: name, place (x, y) in cells, and the lines of its glyph.
+    """What is hidden: its name, by which it is drawn, and its place (x, y) in cells.
 
     `when`, packed (E, H + 1), says at which tokens a mark that comes and goes is visible.
     """
@@ -43,7 +44,8 @@ def of(lifetime: Histories) -> Map:
     spec, tasks, obs = lifetime.spec, lifetime.task_values, _observations(lifetime)
     columns, sizes, flat = tasks.columns, spec.cardinality, np.zeros(0)
     if spec.view is not None:
-        marks = [_mark("platform", *round_cells(tasks["goal"][0]))] if "goal" in columns else []
+        goals = tasks["goal"][:1] if "goal" in columns else ()
+        marks = [_mark("platform", *round_cells(g)) | {"radius": RADIUS} for g in goals]
         return Map("round", ACROSS, ACROSS, round_cells(obs), marks, obs[..., 2])
     if "means" in columns and sizes == (1,):
         pulled = lifetime.arrays["action"][0].astype(np.int16)  # (E, H)
@@ -85,46 +87,6 @@ def packed(lifetime: Histories, cells: np.ndarray) -> dict:
 
 # ---- marks ----
 
-
-def circle(x: float, y: float, radius: float) -> list:
-    """Return a circle as a closed line."""
-    turns = np.linspace(0, 2 * np.pi, 49)
-    return [[x + radius * np.cos(angle), y + radius * np.sin(angle)] for angle in turns]
-
-
-def _box(left: float, top: float, right: float, bottom: float) -> list:
-    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-
-
-GLYPHS = {  # lines around (0, 0), in cells; y points down
-    "goal": [_box(-0.38, -0.38, 0.38, 0.38)],
-    "best": [_box(-0.38, -0.38, 0.38, 0.38)],
-    "key": [
-        circle(-0.2, 0, 0.16),
-        [(-0.04, 0), (0.38, 0), (0.38, 0.16)],
-        [(0.22, 0), (0.22, 0.13)],
-    ],
-    "door": [_box(-0.24, -0.4, 0.24, 0.4), circle(0.12, 0.03, 0.04)],
-    "platform": [circle(0, 0, PLATFORM * ACROSS / 2)],
-    "home": [[(-0.36, 0.4), (-0.36, -0.05), (0, -0.42), (0.36, -0.05), (0.36, 0.4), (-0.36, 0.4)]],
-    "jar": [[(-0.2, -0.2), (-0.3, -0.1), (-0.3, 0.4), (0.3, 0.4), (0.3, -0.1), (0.2, -0.2)]],
-    "garden": [
-        [(0, 0.4), (0, -0.1)],
-        [(-0.3, -0.15), (0, 0.15), (0.3, -0.15)],
-        [(-0.2, -0.4), (0, -0.1), (0.2, -0.4)],
-    ],
-    "lid open": [[(-0.24, -0.26), (0.16, -0.46)]],
-    "lid closed": [
-        [(-0.24, -0.26), (0.24, -0.26)],
-        [(-0.06, -0.26), (-0.06, -0.34), (0.06, -0.34), (0.06, -0.26)],
-    ],
-    "cookies": [circle(-0.12, 0.26, 0.09), circle(0.12, 0.26, 0.09), circle(0, 0.06, 0.09)],
-    "gift": [
-        _box(0.05, 0.1, 0.32, 0.36),
-        [(0.185, 0.36), (0.185, 0.1), (0.1, 0), (0.27, 0), (0.185, 0.1)],
-    ],
-    "hide": [_box(-0.3, 0.14, -0.02, 0.36), [(-0.24, 0.14), (-0.24, 0), (-0.08, 0), (-0.08, 0.14)]],
-}
 PLACES = ("goal", "key", "door", "home", "jar", "garden")
 
 
@@ -154,5 +116,4 @@ def _changing_marks(tasks: Tasks, obs: np.ndarray) -> list[dict]:
 
 
 def _mark(name: str, x: float, y: float) -> dict:
-    lines = [[[float(x + dx), float(y + dy)] for dx, dy in line] for line in GLYPHS[name]]
-    return {"name": name, "x": float(x), "y": float(y), "lines": lines}
+    return {"name": name, "x": float(x), "y": float(y)}

@@ -1,10 +1,12 @@
-"""What all live views share: a front end, and an HTML page that works offline."""
+"""What all live views share: a front end that needs no kernel, in a notebook or on a page."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
+import uuid
+import zlib
 from pathlib import Path
 
 import anywidget
@@ -17,37 +19,52 @@ VIEWS = Path(__file__).parent
 
 
 class View(anywidget.AnyWidget):
-    """A widget that is also a page.
+    """A widget that goes on working without its kernel: its output holds all that it draws from.
 
-    Subclasses define `_esm`, `title`, and `describe()`, its one line of text.
+    Where there is a kernel, its traits are two-way. Subclasses define `_esm`, `title`, and
+    `describe()`, its one line of text.
     """
 
     title = ""
     """The title of the HTML page."""
     data = traitlets.Dict().tag(sync=True)
     """Everything the front end draws from, sent once."""
+    key = traitlets.Unicode().tag(sync=True)
+    """By which a saved output finds this widget, while there is one."""
+
+    def __init__(self, **traits):
+        super().__init__(key=uuid.uuid4().hex, **traits)
+
+    def page(self) -> str:
+        """Return one self-contained HTML page that works offline, with all controls."""
+        return whole_page(self.title, self._fragment())
 
     def to_html(self, path: str | Path) -> Path:
         """Write the page to a file; return its path."""
         Path(path).write_text(self.page(), encoding="utf-8")
         return Path(path)
 
-    def png(self) -> bytes:
-        """Return a picture of the view as it stands; RuntimeError without a browser to draw it."""
-        (picture,) = pictures.draw([self.page()])
-        return picture
+    def save(self, path: str | Path) -> Path:
+        """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""
+        return pictures.save(path, self.page())
 
-    def page(self) -> str:
-        """Return one self-contained HTML page that works offline, with all controls."""
+    def _fragment(self) -> str:
+        """Return the view, as it stands, as HTML for the middle of a page or a notebook."""
         inherited = anywidget.AnyWidget.class_trait_names()
         names = [name for name in self.trait_names(sync=True) if name not in inherited]
         state = {name: getattr(self, name) for name in names if not name.startswith("_")}
-        return offline(self.title, self._esm, state)
+        encode = lambda data: {"base64": base64.b64encode(data).decode()}
+        packed = zlib.compress(json.dumps(state, default=encode).encode())
+        module = self._esm.replace("export default", "const view =").replace("</", "<\\/")
+        return f"""<div class="adkit">{html.escape(self.describe())} (to see it, run the cell, or
+trust this notebook)</div><script>(() => {{
+const place = document.currentScript.previousElementSibling;
+{module}
+adkit.show(place, view, "{base64.b64encode(packed).decode()}");
+}})()</script>"""
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**data, "text/plain": self.describe()}
+        return {"text/html": self._fragment(), "text/plain": self.describe()}
 
 
 def script(*names: str) -> str:
@@ -61,17 +78,11 @@ def packed(array: np.ndarray, dtype: str) -> dict:
     return {"dtype": dtype, "shape": list(array.shape), "bytes": array.tobytes()}
 
 
-def offline(title: str, module: str, state: dict) -> str:
-    """Return a view's module and state as one HTML page; bytes are packed, or {"base64": text}."""
-    values = json.dumps(state, default=lambda data: {"base64": base64.b64encode(data).decode()})
-    safe = values.replace("<", "\\u003c")  # no text from a file may close the script
-    module = module.replace("export default", "const view =").replace("</", "<\\/")
-    style = "body { margin: 1rem; font-family: system-ui, sans-serif }"
+def whole_page(title: str, fragment: str) -> str:
+    """Return a page of its own for what a notebook holds of a view."""
+    style = ":root { color-scheme: light dark } body { margin: 1rem }"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>:root {{ color-scheme: light dark }} {style}</style></head>
-<body><main id="view"></main>
-<script type="module">{module}
-view.render({{ model: adkit.offline({safe}), el: document.getElementById("view") }});
-</script></body></html>
+<style>{style}</style></head>
+<body>{fragment}</body></html>
 """

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+KINDS = "html", "png", "svg", "pdf"
 INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 HELP = (
@@ -38,16 +46,29 @@ def browser() -> str | None:
     return next((path for path in places if Path(path).exists()), None)
 
 
-def draw(pages: Iterable[str]) -> list[bytes]:
-    """Return a PNG of the view or the plotly figure on each HTML page, some .3 s each.
+def save(path: str | Path, page: str) -> Path:
+    """Write a page, or a picture of it, by the end of the path: .html, .png, .svg or .pdf.
+
+    RuntimeError where there is no browser to draw a picture. A view's .svg holds its pixels.
+    """
+    path = Path(path)
+    kind = path.suffix.removeprefix(".")
+    if kind not in KINDS:
+        raise ValueError(f"`path` must end in .{', .'.join(KINDS)}, got {path}")
+    path.write_bytes(page.encode() if kind == "html" else draw([page], kind)[0])
+    return path
+
+
+def draw(pages: Iterable[str], kind: str = "png") -> list[bytes]:
+    """Return a picture of the view or the plotly figure on each HTML page, some .3 s each.
 
     One browser without a window draws them all. RuntimeError if there is none.
     """
     with ThreadPoolExecutor(1) as apart:  # Playwright refuses a thread that has an event loop
-        return apart.submit(_draw, pages).result()
+        return apart.submit(_draw, pages, kind).result()
 
 
-def _draw(pages: Iterable[str]) -> list[bytes]:
+def _draw(pages: Iterable[str], kind: str) -> list[bytes]:
     path = browser()
     if path is None:
         raise RuntimeError(HELP)
@@ -61,7 +82,26 @@ def _draw(pages: Iterable[str]) -> list[bytes]:
         for page in pages:
             file.write_text(page, encoding="utf-8")
             window.goto(file.as_uri())
+            window.add_style_tag(content="@page { margin: 0 } body { margin: 0 !important }")
             window.evaluate(DRAWN)
-            drawn.append(window.locator(".adkit-view, .plotly-graph-div").first.screenshot())
+            drawn.append(_picture(window, kind))
         chromium.close()
     return drawn
+
+
+def _picture(window: Page, kind: str) -> bytes:
+    shown = window.locator(".adkit-view, .plotly-graph-div").first
+    box = shown.bounding_box()
+    size = {side: math.ceil(box[side]) for side in ("width", "height")}
+    if kind == "pdf":
+        sides = {side: f"{pixels + 1}px" for side, pixels in size.items()}
+        return window.pdf(**sides, print_background=True, page_ranges="1")
+    if kind == "svg" and window.evaluate("'Plotly' in window"):
+        address = shown.evaluate("it => Plotly.toImage(it, { format: 'svg' })")
+        return unquote(address.partition(",")[2]).encode()
+    png = shown.screenshot()
+    if kind == "png":
+        return png
+    image = f'<image href="data:image/png;base64,{b64encode(png).decode()}"/>'
+    space = 'xmlns="http://www.w3.org/2000/svg"'
+    return f'<svg {space} width="{size["width"]}" height="{size["height"]}">{image}</svg>'.encode()

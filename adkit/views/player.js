@@ -24,8 +24,7 @@ function render({ model, el }) {
   }
 
   const bar = make("div", { className: "bar" });
-  const panels = make("div", { className: "panels" });
-  panels.style.gridTemplateColumns = `repeat(${Math.min(4, lives.length)}, minmax(150px, 280px))`;
+  const panels = adkit.grid(Math.min(4, lives.length));
   const say = make("p", { className: "say", "aria-live": "polite" });
   view.append(bar, panels, say);
   const controls = [
@@ -128,4 +127,4 @@ function render({ model, el }) {
   return () => ends.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

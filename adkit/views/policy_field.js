@@ -17,8 +17,7 @@ function render({ model, el }) {
   });
 
   const bar = make("div", { className: "bar" });
-  const panels = make("div", { className: "panels" });
-  panels.style.gridTemplateColumns = "repeat(3, minmax(150px, 270px)) minmax(120px, 200px)";
+  const panels = adkit.grid(4);
   const say = make("p", { className: "say", "aria-live": "polite" });
   view.append(bar, panels, say);
   const controls = [
@@ -116,4 +115,4 @@ function render({ model, el }) {
   return () => ends.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize: adkit.initialize, render };

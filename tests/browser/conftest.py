@@ -22,4 +22,5 @@ def run_notebook(browser, tmp_path_factory):
             run_all(page, address, name)
             return page
 
+        run.folder = folder
         yield run

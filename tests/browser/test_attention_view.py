@@ -228,10 +228,11 @@ def test_it_follows_jupyterlabs_theme(lab):
 def test_a_long_lifetime_asks_the_kernel_for_steps(lab):
     """Pooled attention is there at once; beyond the size cap, rows come on demand."""
     in_kernel(lab, "long = ad.views.EpisodeAttention(model, lifetime(300), env, episode=200)")
-    in_kernel(lab, "long.add_class('s-long'); assert not long.data['full']['bytes']")
+    in_kernel(lab, "assert not long.data['full']['bytes']; box = ipywidgets.VBox([long])")
+    in_kernel(lab, "box.add_class('s-long')")
     command(lab, "notebook:insert-cell-below")
     cell = "jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel"
-    lab.evaluate(f"{cell}.setSource('long'); 0")
+    lab.evaluate(f"{cell}.setSource('box'); 0")
     command(lab, "notebook:run-cell")
     now = wait_until(lab, "v.episode === 200 && v.steps", ".s-long .EpisodeAttention")
     code = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); "

@@ -1,0 +1,78 @@
+"""A notebook that was saved shows every figure and view again, with no kernel behind it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from lab import OPEN, command, run_all, wait_until
+
+import adkit as ad
+
+NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
+
+MAKE = """
+import adkit as ad
+
+ad.setup_notebook()
+env = ad.envs.DarkRoom(size=5, horizon=8)
+lives = ad.collect(env, env.tasks()[:4], ad.sources.QLearning(), episodes=12, lifetimes=2)
+model = ad.CausalTransformer(env.spec, context=40, layers=2, heads=2, width=16)
+attention = ad.views.EpisodeAttention(model, lives[0], env, episode=7)
+"""
+SHOWN = [
+    "attention",
+    "ad.views.replay(lives[0])",
+    "ad.views.learning_curves({'source': lives}, env)",
+]
+SHOWN.append("ad.views.Figure().add_bar(x=['a', 'b'], y=[1, 2])")
+OUTPUTS = ".jp-NotebookPanel .jp-OutputArea-output"
+STOP = """jupyterapp.shell.currentWidget.context.sessionContext.shutdown()
+  .then(() => { window.__stopped = true }); 0"""
+
+
+def open_saved(page, server: str, name: str) -> None:
+    """Open a notebook, and do not run it."""
+    page.goto("about:blank")
+    page.goto(f"{server}/lab/workspaces/{name}-again/tree/{name}.ipynb?reset")
+    page.wait_for_function(OPEN)
+
+
+@pytest.fixture(scope="module")
+def page(run_notebook):
+    return run_notebook("saved", MAKE, *SHOWN)
+
+
+@pytest.fixture(scope="module")
+def server(page):
+    return page.url.split("/lab/")[0]
+
+
+def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page, server):
+    wait_until(page, "v.episode === 7 && v.without")
+    command(page, "docmanager:save")
+    page.evaluate(STOP)
+    page.wait_for_function("window.__stopped")
+    open_saved(page, server, "saved")
+    wait_until(page, "v.episode === 7 && !v.without")
+    page.locator(".EpisodeAttention .ad-episode").fill("9")
+    wait_until(page, "v.episode === 9")
+    page.locator(".Player .ad-episode").fill("5")
+    wait_until(page, "v.episode === 5", ".Player")
+    shown = page.locator(OUTPUTS).all()
+    for output in shown:
+        output.scroll_into_view_if_needed()
+        output.locator("canvas, .main-svg, img").first.wait_for()  # plotly saves a picture, too
+        assert "rror" not in output.inner_text() and output.bounding_box()["height"] > 150
+    assert len(shown) == 4
+    run_all(page, server, "saved")
+    wait_until(page, "v.episode === 7 && v.without")
+    assert not page.errors
+
+
+def test_a_notebook_as_committed_shows_its_pictures(page, server, run_notebook):
+    shutil.copy(NOTEBOOKS / "00_start_here.ipynb", run_notebook.folder)
+    open_saved(page, server, "00_start_here")
+    page.wait_for_function(f"document.querySelectorAll('{OUTPUTS} img').length >= 2")
+    images = page.locator(f"{OUTPUTS} img").all()
+    assert all(image.bounding_box()["width"] > 400 for image in images)
+    assert "rror" not in " ".join(page.locator(OUTPUTS).all_inner_texts())

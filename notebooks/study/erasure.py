@@ -15,8 +15,7 @@ import pandas as pd
 import adkit as ad
 from adkit.cookieworld.world import POSITION
 from adkit.probing import Eraser, erasure_effect, fit, gather, off_unembedding, patch
-from adkit.probing.outcomes import log_probabilities
-from adkit.probing.record import only_at
+from adkit.probing.record import log_probabilities, only_at
 from adkit.stats import Interval
 from study import corpora
 from study.corpora import balance, directed, evenly, population, sites

@@ -125,7 +125,7 @@ class CookieWorld:
         obs = np.empty((n, CLOSED + 1), self.spec.obs_dtype)
         reward, over = np.zeros(n, np.float32), np.zeros(n, bool)
         worlds = body, self.places(tasks), tasks["rho"].astype(float), self.size
-        draws = rng.keys, _steps(rng)
+        draws = rng.keys, np.broadcast_to(np.uint64(rng.step), len(rng))
         _step_all(*worlds, self.tolerance_visible, action, *draws, obs, reward, over)
         return CookieState(body), Step(obs, reward, over, ~over & (body["time"] == self.horizon))
 
@@ -137,7 +137,8 @@ class CookieWorld:
     def _wake(self, body: np.ndarray, tasks: Tasks, rng: Rng) -> tuple[CookieState, np.ndarray]:
         obs = np.empty((len(body), CLOSED + 1), self.spec.obs_dtype)
         worlds = self.places(tasks), self.size, tasks["stock"].astype(float), scripts(tasks)
-        _wake_all(body, *worlds, rng.keys, _steps(rng), obs)
+        draws = rng.keys, np.broadcast_to(np.uint64(rng.step), len(rng))
+        _wake_all(body, *worlds, *draws, obs)
         return CookieState(body), obs
 
     def _check(self, tasks: Tasks) -> None:
@@ -158,10 +159,6 @@ def unborn(n: int) -> np.ndarray:
     body = np.zeros(n, BODY)
     body["day"], body["eaten"] = -1, 1
     return body
-
-
-def _steps(rng: Rng) -> np.ndarray:
-    return np.broadcast_to(np.asarray(rng.step, np.uint64), len(rng))
 
 
 @lru_cache(maxsize=2)

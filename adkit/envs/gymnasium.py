@@ -1,8 +1,4 @@
-"""Gymnasium, both ways: adkit's environments by `gymnasium.make`, and Gymnasium's in adkit.
-
-`import adkit` registers every environment, so that
-`gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4))` works.
-"""
+"""Gymnasium, both ways: adkit's environments by `gymnasium.make`, and Gymnasium's in adkit."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from adkit import folders, store
 from adkit.histories import Histories
 from adkit.models.network import WRONG, pack_tensors
 from adkit.models.transformer import CausalTransformer
-from adkit.store import pieces
 
 KIND = "distillation checkpoint"
 STATE = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # of Muon's parameters, of AdamW's
@@ -105,6 +104,6 @@ def fingerprint(histories: Histories, predict: str | None) -> str:
     digest = hashlib.sha256()
     read = {*histories.arrays} - {*histories.labels} | ({predict} if predict else set())
     for values in (histories.task, *(histories.arrays[name] for name in sorted(read))):
-        for piece in pieces(values):
+        for piece in store.pieces(values):
             digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -22,9 +22,6 @@ from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Env, Tasks
 from adkit.rollout import collect
 from adkit.seeds import Rng
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FLOOR = 0.1  # of the learning rate, to which it falls linearly
 PREDICTION_WEIGHT = 0.5  # of a predicted label's squared error, beside the cross-entropy

@@ -91,10 +91,12 @@ class InContextLearner:
         layers, heads, width = (self.model.config[name] for name in ("layers", "heads", "width"))
         shape = layers, n, heads, size, width // heads
         self.keys, self.values = torch.zeros(2, *shape, device=self.model.device)
-        if config.prompt is not None:
-            self._read_prompt(config.prompt)
+        if config.prompt is not None:  # its episodes open the window, as if they had just happened
+            episodes = config.prompt.n_episodes
+            windows = config.prompt.windows(self.every_row, 0 * self.every_row, episodes)
+            self.window.prepend(tokenize(config.prompt.spec, windows))
+            self._reread(self.every_row, episodes)
 
-    @torch.inference_mode()
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         opens = np.flatnonzero(first)
         if len(opens) and len(dropped := self.window.open(opens)):
@@ -102,20 +104,12 @@ class InContextLearner:
         logits = self._append(self.every_row, obs)
         return sample_actions(logits / self.temperature, self.rng.at(self.t))
 
-    @torch.inference_mode()
     def update(self, transition: Transition) -> None:
         self.t += 1
         self.window.step(transition.action, transition.reward)
         done = np.flatnonzero(transition.terminated | transition.truncated)
         if len(done):  # the closing token: what the last action led to
             self._append(done, transition.next_obs[done])
-
-    @torch.inference_mode()
-    def _read_prompt(self, prompt: Histories) -> None:
-        """Put the prompt's episodes at the front of the window, as if they had just happened."""
-        windows = prompt.windows(self.every_row, 0 * self.every_row, prompt.n_episodes)
-        self.window.prepend(tokenize(prompt.spec, windows))
-        self._reread(self.every_row, prompt.n_episodes)
 
     def _reread(self, rows: np.ndarray, episodes: int) -> None:
         """Compute keys and values of the first `episodes` again, without the dropped ones."""
@@ -127,6 +121,7 @@ class InContextLearner:
         slot = self.window.append(rows, obs)[:, None]
         return self._run(rows, slot[:1] if (slot == slot[0]).all() else slot)[:, 0]
 
+    @torch.inference_mode()
     def _run(self, rows: np.ndarray, slot: np.ndarray) -> torch.Tensor:
         """Run the model over the tokens at `slot` (R or 1, S) of the windows of `rows`."""
         tokens, device = self.window.tokens, self.model.device

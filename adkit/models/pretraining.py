@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
 from adkit.histories import Histories
 from adkit.models.encoders import PLACE, Picture
-from adkit.models.training import auto_dtype, frame, gradient_step, half_decay, progress
+from adkit.models.training import auto_dtype, descend, frame, half_decay, progress
 from adkit.models.transformer import CausalTransformer
 from adkit.seeds import Rng
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def pretrain_encoder(
@@ -59,7 +56,8 @@ def pretrain_encoder(
         obs, action = _walks(histories, long_enough, ahead, draws.at(step), device)
         z = encoder.locate(obs.flatten(0, 1), dtype).float().unflatten(0, (batch, ahead + 1))
         loss, told_apart = _contrast(z, matrix[action], shift[action], sharpness)
-        loss = gradient_step(loss, optimizer, half_decay(step, steps))
+        loss.backward()
+        loss = descend(loss, learned, [optimizer], half_decay(step, steps))
         log.append({"step": step + 1, "loss": loss, "told_apart": told_apart})
     draws = Rng.of(seed, "scale", np.arange(1024))
     _standardise(encoder, _walks(histories, long_enough, ahead, draws, device)[0])
@@ -136,6 +134,8 @@ def distill_encoder(
             wanted = theirs(obs.to(teacher.device), torch.float32).to(student.device)
         error = F.mse_loss(mine(obs.to(student.device), dtype).float(), wanted)
         loss = error / wanted.var(0).mean()
-        error = gradient_step(loss, optimizer, half_decay(step, steps), clip=float("inf"))
+        loss.backward()
+        factor, clip = half_decay(step, steps), float("inf")
+        error = descend(loss, mine.parameters(), [optimizer], factor, clip)
         log.append({"step": step + 1, "error": error})
     return frame(log)

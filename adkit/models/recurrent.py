@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,12 +13,9 @@ from torch.nn import functional as F
 from adkit.histories import Histories
 from adkit.models.network import Network, offsets
 from adkit.models.tokens import NO_TARGET, episode_lengths, sample_windows, take_along
-from adkit.models.training import frame, gradient_step, half_decay, progress
+from adkit.models.training import descend, frame, half_decay, progress
 from adkit.protocols import EnvSpec
 from adkit.seeds import Rng
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class RecurrentPolicy(Network):
@@ -108,7 +105,9 @@ def distill_recurrent(
     for step in progress("distill_recurrent", steps):
         windows = sample_windows(histories, episodes, batch, 1.0, draws.at(step))
         loss = _imitation_loss(model, *_without_gaps(histories.spec, windows))
-        value = gradient_step(loss, optimizer, half_decay(step, steps, warm_up=50))
+        loss.backward()
+        factor = half_decay(step, steps, warm_up=50)
+        value = descend(loss, model.parameters(), [optimizer], factor)
         log.append({"step": step + 1, "loss": value})
     return frame(log)
 

@@ -12,20 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from adkit.models.in_context import sample_actions
 from adkit.models.recurrent import RecurrentPolicy
-from adkit.models.training import frame, gradient_step, progress
+from adkit.models.training import descend, frame, progress
 from adkit.protocols import Env, EnvSpec, Tasks, Transition
 from adkit.rollout import begin_episodes
 from adkit.seeds import Rng
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LAMBDA = 0.8  # of generalised advantage estimation
 VALUE_WEIGHT = 0.5  # of the value's squared error in the loss
@@ -118,7 +115,8 @@ def train_rl2(
     for update in progress("rl2", updates):
         done = update / updates
         loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
-        gradient_step(loss, optimizer, 1 - 0.7 * done)
+        loss.backward()
+        descend(loss, model.parameters(), [optimizer], 1 - 0.7 * done)
         if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
             log.append({"step": (update + 1) * lifetimes * unroll, **practice.returns()})
     return frame(log)
@@ -177,7 +175,11 @@ class _Practice:
         learner.update(Transition(self.obs, action, step.reward, *step[2:], step.obs))
         self.first = done = step.terminated | step.truncated
         over = done & (self.episode == self.episodes - 1)
-        self._count(step.reward, done, over)
+        self.total += step.reward
+        self.finished["first"].extend(self.total[done & (self.episode == 0)])
+        self.finished["last"].extend(self.total[over])
+        self.total[done] = 0
+        self.episode = np.where(over, 0, self.episode + done)
         if over.any():
             drawn = self.task_rng.at(t + 1).integers(len(self.family))
             self.row = np.where(over, drawn, self.row)
@@ -188,14 +190,6 @@ class _Practice:
         self.world, self.obs = begin(self.world, obs, rows=over, new_lifetime=True)
         tensors = map(torch.as_tensor, (action.astype(np.int64), step.reward, over))
         return logits, value, *tensors
-
-    def _count(self, reward: np.ndarray, done: np.ndarray, over: np.ndarray) -> None:
-        """Add up returns, and keep those of first and last episodes."""
-        self.total += reward
-        self.finished["first"].extend(self.total[done & (self.episode == 0)])
-        self.finished["last"].extend(self.total[over])
-        self.total[done] = 0
-        self.episode = np.where(over, 0, self.episode + done)
 
     def returns(self) -> dict[str, float]:
         """Return the mean return of first and last episodes that ended since the last call."""

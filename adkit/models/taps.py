@@ -55,7 +55,6 @@ def edit(
     A function gets the activation (batch, ..., position, features) and returns the same shape;
     every way to run the model, cached or not, sees the change. Unknown names change nothing.
     """
-
     taps = [
         (model.get_submodule(name), change)
         for pattern, change in changes.items()

@@ -8,15 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
 from adkit._lazy import extra
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def progress(name: str, steps: int, done: int = 0) -> tqdm:
@@ -25,19 +22,13 @@ def progress(name: str, steps: int, done: int = 0) -> tqdm:
     return tqdm(left, name, steps, initial=done, disable=None, mininterval=0.5)
 
 
-def gradient_step(
-    loss: torch.Tensor, optimizer: torch.optim.Optimizer, factor: float, clip: float = 1.0
-) -> float:
-    """Take one step down the clipped gradient at `factor` of the learning rate; return the loss."""
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return descend(loss, parameters, [optimizer], factor, clip)
-
-
 def descend(
     loss: torch.Tensor, parameters, optimizers: list, factor: float, clip: float = 1.0
 ) -> float:
-    """Clip the gradients and take a step; no step but ValueError if the loss is not finite."""
+    """Take a step down the clipped gradients at `factor` of the learning rates; return the loss.
+
+    ValueError, and no step, if the loss is not finite.
+    """
     if not math.isfinite(value := loss.item()):
         raise ValueError(f"the loss became {value}; lower the learning rate (`lr`)")
     torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -56,8 +47,6 @@ def half_decay(step: int, steps: int, warm_up: int = 1) -> float:
 
 def frame(log: list[dict]) -> pd.DataFrame:
     """Return the log, a row per step, as a table."""
-    import pandas as pd
-
     return pd.DataFrame(log).set_index("step")
 
 

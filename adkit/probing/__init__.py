@@ -9,7 +9,7 @@ _WHERE = {
     "erase": "erasure",
     "erasure_effect": "erasure",
     "Eraser": "erasure",
-    "action_probability": "outcomes",
+    "action_probability": "record",
     "Steering": "steering",
     "difference_of_means": "steering",
     "off_unembedding": "steering",

@@ -1,7 +1,4 @@
-"""Erasure of a label from activations, and its effect beside that of random erasures.
-
-LEACE makes the smallest change of activations that removes what is linearly readable of a label.
-"""
+"""Erasure of a label from activations by LEACE, and its effect beside that of random erasures."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ import torch
 
 from adkit.histories import Histories
 from adkit.probing.labels import Sessions, taps_of
-from adkit.probing.outcomes import Outcome
-from adkit.probing.record import Change, Recording, only_at, pick, record, tokens_of
+from adkit.probing.record import Change, Outcome, Recording, only_at, pick, record, tokens_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +72,9 @@ class Eraser:
 def leace(x: np.ndarray, y: np.ndarray) -> Eraser:
     """Fit the eraser of labels y (n, k) from activations x (n, D) (Belrose et al. 2023).
 
-    directions readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on W Cov(x, y). After
-    it no linear read-out of y beats the mean. Nothing is removed where x does not vary.
+    It is the smallest change after which no linear read-out of y beats the mean: directions
+    readers = W^+ P W, with W = Cov(x)^(-1/2) and P the projector on W Cov(x, y). Nothing is removed
+    where x does not vary.
     """
     mean = x.mean(0)
     x, y = x - mean, y - y.mean(0)
@@ -103,7 +100,7 @@ def erase(
     """
     (values,) = taps_of(stream).values()
     sessions = Sessions.of(stream, labels, where, groups)
-    return leace(sessions.tokens(values), sessions.own())
+    return leace(sessions.tokens(values), sessions.labels())
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +113,6 @@ class ErasureEffect:
     """(N, ...) with the label erased."""
     random: np.ndarray
     """(R, N, ...) with random subspaces erased, of the same rank and removed variance."""
-
-    @property
-    def p(self) -> float:
-        """The share of random erasures whose mean effect is as large: (1 + how many) / (1 + R)."""
-        effect, random = (self.erased - self.clean).mean(), (self.random - self.clean).mean(1)
-        return float((1 + (random >= effect).sum()) / (1 + len(random)))
 
 
 def erasure_effect(

@@ -69,19 +69,16 @@ class Sessions:
                 f"got {labels.shape}"
             )
         found = Sessions(shape, history, time, np.zeros(len(history), int), curve, session, groups)
-        if not np.isfinite(found.own()).all():
+        if not np.isfinite(found.labels()).all():
             raise ValueError(
                 "labels must be finite at every token that is read; choose tokens with `where`"
             )
         return found
 
-    def labels(self, session: np.ndarray) -> np.ndarray:
-        """Return (..., n, labels) at the chosen tokens, if lifetimes had the sessions (..., N)."""
+    def labels(self, session: np.ndarray | None = None) -> np.ndarray:
+        """Return (..., n, labels) at the chosen tokens: of their sessions, or others (..., N)."""
+        session = self.session if session is None else session
         return self.curve[session[..., self.history], self.time % self.curve.shape[1]]
-
-    def own(self) -> np.ndarray:
-        """Return (n, labels) at the chosen tokens."""
-        return self.labels(self.session)
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
         """Return (n, D) float64 of values (*shape, D) or (*shape); closing tokens may be there."""

@@ -15,8 +15,7 @@ import torch
 
 from adkit.histories import Histories
 from adkit.probing.erasure import Eraser
-from adkit.probing.outcomes import Outcome
-from adkit.probing.record import record, tokens_of
+from adkit.probing.record import Outcome, record, tokens_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +35,6 @@ class Patched:
     """(L, P, N) with the donor's activation, or its part in the subspace."""
     full: np.ndarray
     """(L, P, N) with the donor's whole activation: `patched` itself without a subspace."""
-
-    @property
-    def share(self) -> np.ndarray:
-        """(L, P) the share of the way from base to donor, of means over lifetimes: 1 is all."""
-        return (self.patched - self.base).mean(-1) / (self.donor - self.base).mean()
 
 
 def patch(

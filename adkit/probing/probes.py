@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from adkit.probing.labels import Sessions, taps_of
 from adkit.probing.record import Recording
@@ -149,8 +153,6 @@ def ridge_errors(
     One fit to x (n, D) for each column of `y` (n, Q), on tokens whose `part` (n,) is 0; the sets
     are validation, part 1, and test, part 2. A penalty is per training token.
     """
-    from sklearn.linear_model import Ridge
-
     train = part == 0
     errors = np.zeros((len(penalties), 2, y.shape[1]))
     for i, penalty in enumerate(penalties):
@@ -176,9 +178,7 @@ def _fit(
     sessions: Sessions, values: np.ndarray, penalties: np.ndarray, curved: bool, seed: int
 ) -> _Fit:
     """Fit ridges to activations (N, ..., D), and return the one that validates best."""
-    from sklearn.linear_model import Ridge
-
-    raw, y = sessions.tokens(values), sessions.own()
+    raw, y = sessions.tokens(values), sessions.labels()
     train, val, test = (sessions.part == p for p in range(3))
     features = _features(raw.shape[1], curved, seed).fit(raw[train])
     x, mean = features.transform(raw), y[train].mean(0)
@@ -197,10 +197,6 @@ def _fit(
 
 def _features(width: int, curved: bool, seed: int):
     """Return scikit-learn's transformer of activations (n, width) to a probe's features."""
-    from sklearn.kernel_approximation import RBFSampler
-    from sklearn.pipeline import FeatureUnion, make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     if not curved:
         return StandardScaler()
     curves = RBFSampler(gamma=1 / width, n_components=CURVES, random_state=seed)

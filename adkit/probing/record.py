@@ -17,6 +17,8 @@ from adkit.models.tokens import Tokens, kept, pack, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
 """A function of an activation (b, S, ...) and `cut`; see `record`."""
+Outcome = Callable[[np.ndarray], np.ndarray]
+"""What an intervention is judged by: a function from logits (N, E, H + 1, A) to (N,) or (N, k)."""
 BATCH = 16  # lifetimes that run at once
 STREAM = re.compile(r"embed|blocks\.\d+\.resid")  # taps of the residual stream between blocks
 
@@ -133,6 +135,26 @@ def only_at(at: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor]) -> C
     `at` is bool, decisions (N, E, H) or tokens (N, E, H + 1).
     """
     return lambda x, cut: torch.where(cut(at)[..., None], change(x), x)
+
+
+def action_probability(wanted: np.ndarray, where: np.ndarray) -> Outcome:
+    """Return an outcome: the mean probability of `wanted` actions (N, E, H, A) bool.
+
+    `where` (N, E, H) bool chooses decisions; a lifetime without any is NaN.
+    """
+    lifetime, count = np.nonzero(where)[0], where.sum((1, 2))
+
+    def outcome(logits: np.ndarray) -> np.ndarray:
+        p = (np.exp(log_probabilities(logits, where)) * wanted[where]).sum(-1)
+        total = np.bincount(lifetime, p, len(where))
+        return np.divide(total, count, out=np.full(len(where), np.nan), where=count > 0)
+
+    return outcome
+
+
+def log_probabilities(logits: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return the log probabilities (n, A), in float64, at chosen decisions or tokens."""
+    return torch.as_tensor(pick(logits, where)).double().log_softmax(-1).numpy()
 
 
 class _Place:

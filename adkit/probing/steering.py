@@ -8,8 +8,7 @@ import numpy as np
 
 from adkit.histories import Histories
 from adkit.models.transformer import CausalTransformer
-from adkit.probing.outcomes import log_probabilities
-from adkit.probing.record import Recording, only_at, pick, record, tokens_of
+from adkit.probing.record import Recording, log_probabilities, only_at, pick, record, tokens_of
 
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 ENDS = (-4.0, 4.0)
@@ -69,13 +68,9 @@ class Steering:
         norms = np.linalg.norm(pick(self.stream[tap], self.at), axis=-1)
         self.size = float(norms.mean()) / 10
 
-    def unit(self, vector: np.ndarray) -> np.ndarray:
-        """Return (D,) what dose 1 adds, as in `ad.edit(model, {tap: lambda x: x + unit})`."""
-        return self.size * vector / np.linalg.norm(vector)
-
     def logits(self, vector: np.ndarray, dose: float) -> np.ndarray:
         """Return (N, E, H + 1, A) the logits of the steered model."""
-        add = dose * self.unit(vector)
+        add = dose * (self.size * vector / np.linalg.norm(vector))
         changes = {self.tap: only_at(self.at, lambda x: x + x.new_tensor(add))}
         return record(self.model, self.histories, changes=changes, resume=self.stream).array
 
@@ -89,11 +84,9 @@ class Steering:
 
         `factor` scales the doses.
         """
-        p, found = self._unsteered, []
-        for dose in ENDS:
-            q = log_probabilities(self.logits(vector, factor * dose), self.at)
-            found.append((np.exp(p) * (p - q)).sum(-1).mean())
-        return float(np.mean(found))
+        p, logits = self._unsteered, (self.logits(vector, factor * dose) for dose in ENDS)
+        steered = (log_probabilities(found, self.at) for found in logits)
+        return float(np.mean([(np.exp(p) * (p - q)).sum(-1).mean() for q in steered]))
 
     def factor(self, vector: np.ndarray, kl: float, start: float = 1.0) -> float:
         """Return the factor at which the vector's doses have about this KL, within 10%."""

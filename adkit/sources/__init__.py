@@ -4,7 +4,7 @@ from adkit._lazy import lazily
 
 _WHERE = {
     "GoalSearch": "goal_search",
-    "PoseQLearning": "pose_q_learning",
+    "PoseQLearning": "q_learning",
     "ActorCritic": "actor_critic",
     "DQN": "dqn",
     "QLearning": "q_learning",

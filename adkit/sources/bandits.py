@@ -77,10 +77,8 @@ def best_of(values, u):
 @njit(cache=True)
 def _gamma(key, begin, n):
     """Draw from Gamma(n), as n exponential draws of the stream `key` from `begin` on."""
-    total = 0.0
-    for i in range(n):
-        total -= np.log1p(-uniform(key, begin + np.uint64(i), SAMPLE))
-    return total
+    draws = begin + np.arange(n).astype(np.uint64)
+    return -np.log1p(-uniform(key, draws, SAMPLE)).sum()
 
 
 @njit(cache=True)

@@ -90,20 +90,6 @@ class Memory(NamedTuple):
     """(N, capacity) GOES_ON, TERMINATED or TRUNCATED."""
 
 
-class Replay(NamedTuple):
-    """The settings of an update, as compiled code takes them."""
-
-    lr: float
-    gamma: float
-    lam: float
-    offline: float
-    clip: float
-    batch: int
-    rollout: int
-    every: int
-    target_update: int
-
-
 class DQNLearner:
     """N deep Q-learners in lock step: `weights` and `target` are (N, parameters)."""
 
@@ -123,10 +109,10 @@ class DQNLearner:
             reward=np.zeros(steps, np.float32),
             end=np.zeros(steps, np.uint8),
         )
+        self.every = config.rollout - config.overlap
         rates = config.lr, np.float32(config.gamma), np.float32(config.lam)
-        every = config.rollout - config.overlap
-        counts = config.batch, config.rollout, every, config.target_update
-        self.replay = Replay(*rates, config.offline, config.clip, *counts)
+        self.rates = *rates, config.offline, config.clip
+        self.counts = config.batch, config.rollout, self.every, config.target_update
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         seen, draws = networks.encode(self.spec, obs), (self.rng.keys, np.uint64(self.t))
@@ -139,9 +125,9 @@ class DQNLearner:
         memory.action[:, slot], memory.reward[:, slot] = transition.action, transition.reward
         memory.end[:, slot] = networks.ends(transition)
         self.t += 1
-        if self.t >= self.config.rollout and self.t % self.replay.every == 0:
+        if self.t >= self.config.rollout and self.t % self.every == 0:
             learned = self.weights, self.target, self.m, self.v
-            rest = memory, self.rng.keys, self.shape, self.replay, self.t
+            rest = memory, self.rng.keys, self.shape, self.rates, self.counts, self.t
             in_parallel(_learn_all, len(self.weights), *learned, *rest)
 
 
@@ -158,23 +144,24 @@ def _targets(reward, end, best, gamma, lam, g):
 
 
 @njit(cache=True)
-def _draw(at, key, replay, t, capacity):
-    """Fill `at` (batch x rollout,) with the slots of a batch of rollouts out of the memory."""
-    length, stored = replay.rollout, min(t, capacity)
-    for i in range(replay.batch):
-        draw, start = np.uint64(t * replay.batch + i), stored - length
-        if uniform(key, draw, SOURCE) < replay.offline:
+def _draw(at, key, offline, batch, length, t, capacity):
+    """Fill `at` (batch x length,) with the slots of a batch of rollouts out of the memory."""
+    stored = min(t, capacity)
+    for i in range(batch):
+        draw, start = np.uint64(t * batch + i), stored - length
+        if uniform(key, draw, SOURCE) < offline:
             start = int(uniform(key, draw, START) * (stored - length + 1))
         for j in range(length):
             at[i * length + j] = (t - stored + start + j) % capacity
 
 
 @njit(cache=True, nogil=True)
-def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay, t):
+def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, rates, counts, t):
     rows, values, actions, rewards, ends = memory
     _, layers, width, outputs = shape
-    length, size, active = replay.rollout, replay.batch * replay.rollout, rows.shape[3]
-    step = (t - length) // replay.every + 1
+    lr, gamma, lam, offline, clip = rates
+    batch, length, every, target_update = counts
+    size, active, step = batch * length, rows.shape[3], (t - length) // every + 1
     row, value = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
     h, y = np.empty((size, layers, width), np.float32), np.empty((size, outputs), np.float32)
     h_t, y_t = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
@@ -183,7 +170,7 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay,
     at = np.empty(size, np.int64)
     for n in range(begin, end_n):
         network, older = networks.parts(weights[n], shape), networks.parts(target[n], shape)
-        _draw(at, mix(keys[n] ^ REPLAY), replay, t, rows.shape[1])
+        _draw(at, mix(keys[n] ^ REPLAY), offline, batch, length, t, rows.shape[1])
         dy[:] = 0
         for first in range(0, size, length):
             mine = at[first : first + length]
@@ -193,13 +180,13 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay,
                 networks.forward(network, row[b], value[b], h[b], y[b])
                 networks.forward(older, rows[n, slot, 1], values[n, slot, 1], h_t, y_t)
                 best[j] = y_t.max()
-            _targets(rewards[n][mine], ends[n][mine], best, replay.gamma, replay.lam, g)
+            _targets(rewards[n][mine], ends[n][mine], best, gamma, lam, g)
             for j in range(length):
                 a = actions[n, mine[j]]
                 dy[first + j, a] = (y[first + j, a] - g[j]) / size
         networks.backward(weights[n], shape, row, value, h, dy, gradient)
-        networks.adam(weights[n], gradient, m[n], v[n], replay.lr, step, replay.clip)
-        if step % replay.target_update == 0:
+        networks.adam(weights[n], gradient, m[n], v[n], lr, step, clip)
+        if step % target_update == 0:
             target[n] = weights[n]
 
 

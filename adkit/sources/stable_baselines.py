@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from adkit._lazy import extra
@@ -111,8 +112,6 @@ def _own_randomness() -> Iterator[None]:
 
     One thread, so that sums are rounded alike on every machine.
     """
-    import torch
-
     before, threads = (random.getstate(), np.random.get_state()), torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -17,9 +17,8 @@ from adkit.cookieworld.world import POSITION
 from adkit.models.taps import matching
 from adkit.probing import Eraser, erasure_effect, fit, gather, patch
 from adkit.probing.erasure import leace
-from adkit.probing.outcomes import log_probabilities
 from adkit.probing.probes import PENALTIES, ridge_errors
-from adkit.probing.record import only_at
+from adkit.probing.record import log_probabilities, only_at
 from adkit.stats import Interval
 from study import corpora
 from study import statistics as stats

@@ -100,7 +100,8 @@ def test_patching_the_whole_stream_brings_the_donors_behaviour(model, pair):
     assert np.abs(patched.donor - patched.base).max() > 1e-3
     # the last stream where it is read is the answer, and is read nowhere else
     np.testing.assert_allclose(patched.patched[1, 1], patched.donor, atol=1e-5)
-    np.testing.assert_allclose(patched.share[1], [0, 1], atol=1e-4)
+    moved, whole = patched.patched[1] - patched.base, patched.donor - patched.base
+    np.testing.assert_allclose(moved.mean(-1) / whole.mean(), [0, 1], atol=1e-4)
     assert np.abs(patched.patched[0, 0] - patched.base).max() > 1e-3
 
 
@@ -161,15 +162,20 @@ def own(model, histories):
     )
 
 
+def as_large(effect):
+    """Return how many random erasures have as large a mean effect."""
+    return (effect.random.mean(1) >= effect.erased.mean()).sum()
+
+
 def test_erasing_what_is_used_costs_more_than_erasing_at_random(model, own):
     """The logit margin of action 0 is used, noise is not."""
     some, stream, logits, loss = own
     used = erase(stream, logits[..., 0] - logits.mean(-1))
     effect = erasure_effect(model, some, {LAST: used}, loss, random=19)
-    assert effect.p == 0.05 and (effect.erased - effect.random).mean() > 0.02
+    assert as_large(effect) == 0 and (effect.erased - effect.random).mean() > 0.02
     noise = erase(stream, np.random.default_rng(0).normal(size=logits.shape[:3]))
     unused = erasure_effect(model, some, {LAST: noise}, loss, random=19)
-    assert unused.p > 0.05 and (unused.erased - unused.random).mean() < 0.02
+    assert as_large(unused) > 0 and (unused.erased - unused.random).mean() < 0.02
     with ad.edit(model, {LAST: used}):
         np.testing.assert_allclose(loss(ad.record(model, some).array), effect.erased, atol=1e-6)
     nowhere = np.zeros(logits.shape[:3], bool)

@@ -135,6 +135,16 @@ def attention(env, model, histories):
     return ad.views.EpisodeAttention(model, histories[7], env, episode=6)
 
 
+def test_the_browser_gets_shares_of_attention_that_sum_to_one(attention):
+    data = attention.data
+    shape, scale = data["pooled"]["shape"], np.frombuffer(data["pooled_scale"]["bytes"], "<f4")
+    sent = np.frombuffer(data["pooled"]["bytes"], np.uint8).reshape(
+        shape
+    )  # (E, H, L, heads + 2, W)
+    shares = sent * scale.reshape(shape[2:4])[..., None] / 255
+    np.testing.assert_allclose(shares.sum(-1), 1, atol=0.02)
+
+
 def test_interventions_change_the_decision_as_the_model_says(attention, model, histories):
     start = int(attention.starts[6])
     window = histories[7].episodes[start:7]

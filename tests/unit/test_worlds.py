@@ -133,6 +133,9 @@ def test_the_wall_stops_and_the_platform_rewards_once():
     assert not any(step.terminated[0] for step in steps)
     (first, *_) = walk(MAZE, MAZE.task((0.5, 0)), *there)
     assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
+    short = ad.envs.Watermaze(ends="platform", horizon=16)  # it turns, and steps on at the very end
+    *_, last = walk(short, short.task((0.5, 0)), (0.3, 0, TURN), *[4] * 15, 0)
+    assert last.terminated[0] and not last.truncated[0]
 
 
 def test_every_platform_is_within_reach_so_the_optimum_is_one():

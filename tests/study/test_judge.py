@@ -3,7 +3,6 @@
 import pytest
 from probed import NOTEBOOKS
 from study import judge
-from study.verdicts import VERDICTS, verdicts
 
 YOKED = "yoked_auc", "yoked_auc_of_filter", "yoked_auc_of_gifts"
 ONE_SEED = {"false positives", "drift tolerance visible"}
@@ -14,7 +13,7 @@ def tables():
     return judge.load(NOTEBOOKS.parent / "data" / "cookie_world")
 
 
-def test_registered_measures_and_no_others_are_taken_and_give_verdicts(hypotheses, tables):
+def test_registered_measures_and_no_others_are_taken(hypotheses, tables):
     measured = judge.measured(tables)
     for name, rules in hypotheses["gates"].items():
         assert set(measured[name]) == set(rules)
@@ -23,9 +22,6 @@ def test_registered_measures_and_no_others_are_taken_and_give_verdicts(hypothese
         rules = entry["supported"], entry["refuted"], entry["controls"]
         named = {"null"}.union(*rules, *entry.get("grades", {}).values(), entry.get("reported", ()))
         assert set(measured[name]) - {"p"} == named - {"p_holm"} - in_full_profile
-    judged = verdicts(hypotheses, measured)
-    assert set(judged) == set(hypotheses["hypotheses"])
-    assert {one.verdict for one in judged.values()} <= set(VERDICTS)
 
 
 def test_a_cookie_counter_is_not_taken_for_drift(hypotheses, tables):

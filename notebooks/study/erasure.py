@@ -39,8 +39,8 @@ class Choice:
     tap: str
     r2: dict[str, float]
     """R2 of w on validation lifetimes, by tap."""
-    w: Eraser
-    cue: Eraser
+    w: Eraser  # of w, at the tap
+    cue: Eraser  # of whether a cookie is visible, where the jar is in view
     read: dict[str, tuple[np.ndarray, np.ndarray]]
     """By part: activations (n, D) at the tap, and w (n,), at cookie-visible tokens."""
 

@@ -51,7 +51,7 @@ def edit(kind: str, histories: ad.Histories, day: int) -> Edit:
         visible = sites(before)["all"][:, day] & (arrays["obs"][:, day, :, VISIBLE] > 0)
         visible[:, 0] = False  # in the morning HIDE is possible too
         step, allowed = visible.argmax(1), visible.any(1)
-    moved, possible = change(arrays, day, step)
+    moved, possible = change(arrays, day, step) or (step, True)
     if column is None:
         sign = np.full(len(before), 1 if kind == "delay" else -1)
     else:
@@ -60,26 +60,23 @@ def edit(kind: str, histories: ad.Histories, day: int) -> Edit:
     return Edit(rows, before[rows], after[rows], step[rows], moved[rows], sign[rows])
 
 
-# Each edit changes `arrays` in place on `day` and returns where the compared step has moved to, and
-# whether the edit was possible, both (N,).
+# Each edit changes `arrays` in place on `day`. One that moves the compared step, or is not always
+# possible, returns where the step has moved to, and whether the edit was possible, both (N,).
 
 
-def _stock(arrays: dict, day: int, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _stock(arrays: dict, day: int, step: np.ndarray) -> None:
     morning = arrays["obs"][:, day, 0]
     morning[:, STOCK] = 3 - morning[:, STOCK]
     morning[:, VISIBLE] = (morning[:, JAR] > 0) & (morning[:, STOCK] == 2)
-    return step, step >= 0
 
 
-def _decoy(arrays: dict, day: int, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _decoy(arrays: dict, day: int, step: np.ndarray) -> None:
     arrays["obs"][:, day, 0, DECOY] = 3 - arrays["obs"][:, day, 0, DECOY]
-    return step, step >= 0
 
 
-def _cue(arrays: dict, day: int, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cue(arrays: dict, day: int, step: np.ndarray) -> None:
     arrays["obs"][:, day, 0, STOCK] = 1
     arrays["obs"][:, day, :, VISIBLE] = 0
-    return step, step >= 0
 
 
 def _delay(arrays: dict, day: int, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -82,13 +82,12 @@ def load(folder: Path, name: str) -> ad.Histories | ad.CausalTransformer | pd.Da
 def train(size: Mapping, family: str, seed: int, checkpoint: Path, origin=None):
     """Train a model of one family, from the model `origin` if there is one.
 
-    After an interruption it goes on from its checkpoint.
+    After an interruption, training goes on from its checkpoint.
     """
-    named = family, GOES_ON_FROM.get(family)
+    named, goes_on = (family, GOES_ON_FROM.get(family)), origin is not None
     corpus = next((name for name in named if name in corpora.CORPORA), "main")
     n = max(BATCH, round(size["shares"][family] * size["lifetimes"]))
     # a model that goes on from another meets lifetimes that the other never met
-    goes_on = origin is not None
     histories = corpora.training(corpus, n, 500 + seed if goes_on else seed)
     model = ad.CausalTransformer(
         histories.spec, context=CONTEXT, **MODEL, seed=seed, predictions=int(goes_on)
@@ -99,9 +98,8 @@ def train(size: Mapping, family: str, seed: int, checkpoint: Path, origin=None):
         label = {"cookies ahead": corpora.cookies_ahead(histories)}
         histories = replace(histories, arrays=histories.arrays | label)
         how |= {"schedule": replace(SCHEDULE, short=0.0), "predict": "cookies ahead"}
-    steps = max(1, len(histories) // BATCH)
-    how |= {"steps": steps, "batch": BATCH, "seed": seed, "checkpoint": checkpoint}
-    ad.distill(model, histories, **how)
+    how |= {"batch": BATCH, "seed": seed, "checkpoint": checkpoint}
+    ad.distill(model, histories, steps=max(1, len(histories) // BATCH), **how)
     return model
 
 

@@ -14,44 +14,30 @@ from adkit.cookieworld.shard import BASE, BETA
 from adkit.cookieworld.world import EAT, HIDE
 
 
-def primitive(n):
-    """Return lifetimes of agents that neither drift nor plan."""
-    source = replace(corpora.population(), types={"P": 1}, regimes={"D0": 1})
-    return ad.collect(corpora.world(), corpora.split()[1].drawn(n), source, episodes=20, seed=3)
-
-
 @pytest.fixture(scope="module")
 def histories():
-    return primitive(30)
+    """Lifetimes of agents that neither drift nor plan."""
+    source = replace(corpora.population(), types={"P": 1}, regimes={"D0": 1})
+    return ad.collect(corpora.world(), corpora.split()[1].drawn(60), source, episodes=20, seed=3)
 
 
 @pytest.fixture(scope="module")
 def made(histories):
-    return decisions(histories)
+    return decisions(histories[:30])
 
 
-@pytest.fixture(scope="module")
-def where(histories):
-    """Return the decisions (N, E, H) that `decisions` takes."""
-    sites = corpora.sites(histories)
+def test_decisions_are_of_late_days_in_known_maps_with_the_values_learned_by_then(histories, made):
+    """The source's own policy follows from the values, its strengths and its gates."""
+    histories = histories[:30]
+    sites, labels = corpora.sites(histories), histories.arrays
     where = sites["decision"] & sites["home late"][:, :, :1]
-    where[:, :, 0] &= histories.arrays["action"][:, :, 0] != HIDE
-    return where
-
-
-def test_decisions_are_those_of_late_days_in_known_maps(histories, made, where):
+    where[:, :, 0] &= labels["action"][:, :, 0] != HIDE
     late = np.arange(histories.n_episodes)[:, None] >= corpora.LATE
     assert len(made) == where.sum() and not (where & ~late).any()
-    cells = histories.arrays["obs"][where][:, 0]
-    np.testing.assert_array_equal(made.cell, cells)
+    np.testing.assert_array_equal(made.cell, labels["obs"][where][:, 0])
     assert ((made.distance[:, 0] == 0) == (made.cell == made.layout[:, 1])).all()
     assert (made.left[made.visible] > 0).all()
     assert len(made[:5]) == len(made[:5].orbit) == 5
-
-
-def test_values_are_what_the_agent_had_learned(histories, made, where):
-    """The source's own policy follows from them, its strengths and its gates."""
-    labels = histories.arrays
     w_food = np.broadcast_to(labels["w_food"][:, None, None], where.shape)
     strengths = np.stack([labels["w_cookie"], w_food], -1)[where]
     gates = np.stack([labels["gate_cookie"], labels["gate_food"]], -1)[where]
@@ -81,8 +67,7 @@ def test_the_plan_eats_what_it_likes(made):
     assert (q[at_jar].argmax(1) == EAT).all()
 
 
-def test_shards_compress_shard_agents_and_not_agents_of_one_utility():
-    histories = primitive(60)
+def test_shards_compress_shard_agents_and_not_agents_of_one_utility(histories):
     model = compression.per_lifetime(histories)
     frames = [model, model.assign(kind="source"), compression.per_lifetime(histories, "unitary")]
     found = compression.measured(pd.concat(frames).assign(seed=0))

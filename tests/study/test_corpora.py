@@ -11,20 +11,15 @@ def xy(obs):
     return np.stack(np.divmod(obs[..., POSITION].astype(int), 5), -1)
 
 
-def test_test_layouts_are_never_trained_on(judged):
-    trained = corpora.training("main", 50, seed=0, days=2)
+def test_test_layouts_are_never_trained_on_and_shuffled_days_are_the_same_days(judged):
+    names = "main", "episode shuffled"
+    trained, shuffled = (corpora.training(name, 50, seed=0, days=6) for name in names)
     assert not set(trained.task_values["orbit"]) & set(judged.arrays["orbit"])
     assert not trained.labels and len(set(trained.task.tolist())) == 50
     assert set(np.unique(judged.arrays["type"])) == {0, 2, 4}
-
-
-def test_shuffled_days_are_the_same_days():
-    plain, shuffled = (
-        corpora.training(corpus, 20, 0, days=6).arrays["obs"]
-        for corpus in ("main", "episode shuffled")
-    )
-    assert not np.array_equal(plain, shuffled)
-    for one, other in zip(plain, shuffled, strict=True):
+    days = trained.arrays["obs"], shuffled.arrays["obs"]
+    assert not np.array_equal(*days)
+    for one, other in zip(*days, strict=True):
         assert sorted(day.tobytes() for day in one) == sorted(day.tobytes() for day in other)
 
 

@@ -12,7 +12,7 @@ from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.stats import bootstrap_draws
 from adkit.tables import has_optimum, optimal_returns
-from adkit.views.figure import Figure, add_curve, lay_out, plain, size_figure, styles
+from adkit.views.figure import GREY, Figure, add_curve, lay_out, plain, size_figure, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def result_curves(
     """Draw column `y` over column `x` for each value of column `by`, one row per training seed.
 
     Lines are means over seeds, bands reach from the least to the most. `paper` has curves (x, y)
-    read off a published figure, drawn in grey dashes under their names.
+    read off a published figure, drawn in grey dots under their names.
     """
     figure = Figure()
     style = styles(map(str, table[by].unique()))
@@ -76,7 +76,7 @@ def result_curves(
         mode = "lines" if len(seeds) > 12 else "lines+markers"
         summary = seeds.index.to_numpy(), *seeds.to_numpy().T
         add_curve(figure, str(name), style[str(name)], *summary, mode)
-    line = {"color": "#888888", "dash": "dash", "width": 1.5}
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
     for name, (at, values) in (paper or {}).items():
         curve = {"x": list(at), "y": list(values), "name": plain(name)}
         figure.add_scatter(**curve, mode="lines+markers", line=line)

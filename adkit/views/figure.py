@@ -26,7 +26,7 @@ AGENTS = {  # one colour and one dash for one meaning, in every figure
     "source": ("#E69F00", "dash"),
     "expert distillation": ("#CC79A7", "dashdot"),
     "RL2": ("#009E73", "longdash"),
-    "random": ("#999999", "dot"),
+    "random": ("#999999", "longdashdot"),
     "optimum": (GREY, "dash"),
 }
 # from Tol's muted palette, and Okabe & Ito's light blue

@@ -115,7 +115,7 @@ def main_results(name: str, episodes: int, lifetimes: int, seed: int) -> Curves:
         yield from shipped(SHIPPED[name], model, recipe.env, test, seed)
     run = lambda agent, n=episodes: returns(recipe.env, test, agent, n, seed, lifetimes)
     yield "distilled", run(ad.InContext(model))
-    yield "amnesiac", run(ad.InContext(model, memory="episode"))
+    yield "no memory", run(ad.InContext(model, memory="episode"))
     for i, source in enumerate(recipe.sources):
         yield f"source {i + 1}" if i else "source", run(source, max(episodes, recipe.episodes))
     yield "random", run(ad.sources.Random())

@@ -25,7 +25,7 @@ class InContext:
 
     model: CausalTransformer
     memory: Literal["lifetime", "episode"] = "lifetime"
-    """"episode" forgets everything at each reset: the amnesiac control."""
+    """"episode" forgets everything at each reset: the control with no memory."""
     temperature: float = 1.0
     """Of the sampled actions; 1 is what was learned. Near 0 the agent stops exploring."""
     keep: int | None = None

@@ -11,7 +11,7 @@ from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.stats import bootstrap_draws
 from adkit.tables import has_optimum, optimal_returns
-from adkit.views.figure import Figure, add_curve, lay_out, plain, size_figure
+from adkit.views.figure import GREY, Figure, add_curve, lay_out, plain, size_figure, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,18 +36,19 @@ def learning_curves(
     if x not in ("episodes", "steps"):
         raise ValueError(f'`x` must be "episodes" or "steps", got {x!r}')
     figure = Figure()
-    for i, (name, history) in enumerate(histories.items()):
+    style = styles(histories)
+    for name, history in histories.items():
         returns = history.returns  # (tasks, lifetimes, E)
         at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         task = np.repeat(np.arange(len(returns)), returns.shape[1])
         drawn = bootstrap_draws(returns.reshape(len(task), -1), [task])  # (draws, E)
         low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-        add_curve(figure, i, name, at, returns.mean((0, 1)), low, high)
+        add_curve(figure, name, style[name], at, returns.mean((0, 1)), low, high)
     if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         best = np.mean([optimal_returns(env, each.tasks).mean() for each in histories.values()])
-        line = {"color": "#888888", "width": 1}
-        figure.add_scatter(x=[1, last], y=[best] * 2, mode="lines", name="optimum", line=line)
+        line = {"mode": "lines", "line": styles(["optimum"])["optimum"] | {"width": 1}}
+        figure.add_scatter(x=[1, last], y=[best] * 2, name="optimum", **line)
     unit = "environment steps" if x == "steps" else "episode"
     lay_out(figure, "", unit, "return per episode", log_x)
     return figure
@@ -66,14 +67,16 @@ def result_curves(
     """Draw column `y` over column `x` for each value of column `by`, one row per training seed.
 
     Lines are means over seeds, bands reach from the least to the most. `paper` has curves (x, y)
-    read off a published figure, drawn in grey dashes under their names.
+    read off a published figure, drawn in grey dots under their names.
     """
     figure = Figure()
-    for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
+    style = styles(map(str, table[by].unique()))
+    for name, rows in table.groupby(by, sort=False):
         seeds = rows.groupby(x)[y].agg(["mean", "min", "max"])
         mode = "lines" if len(seeds) > 12 else "lines+markers"
-        add_curve(figure, i, str(name), seeds.index.to_numpy(), *seeds.to_numpy().T, mode)
-    line = {"color": "#888888", "dash": "dash", "width": 1.5}
+        summary = seeds.index.to_numpy(), *seeds.to_numpy().T
+        add_curve(figure, str(name), style[str(name)], *summary, mode)
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
     for name, (at, values) in (paper or {}).items():
         curve = {"x": list(at), "y": list(values), "name": plain(name)}
         figure.add_scatter(**curve, mode="lines+markers", line=line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,23 @@ from adkit.views import pictures
 
 # Okabe & Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PLOTLY = "application/vnd.plotly.v1+json"
 GREY = "#767676"  # legible on white and on black: a figure does not know JupyterLab's theme
 AXIS = {"linecolor": GREY, "tickcolor": GREY}
 CLEAR = "rgba(0,0,0,0)"
+AGENTS = {  # one colour and one dash for one meaning, in every figure
+    "distilled": ("#0072B2", "solid"),
+    "no memory": ("#D55E00", "dot"),
+    "source": ("#E69F00", "dash"),
+    "expert distillation": ("#CC79A7", "dashdot"),
+    "RL2": ("#009E73", "longdash"),
+    "random": ("#999999", "longdashdot"),
+    "optimum": (GREY, "dash"),
+}
+# from Tol's muted palette, and Okabe & Ito's light blue
+OTHERS = [("#56B4E9", "solid"), ("#AA4499", "dash"), ("#999933", "dot"), ("#44AA99", "dashdot")]
+OTHERS += [("#882255", "longdash"), ("#6699CC", "longdashdot")]
 templates["adkit"] = go.layout.Template(
     layout={
         "font": {"color": GREY},
@@ -74,15 +87,33 @@ def band(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({r},{g},{b},{alpha})"
 
 
-def add_curve(figure: Figure, i: int, name: str, at, mean, low, high, mode: str = "lines") -> None:
-    """Add line number `i` with its band."""
-    colour, dash, name = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], plain(name)
+def styles(names: Iterable[str]) -> dict[str, dict]:
+    """Return each curve's colour and dash: an agent's own if its name begins with one of `AGENTS`.
+
+    A second curve of the same agent has its colour and the next dash. ValueError for more curves
+    than can be told apart.
+    """
+    given, others = {}, iter(OTHERS)
+    for name in names:
+        role = next((agent for agent in AGENTS if name.startswith(agent)), None)
+        colour, dash = AGENTS[role] if role else next(others, ("", ""))
+        used = [style["dash"] for style in given.values() if style["color"] == colour]
+        dash = next((d for d in (dash, *DASHES) if d not in used), None)
+        if not (colour and dash):
+            most = f"a figure tells {len(OTHERS)} curves apart beside {', '.join(AGENTS)}"
+            raise ValueError(f"{most}; {name!r} is one too many: draw two figures")
+        given[name] = {"color": colour, "dash": dash}
+    return given
+
+
+def add_curve(figure: Figure, name: str, style: dict, at, mean, low, high, mode="lines") -> None:
+    """Add a line with its band; `style` is one of `styles`."""
+    colour, name = style["color"], plain(name)
     group = {"name": name, "legendgroup": name}
     area = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
     hidden = {"fillcolor": band(colour), "hoverinfo": "skip", "showlegend": False}
     figure.add_scatter(**area, **hidden, **group)
-    line = {"color": colour, "dash": dash, "width": 2}
-    figure.add_scatter(x=at, y=mean, mode=mode, line=line, **group)
+    figure.add_scatter(x=at, y=mean, mode=mode, line=style | {"width": 2}, **group)
 
 
 def lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool = False) -> None:

@@ -108,7 +108,7 @@ def live(
         )
     }
     row |= {
-        "amnesiac": reached(returns(ad.InContext(model, memory="episode"))) if controls else nan
+        "no memory": reached(returns(ad.InContext(model, memory="episode"))) if controls else nan
     }
     learned = histories.episodes[-max(2, histories.n_episodes // 4) :] if ed else None
     row |= {"ed": reached(returns(ad.InContext(recipe.distil(learned, seed)[0]))) if ed else nan}
@@ -177,7 +177,7 @@ COLUMNS = (
 )
 COLUMNS += (
     "dead_lifetimes",
-    "amnesiac",
+    "no memory",
     "ed",
     "source_late",
     "seconds",
@@ -224,7 +224,7 @@ def failures(row: dict) -> list[str]:
         )
     missed += [
         f"{name} reaches {row[name]:.2f}, asked below {CONTROLS_AT_MOST}"
-        for name in ("amnesiac", "ed")
+        for name in ("no memory", "ed")
         if row[name] >= CONTROLS_AT_MOST and row["recipe"].startswith("dark room")
     ]
     return [f"{row['recipe']}, split {row['split']}, seed {row['seed']}: {what}" for what in missed]
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="an empty folder for Numba's cache: the first run compiles everything",
     )
     parser.add_argument(
-        "--no-controls", action="store_true", help="neither amnesiac nor expert distillation (ED)"
+        "--no-controls", action="store_true", help="neither no memory nor expert distillation (ED)"
     )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -301,7 +301,7 @@ def test_held_out_tasks_are_learned_in_context(name):
     stages = ", ".join(
         f"{column[2:]} {row[column]:.1f} s" for column in COLUMNS if column.startswith("s_")
     )
-    controls = f"amnesiac {row['amnesiac']:.3f}, ED {row['ed']:.3f}"
+    controls = f"no memory {row['no memory']:.3f}, ED {row['ed']:.3f}"
     say(
         f"{name}: {stages}; 0.8 of the optimum after {row['to_0.8']:.0f} episodes, "
         f"{controls}, {row['peak_mb']:.0f} MB"

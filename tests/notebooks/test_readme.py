@@ -15,8 +15,8 @@ def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
     scope = {"__name__": "readme"}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(compile(block, "README.md", "exec"), scope)
-    rollouts, amnesiac = scope["rollouts"], scope["amnesiac"]
-    assert rollouts.returns[:, :, -5:].mean() > 3 * amnesiac.returns.mean()
+    rollouts, forgetful = scope["rollouts"], scope["forgetful"]
+    assert rollouts.returns[:, :, -5:].mean() > 3 * forgetful.returns.mean()
     histories, best = scope["orchard_histories"], ad.optimal_returns(scope["env"], scope["train"])
     assert histories.returns[:, :, -10:].mean() > 0.99 * best.mean()
     held_out = scope["rollouts_held_out"]

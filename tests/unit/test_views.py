@@ -40,7 +40,7 @@ def test_result_curves_average_seeds_and_show_the_papers_in_grey():
     ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
     assert (ours.name, list(ours.x), list(ours.y)) == ("ours", [1, 2], [0.5, 2.0])
     assert list(other.y) == [9.0]
-    assert paper.name == "AD (paper)" and paper.line.dash == "dash" and list(paper.y) == [2.0]
+    assert paper.name == "AD (paper)" and paper.line.dash == "dot" and list(paper.y) == [2.0]
     assert list(figure.data[0].y) == [1, 3, 1, 0], "a band from the least to the most"
 
 

@@ -86,12 +86,6 @@ class Tasks:
             )
         return train, test
 
-    def drawn(self, n: int, seed: int = 0) -> Tasks:
-        """Return `n` of the tasks, each at most once, in the family's order."""
-        if not 1 <= n <= len(self):
-            raise ValueError(f"`n` must be 1 to {len(self)}, the number of tasks, got {n}")
-        return self[np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))]
-
     @property
     def frame(self) -> pd.DataFrame:
         """The tasks as a pandas frame indexed by task id; vector columns hold tuples."""

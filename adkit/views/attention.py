@@ -41,7 +41,6 @@ class EpisodeAttention(page.View):
     """
 
     _esm = page.script("attention.js")
-    title = "Attention over episodes"
 
     episode = traitlets.Int(0).tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)

@@ -11,7 +11,7 @@ from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.stats import bootstrap_draws
 from adkit.tables import has_optimum, optimal_returns
-from adkit.views.figure import GREY, Figure, add_curve, lay_out, plain, size_figure, styles
+from adkit.views.figure import GREY, Figure, add_curve, lay_out, plain, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def heat_map(table: pd.DataFrame, top: float | None = None) -> Figure:
     scale = {"zmin": 0, "zmax": top or values.max() or 1, "colorscale": "Viridis"}
     figure = Figure()
     figure.add_heatmap(z=values, texttemplate="%{z:.2f}", **scale)
-    size_figure(figure, "", height=max(220, 110 + 34 * len(values)))
+    figure.update_layout(height=max(220, 110 + 34 * len(values)))
     figure.update_xaxes(**_ticks(table.columns))
     figure.update_yaxes(autorange="reversed", **_ticks(table.index))
     return figure

@@ -27,7 +27,6 @@ class ArrowFields(page.View):
     """
 
     _esm = page.script("arrows.js", "arrow_fields.js")
-    title = "Fields"
 
     def __init__(self, fields: Mapping[str, np.ndarray], task: Tasks):
         self.names = list(fields)
@@ -56,7 +55,6 @@ class PolicyField(page.View):
     """
 
     _esm = page.script("arrows.js", "policy_field.js")
-    title = "What shards want where"
 
     hunger = traitlets.Int(1, min=0, max=STARVED).tag(sync=True)
     strength = traitlets.Float(1.2, min=0, max=STRONGEST).tag(sync=True)

@@ -14,29 +14,30 @@ from plotly.io import templates
 from adkit.views import pictures
 
 # Okabe & Ito: distinguishable with any colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PLOTLY = "application/vnd.plotly.v1+json"
 GREY = "#767676"  # legible on white and on black: a figure does not know JupyterLab's theme
 AXIS = {"linecolor": GREY, "tickcolor": GREY}
 CLEAR = "rgba(0,0,0,0)"
 AGENTS = {  # one colour and one dash for one meaning, in every figure
-    "distilled": ("#0072B2", "solid"),
-    "no memory": ("#D55E00", "dot"),
-    "source": ("#E69F00", "dash"),
-    "expert distillation": ("#CC79A7", "dashdot"),
-    "RL2": ("#009E73", "longdash"),
+    "distilled": (COLOURS[0], "solid"),
+    "no memory": (COLOURS[1], "dot"),
+    "source": (COLOURS[4], "dash"),
+    "expert distillation": (COLOURS[3], "dashdot"),
+    "RL2": (COLOURS[2], "longdash"),
     "random": ("#999999", "longdashdot"),
     "optimum": (GREY, "dash"),
 }
 # from Tol's muted palette, and Okabe & Ito's light blue
-OTHERS = [("#56B4E9", "solid"), ("#AA4499", "dash"), ("#999933", "dot"), ("#44AA99", "dashdot")]
+OTHERS = [(COLOURS[5], "solid"), ("#AA4499", "dash"), ("#999933", "dot"), ("#44AA99", "dashdot")]
 OTHERS += [("#882255", "longdash"), ("#6699CC", "longdashdot")]
 templates["adkit"] = go.layout.Template(
     layout={
         "font": {"color": GREY},
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
+        "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
         "legend": {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
         "xaxis": AXIS,
         "yaxis": AXIS,
@@ -117,13 +118,7 @@ def add_curve(figure: Figure, name: str, style: dict, at, mean, low, high, mode=
 
 
 def lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool = False) -> None:
-    """Give a figure of curves its title, axes and size."""
-    xaxis = {"title": plain(x), "type": "log" if log_x else None}
-    yaxis = {"title": plain(y), "rangemode": "tozero"}
-    size_figure(figure, title, height=420, xaxis=xaxis, yaxis=yaxis)
-
-
-def size_figure(figure: Figure, title: str, **layout) -> None:
-    """Give a figure its title, its size and the margins they need."""
-    margin = {"l": 60, "r": 20, "t": 40 if title else 20, "b": 50}
-    figure.update_layout(**{"title": plain(title), "margin": margin} | layout)
+    """Give a figure of curves its title, axes and height."""
+    figure.update_layout(title=plain(title), height=420)
+    figure.update_xaxes(title=plain(x), type="log" if log_x else None)
+    figure.update_yaxes(title=plain(y), rangemode="tozero")

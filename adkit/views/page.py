@@ -21,12 +21,10 @@ VIEWS = Path(__file__).parent
 class View(anywidget.AnyWidget):
     """A widget that goes on working without its kernel: its output holds all that it draws from.
 
-    Where there is a kernel, its traits are two-way. Subclasses define `_esm`, `title`, and
+    Where there is a kernel, its traits are two-way. Subclasses define `_esm`, and
     `describe()`, its one line of text.
     """
 
-    title = ""
-    """The title of the HTML page."""
     data = traitlets.Dict().tag(sync=True)
     """Everything the front end draws from, sent once."""
     key = traitlets.Unicode().tag(sync=True)
@@ -37,7 +35,7 @@ class View(anywidget.AnyWidget):
 
     def page(self) -> str:
         """Return one self-contained HTML page that works offline, with all controls."""
-        return whole_page(self.title, self._fragment())
+        return whole_page(self.describe(), self._fragment())
 
     def save(self, path: str | Path) -> Path:
         """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""

@@ -20,7 +20,6 @@ class Player(page.View):
     """
 
     _esm = page.script("player.js")
-    title = "Lifetimes side by side"
 
     episode = traitlets.Int(0, min=0).tag(sync=True)
     step = traitlets.Int(0, min=0).tag(sync=True)

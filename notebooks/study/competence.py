@@ -13,7 +13,7 @@ import torch
 
 import adkit as ad
 from adkit.stats import Interval
-from study.corpora import DAYS, cross_entropy, directed, sites, split, table, world
+from study.corpora import DAYS, cross_entropy, directed, drawn, sites, split, table, world
 from study.interventions import LOGS
 from study.statistics import Measures, against, interval, magnitude, pick, ratio, share
 
@@ -57,7 +57,7 @@ def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
 
 def rollouts(model: ad.CausalTransformer, n: int, seed: int) -> ad.Histories:
     """Roll the model out in held-out layouts: weights frozen, actions sampled."""
-    tasks, agent = split()[1].drawn(n, 99), ad.InContext(model)
+    tasks, agent = drawn(split()[1], n, 99), ad.InContext(model)
     return ad.collect(world(), tasks, agent, episodes=DAYS, seed=10_000 + seed)
 
 

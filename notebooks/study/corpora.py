@@ -57,6 +57,11 @@ def split() -> tuple[ad.Tasks, ad.Tasks]:
     return ad.envs.CookieWorld().tasks().split(0.8, seed=0, by=("orbit",))
 
 
+def drawn(tasks: ad.Tasks, n: int, seed: int = 0) -> ad.Tasks:
+    """Return `n` of the tasks, each at most once, in the family's order."""
+    return tasks[np.sort(np.random.default_rng(seed).choice(len(tasks), n, replace=False))]
+
+
 def evenly(histories: ad.Histories, n: int) -> ad.Histories:
     """Return at most `n` lifetimes, evenly spaced."""
     return histories[np.linspace(0, len(histories) - 1, min(n, len(histories))).astype(int)]
@@ -87,7 +92,7 @@ def judged(part: str, n: int, corpus: str = "main", days: int = DAYS) -> ad.Hist
     Labels are those of `Shards` and of `ParticleFilter`; `prior_pi`, the action probabilities of a
     filter that knows the map and the population and learns nothing; and `orbit`.
     """
-    tasks = split()[part == "test"].drawn(n, PARTS[part])
+    tasks = drawn(split()[part == "test"], n, PARTS[part])
     observer = source = population(corpus)
     if corpus != "confounded":
         source = replace(source, regimes=TEST_REGIMES)

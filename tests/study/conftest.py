@@ -39,7 +39,7 @@ def parts():
     rng, found = np.random.default_rng(0), {}
     source = replace(corpora.population(), regimes=corpora.TEST_REGIMES)
     for i, (part, n) in enumerate({"probe train": 90, "probe val": 40, "test": 70}.items()):
-        tasks = corpora.split()[part == "test"].drawn(n, i)
+        tasks = corpora.drawn(corpora.split()[part == "test"], n, i)
         histories = ad.collect(corpora.world(), tasks, source, episodes=DAYS, seed=i)
         pi = histories.arrays["pi"]
         labels = {

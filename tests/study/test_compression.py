@@ -18,7 +18,9 @@ from adkit.cookieworld.world import EAT, HIDE
 def histories():
     """Lifetimes of agents that neither drift nor plan."""
     source = replace(corpora.population(), types={"P": 1}, regimes={"D0": 1})
-    return ad.collect(corpora.world(), corpora.split()[1].drawn(60), source, episodes=20, seed=3)
+    return ad.collect(
+        corpora.world(), corpora.drawn(corpora.split()[1], 60), source, episodes=20, seed=3
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,10 @@ import torch
 
 import adkit as ad
 from adkit import folders
+from adkit.cookieworld import population
+
+KINDS, REGIMES = population.TYPES, population.REGIMES
+EVERYONE = population.Shards(types=dict.fromkeys(KINDS, 1), regimes=dict.fromkeys(REGIMES, 1))
 
 
 def scrambled(model):
@@ -27,6 +31,14 @@ def same(a, b) -> bool:
         name: (values.shape, values.dtype, values.tobytes()) for name, values in h.arrays.items()
     }
     return np.array_equal(a.task, b.task) and what(a) == what(b)
+
+
+def sliding(env, lifetimes: int):
+    """Return a random model, and lifetimes of nine episodes: its window of four is cut twice."""
+    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
+    how = {"episodes": 9, "lifetimes": lifetimes, "seed": 1}
+    source = ad.sources.PosteriorSampling()
+    return scrambled(model), ad.collect(env, env.tasks()[:1], source, **how)
 
 
 def seeded(frame: pd.DataFrame, seeds: int = 1) -> pd.DataFrame:

@@ -105,6 +105,13 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def made(cell: str) -> dict:
+    """Return what a notebook's cell makes, made in this process: what the browser must show."""
+    scope: dict = {}
+    exec(cell, scope)
+    return scope
+
+
 def write_notebook(path: Path, *cells: str) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import looked_at
-from lab import command, in_kernel, like, pixels, shown, wait_for_colour, wait_until
+from lab import command, in_kernel, like, made, pixels, shown, wait_for_colour, wait_until
 
 from adkit.views import maps
 
@@ -34,10 +34,7 @@ BLUE = "#0072B2"
 
 @pytest.fixture(scope="module")
 def view():
-    """The very widget that the notebook makes, in this process: what the browser must show."""
-    scope = {}
-    exec(MAKE, scope)
-    return scope["view"]
+    return made(MAKE)["view"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def lab(run_notebook):
 @pytest.fixture(scope="module")
 def offline(browser, view, tmp_path_factory):
     """The same view in a file of its own, opened from disk."""
-    path = view.to_html(tmp_path_factory.mktemp("page") / "view.html")
+    path = view.save(tmp_path_factory.mktemp("page") / "view.html")
     page = browser()
     page.goto(path.as_uri())
     shown(page)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lab import in_kernel, pixels, shown, wait_until
+from lab import in_kernel, made, pixels, shown, wait_until
 
 from adkit.cookieworld import anatomy, planning, shard, world
 
@@ -22,8 +22,7 @@ EMPTY = planning.hide_probability(0.0)  # nothing to gain from hiding
 
 @pytest.fixture(scope="module")
 def worlds():
-    scope = {}
-    exec(MAKE, scope)
+    scope = made(MAKE)
     return scope["env"], scope["tasks"]
 
 

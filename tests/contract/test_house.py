@@ -1,8 +1,10 @@
-"""The house: no import circle, folders import downwards only, few modules in the root."""
+"""The house: no import circle, folders import downwards only, public names are described."""
 
 import ast
 import graphlib
 from pathlib import Path
+
+import pytest
 
 import adkit
 
@@ -57,3 +59,11 @@ def test_root_is_small_and_the_study_stays_outside():
     for path in PATHS.values():
         text = path.read_text(encoding="utf-8")
         assert "import study" not in text and "from study" not in text, f"{path} imports the study"
+
+
+@pytest.mark.parametrize("module", [adkit, adkit.envs, adkit.sources, adkit.views])
+def test_every_public_name_exists_and_is_described(module):
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, f"{module.__name__}.{name} has no docstring"
+    with pytest.raises(AttributeError, match="it has"):
+        _ = module.nonsense

@@ -1,17 +1,35 @@
-"""What models say to a person who made a mistake: the sentence, and the mistake."""
+"""What a person reads after a mistake with models, probing and views."""
 
+import numpy as np
 import pytest
+import traitlets
 
 import adkit as ad
+from adkit.probing import ablate_head, difference_of_means, fit, patch
+from adkit.probing.record import only_at
+from adkit.views import EpisodeAttention, learning_curves, replay
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
 MADE = ad.collect(ROOM, ROOM.tasks(), ad.sources.Random(), episodes=4)
-WALKS = ad.collect(POSES, POSES.tasks(), ad.sources.Random(), episodes=2).seen_as((8, 8))
+SWUM = ad.collect(POSES, POSES.tasks(), ad.sources.Random(), episodes=2).seen_as((8, 8))
 
 
 def model(env=ROOM, **how):
     return ad.CausalTransformer(env.spec, **{"context": 32, "layers": 1, "width": 16} | how)
+
+
+LONG = ad.collect(ROOM, ROOM.tasks()[:6], ad.sources.Random(), episodes=5)
+WALKS = LONG.episodes[:4]
+MODEL = model()
+STREAM = np.random.default_rng(0).normal(size=(60, 12, 3))
+
+LIVED = ad.collect(ROOM, ROOM.tasks(), ad.sources.Random(), episodes=8, lifetimes=4)
+LAKE = ad.envs.from_gymnasium("FrozenLake-v1", horizon=8)
+
+
+def lake():
+    return ad.collect(LAKE, LAKE.tasks(), ad.sources.Random(), episodes=2)
 
 
 def seeing(view):
@@ -68,9 +86,54 @@ MISTAKES = {
     "was made for Watermaze with view=pose, but Watermaze has view=nothing": (
         lambda: play(ad.RL2(policy(POSES)), BLIND)
     ),
-    r"must see pictures, got view='pose'": lambda: ad.pretrain_encoder(seeing("pose"), WALKS),
+    r"must see pictures, got view='pose'": lambda: ad.pretrain_encoder(seeing("pose"), SWUM),
     "`ahead` must be below 50, the longest episode, got 50": (
-        lambda: ad.pretrain_encoder(seeing((8, 8)), WALKS, ahead=50)
+        lambda: ad.pretrain_encoder(seeing((8, 8)), SWUM, ahead=50)
+    ),
+    r"`array` needs a recording of one tap, got embed, blocks.0.resid.*recording\['embed'\]": (
+        lambda: ad.record(MODEL, WALKS, "embed", "*resid").array
+    ),
+    r"`cut` needs an array \(6, 4, 9\) and more, got \(6, 4\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(np.ones((6, 4), bool), abs)})
+    ),
+    r"labels must have one row per task, 60, or per token, \(60, 12\); got \(7,\)": (
+        lambda: fit(STREAM, np.zeros(7))
+    ),
+    "labels must be finite at every token that is read; choose tokens with `where`": (
+        lambda: fit(STREAM, np.full((60, 12), np.nan))
+    ),
+    "`holdout` must leave tokens for train, val and test, got none for val": (
+        lambda: fit(STREAM, np.zeros((60, 12)), holdout=["train", "test"] * 30)
+    ),
+    "no stratum of `match` contains both high and low; use fewer matching variables": (
+        lambda: difference_of_means(STREAM[:8, 0], np.arange(8) > 3, np.arange(8))
+    ),
+    r"`donor` must have one history per history of `base`, .* got \(5, 4\) in DarkRoom": (
+        lambda: patch(MODEL, WALKS, WALKS[:5], "embed", np.sum)
+    ),
+    r"must fit in the model's window of 4 episodes, got 5; try base.episodes\[:4\]": (
+        lambda: patch(MODEL, LONG, LONG, "embed", np.sum)
+    ),
+    r"`ablate_head` needs blocks.\*.attn.z \(B, heads, S, d\), got \(6, 36, 16\)": (
+        lambda: ad.record(MODEL, WALKS, changes={"embed": lambda x, cut: ablate_head(0)(x)})
+    ),
+    "histories need names on a figure": lambda: learning_curves(LIVED),
+    "need names on a figure; try {'distilled'": lambda: learning_curves({}),
+    '`x` must be "episodes" or "steps", got \'hours\'': (
+        lambda: learning_curves({"a": LIVED}, x="hours")
+    ),
+    "FrozenLake-v1 has no map to draw": lambda: replay(lake()),
+    "must be one lifetime, got 100; try rollouts": lambda: replay(LIVED),
+    "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),
+    "`lifetime` must hold one, got 100; try": lambda: EpisodeAttention(MODEL, LIVED),
+    "`env` must be the one of the lifetime": (
+        lambda: EpisodeAttention(MODEL, LIVED[0], ad.envs.DarkRoom())
+    ),
+    r"`action_names` must have 5, got \['up'\]": (
+        lambda: EpisodeAttention(MODEL, LIVED[0], action_names=["up"])
+    ),
+    "`without` must be in 6 to 6, got 7": (
+        lambda: EpisodeAttention(MODEL, LIVED[0]).probabilities(7, 2, without=7)
     ),
 }
 
@@ -87,3 +150,10 @@ def test_an_edit_of_another_shape_is_refused():
         pytest.raises(ValueError, match=r"must return the activation's shape \(1, 1, 16\), got"),
     ):
         play(ad.InContext(net))
+
+
+def test_sliders_refuse_what_there_is_not():
+    view = EpisodeAttention(MODEL, LIVED[0])
+    for name in ("episode", "step", "layer", "head", "attended"):
+        with pytest.raises(traitlets.TraitError, match=f"`{name}` must be in .* got 99"):
+            setattr(view, name, 99)

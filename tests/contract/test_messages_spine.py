@@ -1,15 +1,21 @@
-"""What a person reads after a mistake with environments, tasks and `collect`."""
+"""What a person reads after a mistake with environments, tasks, sources and `collect`."""
 
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+from helpers import started
 
 import adkit as ad
+from adkit import sources
 
 ROOM = ad.envs.DarkRoom(5, 8)
+BANDIT = ad.envs.AdversarialBandit(n_tasks=3)
+COOKIES = ad.envs.CookieWorld()
+PIXELS = ad.EnvSpec("Maze", n_actions=3, horizon=9, shape=(72, 96, 3))
 SPEC = MappingProxyType({"name": "x", "n_actions": 2, "horizon": 5, "cardinality": (3,)})
 GYM = ad.envs.from_gymnasium
+SB3, SHARDS = sources.StableBaselines3, sources.Shards
 
 
 def collect(env=ROOM, agent=ad.sources.Random(), **how):  # noqa: B008
@@ -24,6 +30,20 @@ def steps(action):
     tasks, rng = ROOM.tasks()[:2], ad.Rng.of(0, "x", np.arange(2))
     state, _ = ROOM.reset(tasks, rng)
     ROOM.step(state, tasks, np.array(action), rng)
+
+
+def reward(value: float):
+    learner = started(sources.ThompsonSampling(), BANDIT.spec, 1)
+    obs, no = np.zeros((1, 1), np.uint8), np.zeros(1, bool)
+    step = np.array([1]), np.array([value], np.float32), no, ~no
+    learner.update(ad.Transition(obs, *step, obs))
+
+
+def step_an_old_state():
+    env, rng = GYM("CartPole-v1"), ad.Rng.of(0, "x", np.arange(1))
+    state, _ = env.reset(env.tasks(), rng)
+    for _ in range(2):
+        env.step(state, env.tasks(), np.array([1]), rng)
 
 
 class Broken(ad.envs.DarkRoom):
@@ -69,10 +89,41 @@ MISTAKES = [
     (lambda: collect(Endless(5, 8)), "let an episode run past its horizon of 8"),
     (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),
     (lambda: steps([0.5, 1]), "got float64 of shape (2,)"),
+    (step_an_old_state, "only the newest state of CartPole-v1 can be stepped"),
     (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),
     (lambda: GYM("Pendulum-v1"), "adkit needs Discrete ones"),
     (lambda: GYM("Blackjack-v1", horizon=9), "adkit reads Discrete, MultiDiscrete and Box"),
     (lambda: GYM("Moonbase-v0"), "Gymnasium cannot make 'Moonbase-v0'"),
+    (lambda: collect(ROOM, sources.UCB()), "one value per action, but DarkRoom has observations"),
+    (lambda: collect(BANDIT, sources.PosteriorSampling()), "try ThompsonSampling()"),
+    (lambda: reward(2.5), "needs rewards of 0 or 1, got up to 2.5; try UCB()"),
+    (
+        lambda: collect(ROOM, sources.PoseQLearning()),
+        "PoseQLearning needs poses, DarkRoom has none",
+    ),
+    (lambda: collect(ROOM, sources.GoalSearch()), "knows the Watermaze only, got DarkRoom"),
+    (lambda: sources.GoalSearch(cells=8), "`cells` must be 24 to 256, got 8; try 48"),
+    (lambda: sources.DQN(layers=0), "`layers` must be a whole number of at least 1, got 0"),
+    (lambda: sources.QLearning(lr=-1), "`lr` must be in [0, 1], got -1; try lr=0.5"),
+    (lambda: sources.DQN(gamma=1.0), "`gamma`, the discount, must be in [0, 1), got 1.0"),
+    (lambda: sources.ActorCritic(lam=2), "`lam` must be in [0, 1], got 2"),
+    (lambda: sources.QLearning(exploration=250), "`exploration` must be in [0, 1], got 250"),
+    (lambda: sources.DQN(overlap=10), "`overlap` < `rollout` <= `capacity` must hold, got 10, 10"),
+    (lambda: started(sources.DQN(), PIXELS, 1), "reads at most 4096 numbers, Maze has 20736; give"),
+    (lambda: SB3("SAC"), "must be one of A2C, DQN, PPO, which act in discrete spaces, got 'SAC'"),
+    (lambda: SB3("PPO", seed=3), "give `seed` to ad.collect, not to StableBaselines3"),
+    (lambda: collect(ROOM, SB3("PPO"), driver="batched"), "runs its own loop and has no learners"),
+    (lambda: ad.envs.CookieWorld(size=6), "`size` must be 5 or 7, got 6"),
+    (lambda: COOKIES.task((0, 0), (1, 0), (4, 4)), "the jar must be at least 2 steps from home"),
+    (lambda: COOKIES.task((0, 0), (2, 2), (4, 4), rho=2), "`rho` must be in [0, 1], got [2"),
+    (lambda: SHARDS(types={"Q": 1}), "`types` must give P, N, S, L, R shares of at least 0"),
+    (lambda: SHARDS(types={"P": 0}), "shares of at least 0, got {'P': 0}"),
+    (lambda: started(SHARDS(), COOKIES.spec, 1), "needs a task per lifetime"),
+    (lambda: collect(ROOM, SHARDS()), "CookieWorld only, got DarkRoom; try QLearning()"),
+    (
+        lambda: ad.ParticleFilter(SHARDS()).follow(collect()),
+        "histories must be of CookieWorld, got DarkRoom",
+    ),
 ]
 
 

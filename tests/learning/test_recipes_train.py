@@ -7,6 +7,7 @@ import experiments
 import paper_runs
 import pytest
 import torch
+from helpers import same
 
 import adkit as ad
 
@@ -25,6 +26,8 @@ def test_a_recipe_mixes_its_sources_and_trains_its_model():
     train, _ = TINY.split(3)
     histories = TINY.histories(train, seed=0)
     assert histories.returns.shape == (len(train), 3, 3) and histories.episode.tolist() == [0, 2, 4]
+    second = ad.collect(TINY.env, train, ad.sources.QLearning(), episodes=6, every=2, seed=1000)
+    assert same(histories[2::3], second), "each source has draws of its own"
     model, log = TINY.distil(histories, seed=0)
     assert len(log) == 3 and model.config["width"] == 8 and model.window == 3
     short, _ = TINY.distil(histories.episodes[-2:], seed=0)

@@ -50,16 +50,3 @@ def test_rl2_learns_what_only_memory_across_episodes_can_know():
     assert returns.low > 3.9, "without memory 3.5 is the most"
     assert log["last"].iloc[-1] > 3.9 > log["first"].iloc[-1] + 0.2
     assert late(lr=0.0)[0].high < 2.5
-
-
-def test_a_distilled_policy_remembers_what_only_memory_across_episodes_tells():
-    env = OneFault("across episodes")
-    source = ad.sources.QLearning(lr=1.0, exploration=0.5)
-    histories = ad.collect(env, env.tasks(), source, episodes=12, lifetimes=64)
-    model = ad.RecurrentPolicy(env.spec, width=16)
-    log = ad.distill_recurrent(model, histories, episodes=12, steps=150, batch=32, lr=1e-2)
-
-    made = ad.collect(env, env.tasks(), ad.RL2(model), episodes=12, lifetimes=64)
-    assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[0]
-    assert made.returns[:, :, -4:].mean() > 0.85 * 4
-    assert made.returns[:, :, 0].mean() < 0.7 * 4

@@ -86,15 +86,3 @@ def test_it_sees_what_a_model_sees_and_histories_keep_the_pose():
     assert world.reset()[0].shape == (24, 32, 3)
     histories = collected(env, A2C, episodes=2, lifetimes=1)
     assert histories.obs.shape == (2, 32, 3) and histories.spec.view == (24, 32)
-
-
-def test_it_learns():
-    how = {"n_steps": 128, "learning_rate": 2e-3, "gae_lambda": 0.8, "gamma": 0.98}
-    returns = collected(agent=StableBaselines3("PPO", **how), episodes=60).episode_returns
-    assert returns[:, -10:].mean() > 1.5 * returns[:, :10].mean()
-
-
-def test_an_unknown_setting_raises_the_librarys_own_error():
-    assert repr(PPO).endswith("('PPO', 'MlpPolicy', n_steps=16, batch_size=8, n_epochs=2)")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'n_step'"):
-        collected(ROOM, StableBaselines3("PPO", n_step=16))

@@ -1,9 +1,11 @@
 """Attention over episodes: what is recorded, how it is summed, what ablations and prompts do."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
-from helpers import same, scrambled
+from helpers import same, sliding
 
 import adkit as ad
 from adkit.models.tokens import tokenize, window_starts
@@ -17,27 +19,20 @@ PATTERNS = "blocks.*.attn.pattern"
 
 @pytest.fixture(scope="module", params=[ROOM, LAKE], ids=["room", "lake"])
 def world(request):
-    """A random model and three lifetimes of nine episodes: the window of four is cut twice."""
-    env = request.param
-    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    how = {"episodes": 9, "lifetimes": 3, "seed": 1}
-    histories = ad.collect(env, env.tasks()[:1], ad.sources.PosteriorSampling(), **how)
-    assert (histories.length < 8).any() == (env is LAKE)
+    model, histories = sliding(request.param, lifetimes=3)
+    assert (histories.length < 8).any() == (request.param is LAKE)
     assert (histories.episode_returns > 0).any()
-    return env, scrambled(model), histories
+    return model, histories
 
 
 @pytest.fixture(scope="module")
 def masses(world):
-    _, model, histories = world
+    model, histories = world
     return attention_masses(model, histories)
 
 
-# ---- patterns and masses ----
-
-
 def test_masses_equal_a_slow_loop(world, masses):
-    _, model, histories = world
+    model, histories = world
     patterns = np.stack(list(ad.record(model, histories, PATTERNS).values.values()), 3)
     starts, length = window_starts(9, WINDOW, 1), histories.length
     tokens = tokenize(histories.spec, histories.arrays)
@@ -69,7 +64,7 @@ def test_masses_equal_a_slow_loop(world, masses):
 
 
 def test_a_ratio_is_summed_over_the_chosen_decisions(world, masses):
-    _, _, histories = world
+    _, histories = world
     after = after_first_reward(histories)
     for n in range(3):
         first = np.flatnonzero(histories.reward[n] > 0)[0]
@@ -81,7 +76,7 @@ def test_a_ratio_is_summed_over_the_chosen_decisions(world, masses):
 
 
 def test_attention_rollout_is_a_product_over_layers(world):
-    _, model, histories = world
+    model, histories = world
     patterns = list(ad.record(model, histories.episodes[:2], PATTERNS).values.values())
     size = 2 * TOKENS
     expected = np.eye(size)
@@ -91,11 +86,8 @@ def test_attention_rollout_is_a_product_over_layers(world):
         np.testing.assert_allclose(rolled.reshape(3, size, -1)[..., :size], expected, atol=1e-6)
 
 
-# ---- ablations and prompts, cached and computed whole ----
-
-
 def test_ablating_a_head_is_zeroing_its_columns(world):
-    _, model, histories = world
+    model, histories = world
     with ad.edit(model, {"blocks.1.attn.z": ablate_head(0)}):
         ablated = ad.record(model, histories).array
     twin = ad.CausalTransformer(model.spec, **model.config)
@@ -110,16 +102,6 @@ def greedy(model, **settings):
     return ad.InContext(model, temperature=1e-6, **settings)
 
 
-def test_an_ablated_model_acts_cached_as_it_computes_whole(shipped):
-    env, tasks, model = shipped
-    with ad.edit(model, {"blocks.1.attn.z": ablate_head(0)}):
-        rollouts = ad.collect(env, tasks[:3], greedy(model), episodes=12)
-        ablated = ad.record(model, rollouts).array
-    best = lambda logits: logits[:, :, :-1].argmax(-1)
-    assert (best(ablated) == rollouts.arrays["action"]).all()
-    assert (best(ablated) != best(ad.record(model, rollouts).array)).mean() > 0.1
-
-
 @pytest.mark.parametrize("episodes", [1, 9])
 def test_a_prompted_lifetime_goes_on_where_it_left_off(shipped, episodes):
     """Greedy, without chance: the second half is the same, continued or prompted with the first.
@@ -130,16 +112,8 @@ def test_a_prompted_lifetime_goes_on_where_it_left_off(shipped, episodes):
     whole = ad.collect(env, tasks[:3], greedy(model), episodes=12)
     assert len(np.unique(whole.arrays["action"])) == 5
     prompted = greedy(model, prompt=whole.episodes[:episodes])
-    rest = ad.collect(env, tasks[:3], prompted, episodes=12 - episodes)
-    assert same(whole.episodes[episodes:], rest)
-    assert not same(rest, ad.collect(env, tasks[:3], greedy(model), episodes=12 - episodes))
-
-
-def test_prompts_follow_their_lifetimes_into_parts():
-    model = scrambled(ad.CausalTransformer(ROOM.spec, context=32, layers=1, width=16))
-    prompt = ad.collect(ROOM, ROOM.tasks()[:4], ad.sources.Random(), episodes=3)
-    whole, part = (
-        ad.collect(ROOM, ROOM.tasks()[:n], ad.InContext(model, prompt=prompt[:n]), episodes=1)
-        for n in (4, 2)
-    )
-    assert same(whole[:2], part)
+    go_on = lambda agent, **how: ad.collect(env, tasks[:3], agent, episodes=12 - episodes, **how)
+    rest = go_on(prompted)
+    assert same(whole.episodes[episodes:], rest) and not same(rest, go_on(greedy(model)))
+    with ThreadPoolExecutor(2) as pool:  # a part of the lifetimes brings its part of the prompt
+        assert same(rest, go_on(prompted, executor=pool))

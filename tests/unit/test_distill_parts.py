@@ -10,9 +10,9 @@ from helpers import scrambled
 from torch.nn import functional as F
 
 import adkit as ad
-from adkit.models.distill import Loss, due
+from adkit.models.distill import Loss
 from adkit.models.tokens import tokenize
-from adkit.models.training import Processes, ahead, auto_dtype, half_decay, processes
+from adkit.models.training import Processes, ahead, half_decay
 
 
 def test_learning_rates_rise_stay_and_fall_to_a_tenth():
@@ -24,13 +24,6 @@ def test_learning_rates_rise_stay_and_fall_to_a_tenth():
     assert [half_decay(step, 100, 10) for step in (0, 9, 50, 75, 99)] == pytest.approx(
         [0.1, 1, 1, 0.5, 0.02]
     )
-
-
-def test_short_windows_come_first_and_are_no_longer_than_the_models():
-    schedule = ad.Schedule(short=0.3, short_episodes=3)
-    assert [schedule.episodes(step, 10, 8) for step in range(5)] == [3, 3, 3, 8, 8]
-    assert schedule.episodes(0, 10, 2) == 2
-    assert [step for step in range(1, 11) if due(step, 10, 4)] == [4, 8, 10]
 
 
 @torch.no_grad()
@@ -65,25 +58,11 @@ def test_a_predicted_label_adds_its_squared_error(days):
     assert sum(loss.parts(model, windows)).item() == pytest.approx(plain + 0.5 * error, rel=1e-4)
 
 
-def test_alone_there_is_one_process(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert (processes().number, processes().count) == (0, 1)
-    parts = [Processes(torch.device("cpu"), number, 3).share(8) for number in range(3)]
-    assert [row for part in parts for row in range(8)[part]] == list(range(8))
-
-
 def test_processes_that_found_different_checkpoints_stop(monkeypatch):
     monkeypatch.setattr("accelerate.utils.gather_object", lambda steps: [*steps, 0])
     Processes(torch.device("cpu"), 0, 2).check_equal(0, None)
     with pytest.raises(ValueError, match=r"different checkpoints in 'here', after \[40, 0\] steps"):
         Processes(torch.device("cpu"), 0, 2).check_equal(40, "here")
-
-
-def test_bfloat16_is_for_processors_that_multiply_it(monkeypatch):
-    for able, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        assert auto_dtype("auto", torch.device("cpu")) == dtype
-    assert auto_dtype("auto", torch.device("cuda")) == torch.bfloat16
 
 
 def test_work_ahead_comes_in_order_and_its_errors_where_they_belong():

@@ -46,14 +46,8 @@ def test_a_blind_model_does_not_read_poses(searches):
     for view, blind in (("nothing", True), ("pose", False)):
         model, seen = make(view, searches)
         assert torch.equal(logits(model, seen), logits(model, seen, np.negative)) == blind
-
-
-@pytest.mark.parametrize("view", [(8, 12), "pose", "nothing"])
-def test_models_are_saved_and_loaded_with_their_view(searches, tmp_path, view):
-    model, seen = make(view, searches)
-    loaded = ad.CausalTransformer.load(model.save(tmp_path / "m"))
-    assert loaded.spec == model.spec
-    assert torch.equal(logits(model, seen), logits(loaded.eval(), seen))
+    mirrored = lambda obs: obs * np.array([1, 1, -1], np.float32)  # turned to the other side
+    assert not torch.equal(logits(model, seen), logits(model, seen, mirrored))
 
 
 def test_models_get_the_very_same_pictures(searches):

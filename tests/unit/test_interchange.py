@@ -100,9 +100,6 @@ def test_what_no_one_here_wrote_is_refused(tmp_path):
         ad.Histories.from_minari(ID, tmp_path)
 
 
-# ---- whole or not at all ----
-
-
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_what_is_there_is_kept(tmp_path, monkeypatch, when):
     come = lambda *_: (tmp_path / "x").write_text("mine")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import scrambled
+from helpers import sliding
 
 import adkit as ad
 from adkit.probing import (
@@ -26,12 +26,7 @@ LAST = "blocks.1.resid"
 
 @pytest.fixture(scope="module", params=[ROOM, LAKE], ids=["room", "lake"])
 def world(request):
-    """A random model, and six lifetimes of nine episodes: the window of four is cut twice."""
-    env = request.param
-    model = ad.CausalTransformer(env.spec, context=32, layers=2, heads=2, width=16)
-    how = {"episodes": 9, "lifetimes": 6, "seed": 1}
-    source = ad.sources.PosteriorSampling()
-    return scrambled(model), ad.collect(env, env.tasks()[:1], source, **how)
+    return sliding(request.param, lifetimes=6)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +117,11 @@ def test_a_donor_whose_episodes_ended_at_other_times_gives_the_same_steps_activa
     patched = run(donor, "*resid")
     np.testing.assert_allclose(patched.patched[-1, 0], patched.donor, atol=1e-4)
     assert np.abs(patched.donor - patched.base).min() > 1e-3
+    both = np.arange(9) <= np.minimum(base.length, donor.length)[..., None]
+    early = "blocks.0.resid"
+    every = patch(model, base, donor, early, total).patched
+    there = patch(model, base, donor, early, total, positions={"both": both}).patched
+    np.testing.assert_array_equal(every, there)
     heads, own = run(donor, "blocks.1.attn.z"), run(base, "blocks.*.attn.z")
     here, nowhere = heads.patched[0] - heads.base
     assert np.abs(here).min() > 1e-4 and not nowhere.any()
@@ -252,7 +252,7 @@ def test_means_are_compared_within_strata():
     """Label and stratum are confounded: unmatched, the difference is mostly the confound."""
     rng = np.random.default_rng(0)
     stratum = rng.integers(5, size=400)
-    high = rng.random(400) < stratum / 5 + 0.1
+    high = rng.random(400) < stratum / 5  # none of stratum 0
     x = 10 * stratum[:, None] * np.eye(3)[0] + high[:, None] * np.eye(3)[1]
     x += 0.1 * rng.normal(size=(400, 3))
     np.testing.assert_allclose(difference_of_means(x, high, stratum), [0, 1, 0], atol=0.05)

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import adkit as ad
 from adkit.probing import erase, fit
 from adkit.probing.erasure import leace
-from adkit.probing.labels import Sessions
+from adkit.probing.labels import Sessions, _nearest
 from adkit.probing.record import Recording
 
 N, E, D = 60, 12, 10
@@ -27,9 +27,11 @@ def planted():
     return label[..., None] * direction + walks(rng, N, E, D), label
 
 
-def test_a_planted_direction_is_found_beside_controls_that_fail():
+def test_property_10_a_probe_on_shuffled_labels_is_at_chance_and_a_planted_label_is_found():
     stream, label = planted()
     rng = np.random.default_rng(1)
+    shuffled = fit(stream, rng.permutation(label), groups=GROUPS)
+    assert shuffled.score < 0.1 and shuffled.interval.low < 0.05 and shuffled.p > 0.05
     compare = {"untrained": walks(rng, N, E, D), "weak": label + 6 * walks(rng, N, E)}
     probe = fit(stream, label, groups=GROUPS, compare=compare | {"label": label})
     controls = probe.controls
@@ -115,6 +117,12 @@ def test_only_chosen_tokens_are_read_and_groups_are_never_split():
     probe = fit(stream, np.where(where, label, np.nan), groups=GROUPS, where=where)
     assert probe.score > 0.5 and probe.p < 0.01
     assert np.bincount(probe.history // 2, minlength=30).tolist().count(2) == 9
+
+
+def test_between_tokens_that_are_read_the_nearest_of_the_same_episode_lends_its_label():
+    used = np.zeros((1, 2, 4), bool)
+    used[0, :, 0] = True  # the last step of an episode is nearer to the next one's first
+    assert _nearest(used).tolist() == [[0, 0, 0, 0, 4, 4, 4, 4]]
 
 
 def test_a_curved_probe_reads_what_erasing_leaves():

@@ -18,6 +18,8 @@ def test_a_recipes_splits_are_disjoint_and_drawn_anew(name):
     train, test = recipe.split(0)
     assert len(train) and 0 < len(test) <= recipe.test_tasks and not set(train.ids) & set(test.ids)
     assert set(recipe.split(1)[1].ids) != set(test.ids)
+    _, side = recipe.env.tasks().split(recipe.share, 0, by=recipe.held_out)
+    assert len(side) == len(test) or (side.ids[: len(test)] != test.ids).any(), "not the first ones"
     assert (recipe.split(0)[1].ids == test.ids).all()
     for column in recipe.held_out:
         assert not {*map(tuple, train[column].tolist())} & {*map(tuple, test[column].tolist())}

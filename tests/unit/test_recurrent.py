@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import torch
 from helpers import scrambled
 from probe_worlds import Line, LineState
 
 import adkit as ad
 from adkit.models import recurrent, rl2
-from adkit.testing import check_agent
 
 
 def a_policy(spec):
@@ -44,18 +42,6 @@ def test_advantages_by_hand():
     second = 2 + 0.5 * 40 - 20
     ours = rl2.advantages(reward, over, value, after, gamma=0.5, lam=0.5)
     assert ours.tolist() == [[1 + 0.5 * 20 - 10 + 0.25 * second, 1 - 10], [second, second]]
-
-
-@pytest.mark.parametrize(
-    "env",
-    [
-        ad.envs.DarkRoom(4, 6, start="random"),
-        Line(),
-        ad.envs.from_gymnasium("FrozenLake-v1", horizon=9),
-    ],
-)
-def test_rl2_keeps_the_contract_of_agents(env):
-    check_agent(ad.RL2(a_policy(env.spec)), env, episodes=5)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,16 @@
-"""Populations of shard agents: types, regimes, labels, drift and learning."""
+"""Populations of shard agents: types, regimes, labels and drift; a particle filter follows them."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import real, same, scattered
+from helpers import real, scattered
 
 import adkit as ad
-from adkit.cookieworld import world
-from adkit.cookieworld.population import REGIMES, TYPES, Shards
+from adkit.cookieworld import observer, population, world
+from adkit.cookieworld.population import TYPES, Shards
 from adkit.cookieworld.world import GIFT, HIDE
-from adkit.testing import check_agent, check_histories
 
-EVERYONE = {"types": dict.fromkeys(TYPES, 1), "regimes": dict.fromkeys(REGIMES, 1)}
 ENV = ad.envs.CookieWorld()
 
 
@@ -42,31 +39,6 @@ def strength(histories):
     return histories.arrays["w_cookie"][:, :, 0]
 
 
-# ---- the population ----
-
-
-@pytest.mark.parametrize("agent", [Shards(), Shards(**EVERYONE), Shards(labelled=False)])
-def test_shard_agents_keep_the_contract(agent):
-    check_agent(agent, ENV)
-    check_agent(agent, ad.envs.CookieWorld(7, tolerance_visible=True))
-
-
-def test_a_lifetime_is_the_same_bytes_in_any_batch_driver_and_executor(tasks):
-    def collect(tasks, lifetimes=2, **how):
-        source = Shards(**EVERYONE)
-        return ad.collect(ENV, tasks, source, episodes=15, lifetimes=lifetimes, **how)
-
-    whole = collect(tasks[:40])
-    check_histories(whole)
-    assert same(whole, collect(tasks[:40], driver="batched"))
-    assert same(whole[60:61], collect(tasks[30:31], 1))
-    with ThreadPoolExecutor(2) as pool:
-        assert same(whole, collect(tasks[:40], executor=pool))
-    every = collect(tasks[:40], every=4)
-    assert same(whole.subsample(4), every)
-    assert same(every, collect(tasks[:40], every=4, driver="batched"))
-
-
 def test_labels_describe_the_history(histories):
     """Action probabilities sum to one and explain the actions; bits are the observed ones."""
     arrays, exist, pi = histories.arrays, real(histories), histories.arrays["pi"]
@@ -79,26 +51,16 @@ def test_labels_describe_the_history(histories):
     assert np.array_equal(arrays["hunger"], arrays["obs"][..., world.HUNGER])
 
 
-def test_on_empty_days_the_policy_ignores_the_cookie_shard(tasks):
+def test_on_empty_days_the_policy_ignores_the_cookie_shard(tasks, monkeypatch):
     """Exactly: the same bytes, for every type, with the strength tripled."""
     empty = tasks[:40].replace(script=np.zeros((40, 60, 3), np.int8))
-    rng, env_rng = (ad.Rng.of(0, purpose, np.arange(40)) for purpose in ("agent", "env"))
-    policies = []
-    for factor in (1, 3):
-        shards = Shards(types=dict.fromkeys(TYPES, 1), regimes={"D0": 1}, tasks=empty)
-        learner = shards.start(ENV.spec, rng, episodes=10)
-        learner.agents.state["w"] *= factor
-        state, obs = ENV.reset(empty, env_rng.at(0))
-        policies.append([])
-        for t in range(60):
-            action = learner.act(obs, state.body["time"] == 0)
-            policies[-1].append(learner.agents.state["pi"].copy())
-            state, step = ENV.step(state, empty, action, env_rng.at(t))
-            learner.update(ad.Transition(obs, action, *step[1:], step.obs))
-            obs, done = step.obs.copy(), step.terminated | step.truncated
-            fresh, morning = ENV.next_episode(state, empty, env_rng.at(t + 1))
-            state.body[done], obs[done] = fresh.body[done], morning[done]
-    assert np.array_equal(*policies) and np.ptp(learner.agents.state["w"]) > 1
+    everyone = {"types": dict.fromkeys(TYPES, 1), "regimes": {"D0": 1}}
+    weak = collected(empty, **everyone)
+    thrice = 3 * np.array(population.FIRST_STRENGTHS)
+    monkeypatch.setattr(population, "FIRST_STRENGTHS", thrice)
+    strong = collected(empty, **everyone)
+    np.testing.assert_allclose(strength(strong), 3 * strength(weak), rtol=1e-6)
+    assert np.array_equal(strong.pi, weak.pi)
 
 
 def test_each_type_hides_when_it_should(tasks):
@@ -127,43 +89,12 @@ def test_type_L_hides_only_after_lapses(tasks):
 # ---- drift ----
 
 
-@pytest.fixture(scope="module")
-def drifting(tasks):
-    types = {"types": {"P": 1}}
-    return {name: collected(tasks[:100], regimes={name: 1}, **types) for name in REGIMES}
-
-
-def test_strengths_of_D0_and_D5_are_constant(drifting):
-    assert not any(np.ptp(strength(drifting[regime]), axis=1).any() for regime in ("D0", "D5"))
-
-
-def test_the_walk_of_D2_is_slow_and_bounded(drifting):
-    w = strength(drifting["D2"])
+def test_the_walk_of_D2_is_slow_and_bounded(tasks):
+    w = strength(collected(tasks[:100], regimes={"D2": 1}, types={"P": 1}))
     inside, steps = (w[:, 1:] > 0.3) & (w[:, 1:] < 2.8), np.diff(w, axis=1)
     assert steps[inside].std() == pytest.approx(0.12, abs=0.005)
     assert w.min() >= 0.1 and w.max() <= 3
     assert np.abs(np.corrcoef(steps[inside], 1.2 - w[:, :-1][inside])[0, 1]) < 0.3
-
-
-def test_the_strength_of_D1_grows_with_use_and_decays_overnight(drifting):
-    used = drifting["D1"]
-    w, eaten, gifts, morning = used.arrays["w_cookie"], ate(used), used.gift, strength(used)
-    n, e, t = np.argwhere(eaten[..., :-1] & real(used)[..., 1:]).T
-    grown = w[n, e, t] + used.eta[n] * (3 - w[n, e, t])
-    np.testing.assert_allclose(w[n, e, t + 1], grown, rtol=1e-5)
-    n, e = np.argwhere((~eaten.any(2) & (gifts == 0))[:, 1:-1] & (gifts[:, 2:] == 0)).T
-    assert (morning[n, e + 2] <= morning[n, e + 1] + 1e-6).all()  # after a day without a cookie
-    assert morning[:, -1].mean() > morning[:, 0].mean() + 0.5
-
-
-def test_D3_follows_the_value_of_a_cookie_and_D4_tolerance(drifting):
-    w, eaten = strength(drifting["D3"]), ate(drifting["D3"]).sum(2).cumsum(1)
-    assert (np.diff(w) >= 0).all() and (w[:, -1] / w[:, 0])[eaten[:, -2] > 40].min() > 2.9
-    without = (
-        strength(drifting["D4"]) - 0.5 * drifting["D4"].arrays["obs"][:, :, 0, world.TOLERANCE]
-    )
-    np.testing.assert_allclose(np.ptp(without, axis=1), 0, atol=1e-5)
-    assert np.ptp(strength(drifting["D4"]), axis=1).any()
 
 
 def test_recovery_has_six_empty_days_and_a_falling_strength(tasks):
@@ -195,24 +126,72 @@ def test_yoked_agents_have_eaten_as_much_as_their_partners_by_every_morning(task
     )
 
 
-# ---- learning ----
+# ---- the particle filter: what it knows, and what it sees ----
 
 
-@pytest.mark.parametrize("kind", "PS")
-def test_agents_still_improve_after_a_fortnight(tasks, kind):
-    """Meals a day of agents in D0 grow from days 5-14 to 15-24 and to 50-59."""
-    histories = collected(tasks, types={kind: 1}, regimes={"D0": 1})
-    meals = histories.arrays["terminated"].any(2)[:, None].astype(float)  # (task, lifetime, day)
-    early, middle, late = (meals[..., a : a + 10] for a in (5, 15, 50))
-    assert ad.stats.bootstrap(middle - early).low > 0.02 < ad.stats.bootstrap(late - middle).low
+@pytest.fixture(scope="module")
+def followed(histories):
+    return histories[:60]
 
 
-CHANGED = {"types": {"R": 1}, "regimes": {"D2": 1}, "stock": {}, "lr": 0.5, "walk": (0.1, 0.3)}
-CHANGED["labelled"] = False
+@pytest.fixture(scope="module")
+def posterior(followed):
+    return ad.ParticleFilter(Shards(), particles=500).follow(followed)
 
 
-@pytest.mark.parametrize("name", CHANGED)
-def test_every_field_of_shards_changes_something(tasks, name):
-    assert {f.name for f in fields(Shards)} - {"tasks"} == set(CHANGED), "give a changed value"
-    a, b = (collected(tasks[:20], 12, **config) for config in ({}, {name: CHANGED[name]}))
-    assert set(a.arrays) != set(b.arrays) or not same(a, b)
+def test_the_filter_predicts_better_than_the_prior_and_worse_than_the_source(followed, posterior):
+    pi, exist = followed.arrays["pi"], real(followed)
+    prior = ad.ParticleFilter(Shards(), particles=500, updates=False).follow(followed)
+    predicted = pi, posterior["belief_pi"], prior["belief_pi"]
+    nats = [-(pi * np.log(np.maximum(p, 1e-9))).sum(-1)[exist].mean() for p in predicted]
+    assert nats[0] + 0.02 < nats[1] < nats[2] - 0.02
+    for name in ("belief_pi", "belief_type"):
+        np.testing.assert_allclose(posterior[name].sum(-1)[exist], 1, atol=1e-4)
+    assert not posterior["belief_type"][..., [1, 3]].any()  # no N, no L in this population
+
+
+def test_the_filter_finds_type_and_strength(followed, posterior):
+    late = real(followed) & (np.arange(60) >= 30)[:, None]
+    of_lifetimes = followed.type, followed.w_food
+    kind, w_food = (np.broadcast_to(x[:, None, None], late.shape) for x in of_lifetimes)
+    assert (posterior["belief_type"].argmax(-1) == kind)[late].mean() > 0.9
+    tempted = late & (followed.arrays["obs"][..., 1] == 1)
+    true = np.log(followed.arrays["w_cookie"][tempted] / w_food[tempted])
+    error = posterior["belief_rel"][tempted] - true
+    assert error.std() < 0.75 * true.std() and abs(error.mean()) < 0.1
+
+
+def test_the_filter_sees_what_a_model_sees_one_history_at_a_time(followed, posterior):
+    arrays = {name: followed.arrays[name].copy() for name in ("obs", "final_obs")}
+    for obs in arrays.values():
+        obs[..., 8:] = 0
+    told = ("action", "reward", "terminated", "truncated")
+    stripped = replace(followed, arrays=arrays | {name: followed.arrays[name] for name in told})
+    again = ad.ParticleFilter(Shards(), particles=500).follow(stripped[50:52])
+    assert all(np.array_equal(again[name], posterior[name][50:52]) for name in again)
+    replace(followed, arrays=followed.arrays | posterior).check()
+
+
+def test_a_particle_with_the_true_traits_has_the_true_strength(tasks, monkeypatch):
+    """In regimes without chance, whatever its hunger."""
+    source = Shards(regimes=dict.fromkeys(["D0", "D1", "D3", "D4"], 1))
+    made = ad.collect(ENV, tasks[:60], source, episodes=40, seed=0)
+    rng = ad.Rng.of(0, "agent", made.task_values.ids, np.zeros(60, int))
+    traits = source.traits(made.task_values, rng)
+    particles = np.zeros((60, 1), observer.PARTICLE)
+    for name in traits.dtype.names:
+        particles[name][:, 0] = traits[name]
+    particles["w"] = particles["w_first"]
+    drawn = particles, rng.keys[:, None]
+    monkeypatch.setattr(ad.ParticleFilter, "_drawn", lambda self, ids: drawn)
+    found = ad.ParticleFilter(source, updates=False).follow(made)["belief_rel"]
+    relative = made.arrays["w_cookie"] / traits["w_food"][:, None, None]
+    np.testing.assert_allclose(found[real(made)], np.log(relative[real(made)]), atol=1e-5)
+
+
+def test_the_filter_weighs_the_mornings_stock_bit():
+    """Worlds of P always have a full jar, those of S never: the first morning tells."""
+    source = Shards(types={"P": 1, "S": 1}, stock={"P": 1.0, "S": 0.0})
+    made = ad.collect(ENV, ENV.tasks()[::4000], source, episodes=1, lifetimes=2)
+    told = ad.ParticleFilter(source, particles=100).follow(made)["belief_type"][:, 0, 0]  # (N, 5)
+    assert set(made.type) == {0, 2} and (told[np.arange(len(made)), made.type] > 0.99).all()

@@ -8,10 +8,11 @@ import torch
 from helpers import started
 
 import adkit as ad
-from adkit.sources import DQN, ActorCritic, actor_critic, networks
+from adkit.sources import DQN, ActorCritic, actor_critic, dqn, networks
 
 QUICK = DQN(width=16, batch=4)
 SHAPE = 7, 3, 8, 4  # inputs, layers, width, outputs
+SHORT = ad.EnvSpec("x", n_actions=3, horizon=6, shape=(2,))
 
 
 def float32(rng, *shape):
@@ -83,14 +84,29 @@ def test_a_new_network_is_indifferent_and_unlike_its_neighbour():
     assert abs(embed.mean()) < 0.01 and embed.var() == pytest.approx(2 / 2, rel=0.02)
 
 
+def test_a_step_that_is_cut_off_is_bootstrapped_from_the_value_of_what_came_next():
+    learner = started(ActorCritic(unroll=5), ad.envs.DarkRoom(5, 8).spec, 2)
+    learner.weights[:] = float32(np.random.default_rng(0), *learner.weights.shape)
+    obs, reward, cut = np.array([[1, 2], [3, 4]]), np.zeros(2, np.float32), np.ones(2, bool)
+    action = learner.act(obs[::-1], cut)
+    learner.update(ad.Transition(obs[::-1], action, reward, ~cut, cut, obs))
+    learner.act(obs, cut)
+    np.testing.assert_array_equal(learner.unroll.after[:, 0], learner.unroll.y[:, 1, -1])
+
+
+def test_the_newest_rollout_is_replayed_in_order_also_when_memory_has_wrapped_around():
+    learner, at = started(DQN(batch=1, rollout=3, overlap=0, offline=0.0), SHORT, 1), np.zeros(3)
+    dqn._draw(at, learner.rng.keys[0], learner.replay, 8, 7)  # 8 steps, of which 7 are kept
+    assert at.tolist() == [5, 6, 0]
+
+
 @pytest.mark.parametrize("clip", [10.0, 0.01])
 def test_an_update_is_the_one_that_autograd_makes(clip):
     """Six steps on real vectors, then Adam on 1/2 (G - Q)^2 averaged over them, with Peng's targets
     G and the gradient cut to `clip`.
     """
-    spec = ad.EnvSpec("x", n_actions=3, horizon=6, shape=(2,))
-    how = {"layers": 2, "width": 5, "lr": 0.01, "lam": 0.5, "batch": 1, "rollout": 6}
-    learner = started(DQN(overlap=5, offline=0.0, clip=clip, **how), spec, 1)
+    how = {"layers": 2, "width": 5, "lr": 0.01, "lam": 0.3, "batch": 1, "rollout": 6}
+    learner = started(DQN(overlap=5, offline=0.0, clip=clip, **how), SHORT, 1)
     rng = np.random.default_rng(0)
     learner.weights[:] = float32(rng, *learner.weights.shape)
     learner.target[:] = float32(rng, *learner.weights.shape)
@@ -107,7 +123,7 @@ def test_an_update_is_the_one_that_autograd_makes(clip):
     for t in reversed(range(6)):
         later = 0 if t == 1 else best[t]
         if t not in (1, 3, 5):  # terminated, truncated, the last of the rollout
-            later = 0.5 * best[t] + 0.5 * g[t + 1]
+            later = 0.7 * best[t] + 0.3 * g[t + 1]
         g[t] = reward[t] + 0.9 * later
     leaf = torch.tensor(before, requires_grad=True)
     q = in_torch(leaf, shape, seen[:6])[torch.arange(6), torch.as_tensor(actions)]

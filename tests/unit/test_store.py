@@ -57,22 +57,6 @@ def test_what_is_saved_is_loaded_in_the_same_order(tmp_path, mapped):
     assert (tmp_path / "it" / "text.npy").read_bytes() == (tmp_path / "text.npy").read_bytes()
 
 
-def test_parts_are_joined_or_leave_nothing_behind(tmp_path):
-    x = np.arange(30, dtype=np.int16).reshape(10, 3)
-
-    def parts(fail: bool):
-        for part in np.split(x, [4, 7]):
-            yield {"x": part}
-        if fail:
-            raise RuntimeError("no more of it")
-
-    with pytest.raises(RuntimeError, match="no more of it"):
-        save(tmp_path / "it", {}, parts=parts(True), rows=10)
-    assert not listed(tmp_path)
-    save(tmp_path / "it", {"b": x[0]}, parts=parts(False), rows=10)
-    assert holds(tmp_path / "it", {"b": x[0], "x": x})
-
-
 def test_the_same_is_not_saved_again_and_other_content_is_refused(tmp_path):
     path = save(tmp_path / "it")
     before = os.stat(path / "manifest.json")

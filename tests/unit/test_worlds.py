@@ -1,38 +1,13 @@
-"""Environments: walks drawn by hand, known optima, Gymnasium's own checker, and adkit's."""
+"""Environments: walks drawn by hand, known optima, tables, tasks and pictures."""
 
 from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from probe_worlds import Line
 
 import adkit as ad
-from adkit.envs import AdversarialBandit, DarkKeyToDoor, DarkRoom, from_gymnasium
-from adkit.testing import check_env
-
-WORLDS = [
-    DarkRoom(),
-    DarkRoom(size=17, reward="once"),
-    DarkRoom(size=4, horizon=7, start="random"),
-    DarkRoom(size=3, horizon=6, reward="once", start="random", permuted=True),
-    DarkKeyToDoor(size=4, horizon=12),
-    DarkKeyToDoor(size=2, horizon=6, start="centre", permuted=True),
-    AdversarialBandit(n_tasks=20),
-    AdversarialBandit(arms=3, horizon=5, bias="even", n_tasks=7),
-    Line(),
-    from_gymnasium("FrozenLake-v1", horizon=40),
-    from_gymnasium("Taxi-v4", horizon=40),
-    from_gymnasium("CartPole-v1", horizon=6),  # no pole falls as soon as that
-    from_gymnasium("CliffWalking-v1", horizon=40),
-]
-
-
-@pytest.mark.parametrize("env", WORLDS, ids=repr)
-def test_every_world_keeps_the_contract(env):
-    check_env(env)
-
+from adkit.envs import DarkKeyToDoor, DarkRoom, from_gymnasium, pixels, watermaze
 
 ACTIONS = "-lrud"  # stay, left, right, up, down
 KEYS = DarkKeyToDoor(size=3, horizon=8, start="centre")
@@ -58,21 +33,6 @@ def test_steps_move_reward_and_truncate_as_drawn_by_hand(env, task, actions, cel
         assert step.truncated == [time == env.spec.horizon - 1] and not step.terminated
 
 
-@pytest.mark.parametrize(("bias", "share"), [("odd", 0.95), ("even", 0.05), ("uniform", 0.5)])
-def test_the_best_arm_hides_where_the_bias_says(bias, share):
-    means = AdversarialBandit(bias=bias, n_tasks=4000).tasks()["means"]
-    assert abs((means.argmax(1) % 2 == 1).mean() - share) < 0.03 and abs(means.mean() - 0.5) < 0.01
-
-
-def test_an_arm_rewards_as_often_as_its_chance_and_the_optimum_is_the_best_arm():
-    env = AdversarialBandit(arms=3)
-    task = env.task(means=(0.2, 0.9, 0.0))
-    made = ad.collect(env, task, ad.sources.Random(), episodes=3000)
-    rewarded = [made.reward[made.action == arm].mean() for arm in range(3)]
-    np.testing.assert_allclose(rewarded, [0.2, 0.9, 0], atol=0.05)
-    assert ad.optimal_returns(env, task) == pytest.approx([0.9])
-
-
 def test_the_optimum_and_the_random_return_of_the_dark_room_are_the_papers():
     """Distance d is rewarded 20 - d + 1 times, the centre 20 times: 16.54 on average."""
     env = DarkRoom()
@@ -90,15 +50,17 @@ def test_the_optimum_of_the_slippery_lake_is_known():
     np.testing.assert_allclose(ad.optimal_returns(env, env.tasks()), [0.744, 1.0], atol=1e-3)
 
 
-def test_the_registered_room_passes_gymnasiums_checker_and_is_the_same_room_also_in_a_vector():
+def test_the_registered_room_is_the_same_room_also_in_a_vector():
     env = gymnasium.make("adkit/DarkRoom-v0", goal=(5, 4))
-    gymnasium_check_env(env.unwrapped, skip_render_check=True)
     env.reset(seed=0)
     assert [env.step(2)[1] for _ in range(3)] == [1.0, 0.0, 0.0]
     vector = gymnasium.make_vec("adkit/DarkRoom-v0", num_envs=3, goal=(3, 4), horizon=5)
     assert vector.reset(seed=0)[0].tolist() == [[4, 4]] * 3
     ends = [vector.step(np.array([0, 1, 2]))[3].tolist() for _ in range(5)]
     assert ends == [[False] * 3] * 4 + [[True] * 3]
+    coin = gymnasium.make("adkit/AdversarialBandit-v0", arms=2, horizon=30, means=(0.5, 0.5))
+    coin.reset(seed=0)
+    assert {coin.step(0)[1] for _ in range(30)} == {0, 1}, "each step has a draw of its own"
 
 
 def test_a_world_of_tables_that_cannot_be_hashed_says_how_to_write_it():
@@ -126,15 +88,6 @@ def test_gymnasium_tables_and_stepping_agree():
             assert outcome == result
 
 
-def test_an_old_state_of_a_stepped_environment_is_refused():
-    env = from_gymnasium("CartPole-v1")
-    tasks, rng = env.tasks()[[0, 0]], ad.Rng.of(0, "x", np.arange(2))
-    state, _ = env.reset(tasks, rng)
-    env.step(state, tasks, np.array([0, 1]), rng)
-    with pytest.raises(ValueError, match="only the newest state"):
-        env.step(state, tasks, np.array([0, 1]), rng)
-
-
 def test_tasks_split_slice_and_index_like_an_array():
     tasks = DarkRoom().tasks()
     train, test = tasks.split(0.8, seed=0)
@@ -148,10 +101,77 @@ def test_tasks_split_slice_and_index_like_an_array():
     np.testing.assert_array_equal(back.ids, train.ids)
 
 
-def test_a_split_can_hold_out_whole_cells():
-    tasks = DarkKeyToDoor().tasks()
-    train, test = tasks.split(0.8, seed=0, by=("key", "door"))
-    cells = lambda tasks: {tuple(cell) for name in ("key", "door") for cell in tasks[name].tolist()}
-    assert len(cells(train)) == 65 and len(cells(test)) == 16 and not cells(train) & cells(test)
-    with pytest.raises(ValueError, match="both sides need one"):
-        tasks[:3].split(0.5, by=("key",))
+TURN = 2 * np.pi / 16
+MAZE = ad.envs.Watermaze(ends="platform", n_tasks=400)
+
+
+def walk(env, task, pose, *actions):
+    """Return the steps of a walk from a pose."""
+    state, _ = env.reset(task, ad.Rng.of(0, "x", np.arange(1)))
+    state = state._replace(pose=np.array([pose], np.float32))
+    steps = []
+    for action in actions:
+        state, step = env.step(state, task, np.array([action]), ad.Rng.of(0, "x", np.arange(1)))
+        steps.append(step)
+    return steps
+
+
+def test_each_of_the_eight_actions_moves_as_drawn_by_hand():
+    ahead, aside = 0.1 * np.cos(TURN), 0.1 * np.sin(TURN)
+    moves = [(0.1, 0, 0), (-0.1, 0, 0), (0, 0.1, 0), (0, -0.1, 0), (0, 0, TURN), (0, 0, 15 * TURN)]
+    moves += [(ahead, aside, TURN), (ahead, -aside, 15 * TURN)]
+    found = [walk(MAZE, MAZE.task((0.5, 0.5)), (0, 0, 0), action)[0].obs[0] for action in range(8)]
+    np.testing.assert_allclose(found, moves, atol=1e-6)
+
+
+def test_the_wall_stops_and_the_platform_rewards_once():
+    assert np.allclose(walk(MAZE, MAZE.task((0, 0.5)), (0.9, 0, 0), 0)[0].obs, [[0.95, 0, 0]])
+    there = (0.3, 0, 0), 0, 0, 1, 0, 1, 0  # onto a platform at (0.5, 0), off it, and onto it again
+    clock = ad.envs.Watermaze()
+    steps = walk(clock, clock.task((0.5, 0)), *there)
+    assert [float(step.reward[0]) for step in steps] == [1, 0, 0, 0, 0, 0]
+    assert not any(step.terminated[0] for step in steps)
+    (first, *_) = walk(MAZE, MAZE.task((0.5, 0)), *there)
+    assert first.reward[0] == 1 and first.terminated[0] and not first.truncated[0]
+
+
+def test_every_platform_is_within_reach_so_the_optimum_is_one():
+    """From any heading; and no walk is shorter than the straight line."""
+    env, n = ad.envs.Watermaze(horizon=watermaze.FARTHEST), 4000
+    tasks, rng, steps = env.tasks()[np.arange(n) % 2000], ad.Rng.of(0, "x", np.arange(n)), 1
+    state, _ = env.reset(tasks, rng)
+    for _ in range(watermaze.FARTHEST):
+        both = zip(state.pose, tasks["goal"], strict=True)
+        action = np.array([watermaze.toward(*pose, *goal) for pose, goal in both])
+        state, _ = env.step(state, tasks, action, rng)
+        steps = steps + ~state.found
+    assert state.found.all() and (ad.optimal_returns(env, tasks) == 1).all()
+    straight = np.ceil((np.hypot(*tasks["goal"].T) - watermaze.PLATFORM) / watermaze.STEP)
+    assert (steps - straight).min() == 0 and (steps - straight).mean() < 1.2
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 32), (17, 33), (72, 96), (72, 40)])
+def test_pictures_of_many_places_have_the_size_asked_for(size):
+    u = np.random.default_rng(0).uniform(size=(3, 500))
+    radius, angle, heading = u * [[0.95], [2 * np.pi], [2 * np.pi]]
+    poses = np.stack([radius * np.cos(angle), radius * np.sin(angle), heading], axis=1)
+    picture = pixels.render(poses, size)
+    assert picture.shape == (500, *size, 3) and picture.dtype == np.uint8
+    assert np.array_equal(picture[7], pixels.render(poses[7], size))
+    assert picture.std(0).mean() > 20  # places look different
+
+
+def test_landmarks_move_left_when_one_turns_right():
+    """The orange one at 0 degrees: ahead, then left of the middle, then right of it."""
+    middle_row = lambda heading: pixels.render([0, 0, heading])[11].astype(int)
+    near_orange = lambda row: (np.abs(row - [152, 67, 0]) < 12).all(-1)
+    orange = lambda heading: np.flatnonzero(near_orange(middle_row(heading))).mean()
+    assert abs(orange(0) - 15.5) < 1 and orange(-TURN) < 9 and orange(TURN) > 22
+
+
+def test_walls_grow_as_one_comes_close_and_sky_is_above_floor():
+    # rows of the saturated orange landmark
+    wall = lambda x: (np.ptp(pixels.render([x, 0, 0])[:, 16], axis=1) > 130).sum()
+    assert wall(-0.9) < wall(0) < wall(0.5) <= 24
+    far = pixels.render([-0.9, 0, 0]).astype(int)
+    assert (far[0, :, 2] > far[0, :, 0]).all() and (far[-1, :, 0] > far[-1, :, 2]).all()

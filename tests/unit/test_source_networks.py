@@ -95,8 +95,8 @@ def test_a_step_that_is_cut_off_is_bootstrapped_from_the_value_of_what_came_next
 
 
 def test_the_newest_rollout_is_replayed_in_order_also_when_memory_has_wrapped_around():
-    learner, at = started(DQN(batch=1, rollout=3, overlap=0, offline=0.0), SHORT, 1), np.zeros(3)
-    dqn._draw(at, learner.rng.keys[0], learner.replay, 8, 7)  # 8 steps, of which 7 are kept
+    at, key, (offline, batch, length) = np.zeros(3), ad.Rng.of(0).keys[0], (0.0, 1, 3)
+    dqn._draw(at, key, offline, batch, length, 8, 7)  # 8 steps, of which 7 are kept
     assert at.tolist() == [5, 6, 0]
 
 

@@ -4,7 +4,7 @@ Public names are loaded when first used.
 """
 
 from adkit._lazy import lazily
-from adkit.envs.gymnasium import register as _register
+from adkit.envs import register as _register
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ _WHERE = {
 _MODULES = (
     "cookieworld",
     "envs",
+    "interchange",
     "models",
     "probing",
     "protocols",

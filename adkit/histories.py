@@ -202,36 +202,6 @@ class Histories:
             raise store.ArtefactError(f"{path} does not hold complete histories: {error}") from None
         return histories
 
-    def to_minari(self, id: str, folder: str | Path | None = None) -> Path:
-        """Write a Minari dataset, one of its episodes for each of ours, whole or not at all.
-
-        `minari.load_dataset(id)` reads it; `id` is Minari's "namespace/name-v0". `folder` holds
-        Minari's datasets, by default where Minari looks. Returns the dataset's own folder. Needs
-        the extra `interchange`; raises FileExistsError where there is a dataset of this id.
-        """
-        from adkit import interchange
-
-        return interchange.to_minari(self, id, folder)
-
-    @staticmethod
-    def from_minari(id: str, folder: str | Path | None = None) -> Histories:
-        """Read back, equal in every bit, the histories that `to_minari` kept in the dataset."""
-        from adkit import interchange
-
-        return Histories.load(interchange.from_minari(id, folder))
-
-    def to_parquet(self, path: str | Path) -> Path:
-        """Write one Parquet file, one row per transition, whole or not at all.
-
-        Columns: task (its id) and task_NAME for each of its columns; lifetime, episode, step; obs,
-        action, reward, terminated, truncated, next_obs. Vectors are lists of fixed length. The spec
-        and `about` are JSON in the file's metadata, "adkit". Needs the extra `interchange`; raises
-        FileExistsError where there is such a file.
-        """
-        from adkit import interchange
-
-        return interchange.to_parquet(self, path)
-
     def check(self) -> None:
         """Raise ValueError unless shapes, dtypes, ranges and episode ends are as they must be."""
         self._check_shapes()

@@ -4,8 +4,6 @@ Minari keeps transitions, and has no place for lifetimes and tasks. Beside its o
 has therefore a folder `adkit` with the histories themselves, as `Histories.save` writes them; each
 of Minari's episodes carries its lifetime, task and episode as metadata. Needs the extra
 `interchange`.
-
-`Histories` imports this file, not the other way round: here they are `Any`.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ import numpy as np
 
 from adkit import folders, store
 from adkit._lazy import extra
+from adkit.histories import Histories
 from adkit.protocols import EnvSpec
 
 NAMES = {"action": "actions", "reward": "rewards"}  # ours: Minari's
@@ -40,8 +39,13 @@ EPISODE = 2**15  # bytes, at most, of an episode in HDF5 beside its numbers; 15,
 # ---- to Minari ----
 
 
-def to_minari(histories: Any, id: str, folder: str | Path | None) -> Path:
-    """Write a Minari dataset; see `Histories.to_minari`."""
+def to_minari(histories: Histories, id: str, folder: str | Path | None = None) -> Path:
+    """Write a Minari dataset, one of its episodes for each of ours, whole or not at all.
+
+    `minari.load_dataset(id)` reads it; `id` is Minari's "namespace/name-v0". `folder` holds
+    Minari's datasets, by default where Minari looks. Returns the dataset's own folder. Raises
+    FileExistsError where there is a dataset of this id.
+    """
     path, spaces = _place(id, folder), _spaces(histories.spec)
     import minari
 
@@ -71,7 +75,7 @@ def _spaces(spec: EnvSpec) -> tuple:
     return obs, spaces.Discrete(spec.n_actions)
 
 
-def _buffers(buffer: type, histories: Any, obs_dtype: np.dtype) -> Iterator[Any]:
+def _buffers(buffer: type, histories: Histories, obs_dtype: np.dtype) -> Iterator[Any]:
     """Yield Minari's episodes, lifetime by lifetime, in the dtypes that Gymnasium's spaces have."""
     for _, arrays in _parts(histories):
         for (n, e), length in np.ndenumerate(arrays["length"]):
@@ -82,7 +86,7 @@ def _buffers(buffer: type, histories: Any, obs_dtype: np.dtype) -> Iterator[Any]
             yield buffer(observations=obs.astype(obs_dtype), infos={}, **values)
 
 
-def _parts(histories: Any) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _parts(histories: Histories) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield some lifetimes at a time: the first one's number, and what they did."""
     some = max(1, ROWS // (histories.n_episodes * histories.spec.horizon))
     for start in range(0, max(1, len(histories)), some):
@@ -92,7 +96,7 @@ def _parts(histories: Any) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
             store.let_go(values)
 
 
-def _origins(histories: Any) -> Iterator[dict]:
+def _origins(histories: Histories) -> Iterator[dict]:
     """Yield, for each of Minari's episodes, its lifetime, episode, task's id and the task."""
     tasks = histories.task_values
     for n, task in enumerate(histories.task):
@@ -101,7 +105,7 @@ def _origins(histories: Any) -> Iterator[dict]:
             yield {"lifetime": n, "episode": episode, "task_id": int(tasks.ids[task]), **values}
 
 
-def _reserve(folder: Path, histories: Any) -> None:
+def _reserve(folder: Path, histories: Histories) -> None:
     """Raise OSError unless HDF5's file will fit: HDF5 (2.0) crashes when it closes on a full disk.
 
     Up to half of each of its chunks may be empty.
@@ -117,12 +121,12 @@ def _reserve(folder: Path, histories: Any) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
 
 
-def from_minari(id: str, folder: str | Path | None) -> Path:
-    """Return the folder in which `to_minari` kept the histories themselves."""
+def from_minari(id: str, folder: str | Path | None = None) -> Histories:
+    """Read back, equal in every bit, the histories that `to_minari` kept in the dataset."""
     path = _place(id, folder)
     if not (path / "adkit").is_dir():
-        raise FileNotFoundError(f"{path} is no dataset written by histories.to_minari({id!r})")
-    return path / "adkit"
+        raise FileNotFoundError(f"{path} is no dataset written by to_minari(histories, {id!r})")
+    return Histories.load(path / "adkit")
 
 
 def _place(id: str, folder: str | Path | None) -> Path:
@@ -138,8 +142,14 @@ def _place(id: str, folder: str | Path | None) -> Path:
 # ---- to Parquet ----
 
 
-def to_parquet(histories: Any, path: str | Path) -> Path:
-    """Write a Parquet file; see `Histories.to_parquet`."""
+def to_parquet(histories: Histories, path: str | Path) -> Path:
+    """Write one Parquet file, one row per transition, whole or not at all.
+
+    Columns: task (its id) and task_NAME for each of its columns; lifetime, episode, step; obs,
+    action, reward, terminated, truncated, next_obs. Vectors are lists of fixed length. The spec
+    and `about` are JSON in the file's metadata, "adkit". Raises FileExistsError where there is
+    such a file.
+    """
     pa = extra("pyarrow", "interchange", "to_parquet")
     parquet = extra("pyarrow.parquet", "interchange", "to_parquet")
     path = Path(path)
@@ -152,7 +162,7 @@ def to_parquet(histories: Any, path: str | Path) -> Path:
     return path
 
 
-def _table(pa: ModuleType, histories: Any, start: int, arrays: dict[str, np.ndarray]) -> Any:
+def _table(pa: ModuleType, histories: Histories, start: int, arrays: dict[str, np.ndarray]) -> Any:
     """Return a row per transition of some lifetimes, number `start` the first."""
     length, tasks = arrays["length"], histories.task_values
     n, e, t = np.nonzero(np.arange(histories.spec.horizon) < length[..., None])

@@ -126,38 +126,26 @@ def _of_rows(env: Env, tasks: Tasks) -> tuple[Tables, np.ndarray]:
     return env.tables(unique), row
 
 
-def reset(env: Env, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
-    """Do `Env.reset` for any environment with tables."""
-    table, row = of_rows(env, tasks)
-    index = (table.start[row] <= rng.uniform(START)[:, None]).sum(1)
-    index = index.clip(max=table.start.shape[1] - 1)
-    return TabularState(index, np.zeros(len(row), np.int64)), table.observation[row, index]
-
-
-def step(
-    env: Env, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng
-) -> tuple[TabularState, Step]:
-    """Do `Env.step` for any environment with tables."""
-    table, row = of_rows(env, tasks)
-    action = check_action(action, env.spec, len(row))
-    at = row, state.index, action
-    k = (table.cumulative[at][:, :-1] <= rng.uniform(OUTCOME)[:, None]).sum(1)
-    index, terminated = table.next_state[*at, k], table.terminated[*at, k]
-    truncated = ~terminated & (state.time == env.spec.horizon - 1)
-    answer = Step(table.observation[row, index], table.reward[*at, k], terminated, truncated)
-    return TabularState(index, state.time + 1), answer
-
-
 class Tabular:
     """Base of environments that have `tables(tasks)`: their `reset` and `step` look there."""
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[TabularState, np.ndarray]:
-        return reset(self, tasks, rng)
+        table, row = of_rows(self, tasks)
+        index = (table.start[row] <= rng.uniform(START)[:, None]).sum(1)
+        index = index.clip(max=table.start.shape[1] - 1)
+        return TabularState(index, np.zeros(len(row), np.int64)), table.observation[row, index]
 
     def step(
         self, state: TabularState, tasks: Tasks, action: np.ndarray, rng: Rng
     ) -> tuple[TabularState, Step]:
-        return step(self, state, tasks, action, rng)
+        table, row = of_rows(self, tasks)
+        action = check_action(action, self.spec, len(row))
+        at = row, state.index, action
+        k = (table.cumulative[at][:, :-1] <= rng.uniform(OUTCOME)[:, None]).sum(1)
+        index, terminated = table.next_state[*at, k], table.terminated[*at, k]
+        truncated = ~terminated & (state.time == self.spec.horizon - 1)
+        answer = Step(table.observation[row, index], table.reward[*at, k], terminated, truncated)
+        return TabularState(index, state.time + 1), answer
 
 
 def check_action(action: np.ndarray, spec: EnvSpec, n: int) -> np.ndarray:

@@ -9,11 +9,11 @@ import copy
 
 import numpy as np
 
-from adkit import tables
 from adkit.histories import PER_STEP, Histories
 from adkit.protocols import Agent, Env, Tasks
 from adkit.rollout import collect
 from adkit.seeds import Rng
+from adkit.tables import Tabular
 
 WALKS = 256  # random walks, on which tables are compared with steps
 COMPILED = "compiled agents use the tables: inherit reset and step from adkit.tables.Tabular"
@@ -120,12 +120,13 @@ def _check_next_episode(env: Env, state, tasks: Tasks, rng: Rng) -> None:
 def _check_tables(env: Env, tasks: Tasks, steps: int, seed: int) -> None:
     """Compare `reset` and `step` with the tables on random walks."""
     mine, rng = tasks[np.arange(WALKS) % len(tasks)], Rng.of(seed, "check tables", np.arange(WALKS))
-    (state, obs), (entry, told) = env.reset(mine, rng.at(0)), tables.reset(env, mine, rng.at(0))
+    state, obs = env.reset(mine, rng.at(0))
+    entry, told = Tabular.reset(env, mine, rng.at(0))
     _require(_same(obs, told), f"reset and tables disagree on where an episode starts; {COMPILED}")
     for time in range(min(steps, env.spec.horizon)):
         action = rng.at(time).integers(env.spec.n_actions, 15)
         state, step = env.step(state, mine, action, rng.at(time))
-        entry, told = tables.step(env, entry, mine, action, rng.at(time))
+        entry, told = Tabular.step(env, entry, mine, action, rng.at(time))
         for name, answer, entered in zip(step._fields, step, told, strict=True):
             _require(_same(answer, entered), f"step and tables disagree on {name}; {COMPILED}")
         going = ~(step.terminated | step.truncated)

@@ -220,7 +220,7 @@ def without(part: str, seed: int) -> Curves:
 
 def without_closing(tokens, position, spec: ad.EnvSpec) -> token_layout.Tokens:
     """Return tokens of which every closing one says "restart", not what the last action led to."""
-    closing = position % token_layout.slots(spec) == spec.horizon
+    closing = position % (spec.horizon + 1) == spec.horizon
     closing = closing.expand(tokens.previous_action.shape)
     return replace(
         tokens,

@@ -115,7 +115,10 @@ def _follow(begin, end, told, all_known, all_particles, all_keys, settings, upda
                         place[0] = obs[world.POSITION]
                     _morning(obs, day, known, particles, keys, settings.walk, t)
                     if updates:
-                        _weigh_stock(known, particles, weights, stock)
+                        for k in range(count):
+                            full = 0.5 if particles[k].regime == YOKED else stock[particles[k].type]
+                            weights[k] *= max(full if known.stocked else 1 - full, UNLIKELY)
+                        weights /= weights.sum()
                 _look(obs, known, q, place, size)
                 if i == 0:
                     _intend(known, q, place, settings, particles, weights, gains)
@@ -151,15 +154,6 @@ def _morning(obs, day, known, particles, keys, walk, t):
         for _ in range(gifts):
             it.w = shard.fed(it.w, it.eta)
         it.hunger = max(int(3 * uniform(keys[k], t, WOKE)) - gifts, 0)
-
-
-@njit(cache=True)
-def _weigh_stock(known, particles, weights, stock):
-    """Weigh particles by the morning's stock bit."""
-    for k in range(len(particles)):
-        chance = 0.5 if particles[k].regime == YOKED else stock[particles[k].type]
-        weights[k] *= max(chance if known.stocked else 1 - chance, UNLIKELY)
-    weights /= weights.sum()
 
 
 @njit(cache=True)
@@ -214,7 +208,7 @@ def _predict(obs, first, known, q, visited, place, size, particles, p):
         gates[COOKIE, h] = BETA * tempted * shard.cookie_gate(visible, h)
         gates[FOOD, h] = BETA * shard.food_gate(h)
     wants, likes, base, equal = np.empty(8), np.empty(8), np.empty(8), np.empty(8, np.int64)
-    best_cookie, best_food = shard.peak(q[COOKIE, at]), shard.peak(q[FOOD, at])
+    best_cookie, best_food = q[COOKIE, at].max(), q[FOOD, at].max()
     for a in range(8):
         wants[a] = shard.head(q[COOKIE, at, a], best_cookie)
         likes[a] = shard.head(q[FOOD, at, a], best_food)
@@ -287,15 +281,13 @@ def _learn(obs, action, ate, meal, later, known, q, visited, lr):
 def _resample(weights, particles, keys, t):
     """Draw particles in proportion to their weights, and move equal ones a little apart."""
     count, old = len(weights), particles.copy()
-    k, below, u = 0, weights[0], uniform(keys[0], t, RESAMPLE)
+    points = (np.arange(count) + uniform(keys[0], t, RESAMPLE)) / count
+    drawn = np.searchsorted(np.cumsum(weights)[:-1], points, side="right")
     for j in range(count):
-        while k < count - 1 and (j + u) / count >= below:
-            k += 1
-            below += weights[k]
         radius = JITTER * math.sqrt(-2 * math.log(1 - uniform(keys[j], t, RADIUS)))
         angle = 2 * math.pi * uniform(keys[j], t, ANGLE)
         shift, turn = radius * math.cos(angle), radius * math.sin(angle)
-        particles[j] = old[k]
+        particles[j] = old[drawn[j]]
         it = particles[j]
         it.w = min(max(it.w * math.exp(shift), WEAKEST), STRONGEST)
         it.w_food = min(max(it.w_food * math.exp(turn), APPETITES[0]), APPETITES[1])

@@ -127,7 +127,7 @@ def _day_policy(q, size, place, w_cookie, w_food, none_left, pi):
             craving[visible, h] = BETA * w_cookie * shard.cookie_gate(visible, h)
         appetite[h] = BETA * w_food * shard.food_gate(h)
     for cell in range(size * size):
-        best_cookie, best_food = shard.peak(q[COOKIE, cell]), shard.peak(q[FOOD, cell])
+        best_cookie, best_food = q[COOKIE, cell].max(), q[FOOD, cell].max()
         for a in range(8):
             wants[a] = shard.head(q[COOKIE, cell, a], best_cookie)
             likes[a] = shard.head(q[FOOD, cell, a], best_food)

@@ -123,7 +123,7 @@ class Shards:
         return np.stack(script, axis=-1).astype(np.int8)
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ShardLearner:
-        """Return agents on their first morning."""
+        """Return agents before their first morning."""
         return ShardLearner(self, spec, rng)
 
     def simulate(self, lifetimes: Lifetimes, arrays: dict[str, np.ndarray]) -> bool:
@@ -131,14 +131,15 @@ class Shards:
         env, tasks, rng = lifetimes.env, lifetimes.tasks, lifetimes.rng
         if type(env) is not CookieWorld:
             return False
-        agents, settings = self._born(env.spec, rng), self.settings(env.spec)
+        learner = self.start(env.spec, rng, lifetimes.episodes)
+        agents = learner.agents
         labels = arrays if self.labelled else env.spec.empty(0, 0, STATE_LABELS)
         chances = tasks["rho"].astype(float), tasks["stock"].astype(float)
         worlds = world.unborn(len(rng)), *chances, world.scripts(tasks), lifetimes.env_rng.keys
         stored = tuple(arrays[name] for name in STORED)
         record = stored, tuple(labels[name] for name in STATE_LABELS)
         how = env.tolerance_visible, lifetimes.episodes, lifetimes.every
-        in_parallel(_simulate, len(rng), agents, settings, worlds, how, record)
+        in_parallel(_simulate, len(rng), agents, learner.settings, worlds, how, record)
         if self.labelled:
             for name, values in _labels(agents, arrays["obs"][:, :, 0], arrays["obs"]).items():
                 arrays[name][:] = values
@@ -152,17 +153,6 @@ class Shards:
         """Return what all agents share, for compiled code."""
         size = round(spec.cardinality[POSITION] ** 0.5)
         return Settings(size, spec.horizon, self.lr, self.walk, self.labelled)
-
-    def _born(self, spec: EnvSpec, rng: Rng) -> Agents:
-        """Return N agents before their first morning."""
-        if self.tasks is None:
-            raise ValueError("Shards needs a task per lifetime; `collect` gives them")
-        traits, n, size = self.traits(self.tasks, rng), len(rng), self.settings(spec).size
-        state = np.zeros(n, STATE)
-        state["w"] = traits["w_first"]
-        q, visited = np.zeros((n, 2, size**2, 8), np.float32), np.zeros((n, size**2), np.bool_)
-        places = CookieWorld(size).places(self.tasks)
-        return Agents(traits, state, q, visited, places, rng.keys)
 
     def traits(self, tasks: Tasks, rng: Rng) -> np.ndarray:
         """Draw the traits (N,) of lifetimes, each from its own address; dtype `TRAITS`."""
@@ -187,9 +177,16 @@ class ShardLearner:
     """N shard agents in lock step."""
 
     def __init__(self, config: Shards, spec: EnvSpec, rng: Rng):
-        self.config, self.agents, self.t = config, config._born(spec, rng), 0
-        self.settings = config.settings(spec)
-        self.morning = np.zeros((len(rng), CLOSED + 1), spec.obs_dtype)  # the day's first obs
+        if config.tasks is None:
+            raise ValueError("Shards needs a task per lifetime; `collect` gives them")
+        self.config, self.settings, self.t = config, config.settings(spec), 0
+        n, size = len(rng), self.settings.size
+        traits, state = config.traits(config.tasks, rng), np.zeros(n, STATE)
+        state["w"] = traits["w_first"]
+        q, visited = np.zeros((n, 2, size**2, 8), np.float32), np.zeros((n, size**2), np.bool_)
+        places = CookieWorld(size).places(config.tasks)
+        self.agents = Agents(traits, state, q, visited, places, rng.keys)
+        self.morning = np.zeros((n, CLOSED + 1), spec.obs_dtype)  # the day's first obs
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Return actions (N,)."""
@@ -261,24 +258,18 @@ def _simulate(begin, end, agents, settings, worlds, how, record):
                 if e >= 0:
                     actions[n, e, i], rewards[n, e, i] = a, reward
                     terminates[n, e, i], truncates[n, e, i] = over, ends and not over
-                    _copy(obs, all_obs[n, e, i])
+                    all_obs[n, e, i] = obs
                     if len(pi):
-                        _copy(state.pi, pi[n, e, i])
+                        pi[n, e, i] = state.pi
                         w_cookie[n, e, i] = state.w_cookie
                         gate_cookie[n, e, i] = state.gate_cookie
                         gate_food[n, e, i] = state.gate_food
                         gain[n, e], avoided[n, e] = state.gain, state.avoided
                     if ends:
-                        _copy(next_obs, final_obs[n, e])
+                        final_obs[n, e] = next_obs
                 if ends:
                     break
                 obs, next_obs = next_obs, obs
-
-
-@njit(cache=True)
-def _copy(values, to):
-    for i in range(len(values)):
-        to[i] = values[i]
 
 
 @njit(cache=True)

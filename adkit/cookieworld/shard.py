@@ -48,15 +48,6 @@ def food_gate(hunger):
 
 
 @njit(cache=True)
-def peak(q):
-    """Return the value of the best action."""
-    best = q[0]
-    for a in range(1, len(q)):
-        best = max(best, q[a])
-    return best
-
-
-@njit(cache=True)
 def head(value, best):
     """Return a shard's preference for an action, in [-1, 1].
 
@@ -85,7 +76,7 @@ def learn(q, at, action, got, to, lr, surge):
 
     With a `surge` the prediction error of a reinforcer never falls below it (Redish 2004).
     """
-    error = (1.0 if got else GAMMA * peak(q[to])) - q[at, action]
+    error = (1.0 if got else GAMMA * q[to].max()) - q[at, action]
     if got and surge > 0:
         error = min(max(error + surge, surge), (STRONGEST - q[at, action]) / lr)
     q[at, action] += lr * error
@@ -123,7 +114,7 @@ def policy(q, visited, at, size, craving, appetite, lost, hides, p):
     `craving` and `appetite` are inverse temperature * strength * gate of the cookie and the food
     shard. `lost`: the exploring shard bids. `hides`: HIDE is among the actions.
     """
-    best_cookie, best_food, total = peak(q[COOKIE, at]), peak(q[FOOD, at]), 0.0
+    best_cookie, best_food, total = q[COOKIE, at].max(), q[FOOD, at].max(), 0.0
     for a in range(8):
         wants, likes = head(q[COOKIE, at, a], best_cookie), head(q[FOOD, at, a], best_food)
         logit = BASE[a] + craving * wants + appetite * likes

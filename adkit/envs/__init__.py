@@ -11,3 +11,14 @@ _WHERE = {
     "from_gymnasium": "gymnasium",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)
+
+
+def register() -> None:
+    """Put every environment in Gymnasium's registry: `gymnasium.make("adkit/DarkRoom-v0", ...)`."""
+    import gymnasium
+
+    for name in (name for name in _WHERE if name != "from_gymnasium"):
+        if f"adkit/{name}-v0" not in gymnasium.registry:
+            gymnasium.register(
+                f"adkit/{name}-v0", entry_point="adkit.envs.gymnasium:make", kwargs={"name": name}
+            )

@@ -1,14 +1,13 @@
 """Gymnasium, both ways: adkit's environments by `gymnasium.make`, and Gymnasium's in adkit.
 
-The only file that imports gymnasium. `import adkit` registers every environment, so that
+`import adkit` registers every environment, so that
 `gymnasium.make("adkit/DarkRoom-v0", goal=(3, 4))` works.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from importlib import import_module
+from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -16,25 +15,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from adkit import envs, tables
+from adkit.envs import pixels
 from adkit.protocols import Env, EnvSpec, Step, Tasks
-
-REGISTERED = {
-    "AdversarialBandit": "adkit.envs.bandit",
-    "CookieWorld": "adkit.cookieworld.world",
-    "DarkKeyToDoor": "adkit.envs.key_to_door",
-    "DarkRoom": "adkit.envs.dark_room",
-    "Watermaze": "adkit.envs.watermaze",
-}
-
-
-def register() -> None:
-    """Put every adkit environment in Gymnasium's registry, once."""
-    for name in REGISTERED:
-        if f"adkit/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(
-                f"adkit/{name}-v0", entry_point="adkit.envs.gymnasium:make", kwargs={"name": name}
-            )
-
+from adkit.seeds import Rng
 
 # ---- adkit -> Gymnasium ----
 
@@ -44,7 +28,7 @@ def make(name: str, **settings: Any) -> GymnasiumEnv:
 
     `settings` are fields of the environment and columns of the task.
     """
-    family = getattr(import_module(REGISTERED[name]), name)
+    family = getattr(envs, name)
     own = [each.name for each in fields(family)]
     env = family(**{name: settings.pop(name) for name in own if name in settings})
     columns, arguments = env.tasks().columns, signature(env.task).parameters
@@ -78,27 +62,23 @@ class GymnasiumEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict | None = None
     ) -> tuple[np.ndarray, dict]:
-        from adkit.seeds import Rng  # imports Numba: only when used
-
         super().reset(seed=seed)
         self.rng, self.t = Rng(np.array([self.np_random.integers(2**63)], np.uint64)), 0
-        self.state, obs = self.env.reset(self.task, self.rng.at(0))
-        return self._shown(obs[0]), {}
+        self.state, self.obs = self.env.reset(self.task, self.rng.at(0))
+        return self._shown(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.state, step = self.env.step(
-            self.state, self.task, np.array([action]), self.rng.at(self.t)
-        )
+        draws = self.rng.at(self.t)
+        self.state, step = self.env.step(self.state, self.task, np.array([action]), draws)
+        self.obs, reward, terminated, truncated = step
         self.t += 1
-        obs, reward, terminated, truncated = (values[0] for values in step)
-        return self._shown(obs), float(reward), bool(terminated), bool(truncated), {}
+        return self._shown(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-    def _shown(self, obs: np.ndarray) -> np.ndarray:
-        view = self.env.spec.view
+    def _shown(self) -> np.ndarray:
+        """Return what a model is shown of `obs` (1, *obs_shape), all that the world shows."""
+        obs, view = self.obs[0], self.env.spec.view
         if isinstance(view, tuple):
-            from adkit.envs.pixels import render
-
-            return render(obs, view)
+            return pixels.render(obs, view)
         return np.zeros_like(obs) if view == "nothing" else obs[: self.env.spec.seen]
 
 
@@ -165,7 +145,7 @@ class _Gymnasium:
     settings: dict
     columns: Tasks
     spec: EnvSpec
-    start: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
+    start: np.ndarray
 
     def tasks(self) -> Tasks:
         return self.columns
@@ -175,12 +155,10 @@ class _Gymnasium:
         return f"from_gymnasium({self.id!r}, {tasks} tasks, horizon={horizon}, {self.settings})"
 
 
-class TabularGymnasium(_Gymnasium):
+class TabularGymnasium(_Gymnasium, tables.Tabular):
     """A Gymnasium environment run from its table `P[s][a] = [(p, s', r, terminated), ...]`."""
 
-    def tables(self, tasks: Tasks):
-        from adkit.tables import tables
-
+    def tables(self, tasks: Tasks) -> tables.Tables:
         envs = [_make(self.id, self.settings, task).unwrapped for task in tasks]
         states, actions = self.spec.n_observations, self.spec.n_actions
         pairs = [(s, a) for s in range(states) for a in range(actions)]
@@ -192,19 +170,9 @@ class TabularGymnasium(_Gymnasium):
                     table[:, i, s, a, k] = outcome
         probability, next_state, reward, terminated = table
         start, seen = np.array([env.initial_state_distrib for env in envs]), np.arange(states)
-        return tables(
+        return tables.tables(
             self.spec, next_state, reward, seen[:, None], start, terminated > 0, probability
         )
-
-    def reset(self, tasks: Tasks, rng):
-        from adkit.tables import reset
-
-        return reset(self, tasks, rng)
-
-    def step(self, state, tasks: Tasks, action: np.ndarray, rng):
-        from adkit.tables import step
-
-        return step(self, state, tasks, action, rng)
 
 
 class SteppedState(NamedTuple):
@@ -219,7 +187,7 @@ class SteppedGymnasium(_Gymnasium):
 
     steps_in_place = True
 
-    def reset(self, tasks: Tasks, rng) -> tuple[SteppedState, np.ndarray]:
+    def reset(self, tasks: Tasks, rng: Rng) -> tuple[SteppedState, np.ndarray]:
         envs = np.empty(len(tasks), object)
         obs = np.empty((len(tasks), *self.spec.obs_shape), self.spec.obs_dtype)
         for n, (task, seed) in enumerate(zip(tasks, rng.integers(2**31, 8), strict=True)):
@@ -229,7 +197,7 @@ class SteppedGymnasium(_Gymnasium):
         return SteppedState(envs, np.zeros(len(tasks), int)), obs
 
     def step(
-        self, state: SteppedState, tasks: Tasks, action: np.ndarray, rng
+        self, state: SteppedState, tasks: Tasks, action: np.ndarray, rng: Rng
     ) -> tuple[SteppedState, Step]:
         n = len(tasks)
         obs = np.empty((n, *self.spec.obs_shape), self.spec.obs_dtype)

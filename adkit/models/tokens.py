@@ -48,11 +48,6 @@ class Tokens:
         return self.map(lambda x: torch.as_tensor(x).to(device))
 
 
-def slots(spec: EnvSpec) -> int:
-    """Return the number of slots per episode, H + 1."""
-    return spec.horizon + 1
-
-
 def kept(window: int, keep: int | None = None) -> int:
     """Return how many episodes survive a full window: a third, which leaves room to explore."""
     if keep is not None and not 0 <= keep < window:
@@ -146,7 +141,7 @@ class RollingWindow:
     """
 
     def __init__(self, spec: EnvSpec, n: int, episodes: int, keep: int):
-        self.spec, self.keep, self.per_episode = spec, keep, slots(spec)
+        self.spec, self.keep, self.per_episode = spec, keep, spec.horizon + 1
         shape = n, episodes * self.per_episode
         obs = np.zeros((*shape, *spec.obs_shape), spec.obs_dtype)
         self.tokens = Tokens(obs, *(np.zeros(shape, kind) for kind in (np.int64, np.float32, bool)))

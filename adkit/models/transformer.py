@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from adkit.models.encoders import encoder
 from adkit.models.network import Linear, Network, norm, offsets
 from adkit.models.taps import Tap
-from adkit.models.tokens import Tokens, slots
+from adkit.models.tokens import Tokens
 from adkit.protocols import EnvSpec
 
 CHUNK = 256  # queries at a time: half of the keys of a long window are then never looked at
@@ -138,7 +138,7 @@ class Embedding(nn.Module):
     def __init__(self, spec: EnvSpec, window: int, width: int):
         super().__init__()
         cardinality = spec.shown
-        self.n_actions, self.slots = spec.n_actions, slots(spec)
+        self.n_actions, self.slots = spec.n_actions, spec.horizon + 1
         self.table = nn.Parameter(torch.empty(sum(cardinality) + spec.n_actions + 1, width))
         self.shown, self.encoder = len(cardinality), encoder(spec, width)
         self.reward = nn.Parameter(torch.empty(width))

@@ -8,7 +8,7 @@ _WHERE = {
     "Probe": "probes",
     "erase": "erasure",
     "erasure_effect": "erasure",
-    "Eraser": "leace",
+    "Eraser": "erasure",
     "action_probability": "outcomes",
     "Steering": "steering",
     "difference_of_means": "steering",

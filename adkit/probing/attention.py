@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.models.tokens import slots, tokenize
+from adkit.models.tokens import tokenize
 from adkit.models.transformer import CausalTransformer
-from adkit.probing.record import Recording, record, tokens_of
+from adkit.probing.record import Recording, batches, record, tokens_of
 
 PATTERNS = "blocks.*.attn.pattern"
 KINDS = ("rewarded", "restart", "same cell", "this episode", "earlier episodes")
@@ -57,7 +57,7 @@ def attention_masses(
     Every decision is measured in the window in which it was taken; `keep` is as in `InContext`.
     """
     parts = []
-    for rows in np.array_split(np.arange(len(histories)), -(-len(histories) // LIFETIMES)):
+    for rows in batches(len(histories), LIFETIMES):
         some = histories[rows]
         parts.append(_masses(some, record(model, some, PATTERNS, keep=keep)))
     mass, uniform = (np.concatenate(side) for side in zip(*parts, strict=True))
@@ -68,7 +68,7 @@ def attention_masses(
 
 def _masses(histories: Histories, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     """Return the masses (n, E, H, L, heads, K) and the uniform ones (n, E, H, K)."""
-    tokens, per = tokenize(histories.spec, histories.arrays), slots(histories.spec)
+    tokens, per = tokenize(histories.spec, histories.arrays), histories.spec.horizon + 1
     by_episode = lambda values: values.reshape(len(histories), -1, per)
     _, cell = np.unique(tokens.obs.reshape(-1, tokens.obs[0, 0].size), axis=0, return_inverse=True)
     cell, rewarded = by_episode(cell), by_episode(tokens.previous_reward > 0)

@@ -17,18 +17,16 @@ def action_probability(wanted: np.ndarray, where: np.ndarray) -> Outcome:
 
     `where` (N, E, H) bool chooses decisions; a lifetime without any is NaN.
     """
-    return lambda logits: _mean(
-        (np.exp(log_probabilities(logits, where)) * wanted[where]).sum(-1), where
-    )
+    lifetime, count = np.nonzero(where)[0], where.sum((1, 2))
+
+    def outcome(logits: np.ndarray) -> np.ndarray:
+        p = (np.exp(log_probabilities(logits, where)) * wanted[where]).sum(-1)
+        total = np.bincount(lifetime, p, len(where))
+        return np.divide(total, count, out=np.full(len(where), np.nan), where=count > 0)
+
+    return outcome
 
 
 def log_probabilities(logits: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Return the log probabilities (n, A), in float64, at chosen decisions or tokens."""
     return torch.as_tensor(pick(logits, where)).double().log_softmax(-1).numpy()
-
-
-def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return (N,) means of values (n,) at the decisions of each lifetime."""
-    lifetime, count = np.nonzero(where)[0], where.sum((1, 2))
-    total = np.bincount(lifetime, values, len(where))
-    return np.divide(total, count, out=np.full(len(where), np.nan), where=count > 0)

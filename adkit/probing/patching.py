@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from adkit.histories import Histories
-from adkit.probing.leace import Eraser
+from adkit.probing.erasure import Eraser
 from adkit.probing.outcomes import Outcome
 from adkit.probing.record import record, tokens_of
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from adkit.histories import Histories
 from adkit.models.taps import edit, matching, names
-from adkit.models.tokens import Tokens, kept, pack, slots, tokenize, window_starts
+from adkit.models.tokens import Tokens, kept, pack, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
 """A function of an activation (b, S, ...) and `cut`; see `record`."""
@@ -75,13 +75,13 @@ def record(
     starts = window_starts(histories.n_episodes, model.window, kept(model.window, keep))
     known = _known_stream(model, histories, resume, {*wanted, *changed})
     packed = not any(name.endswith("pattern") for name in (*wanted, *changed))
-    here = _Place(histories, slots(model.spec), model.device)
+    here = _Place(histories, model.device)
     edits = {name: lambda x, change=change: change(x, here.cut) for name, change in changed.items()}
     seen: dict[str, torch.Tensor] = {}
     look = {name: lambda x, name=name: seen.update({name: x}) or x for name in wanted}
     values: dict[str, np.ndarray] = {}
     with edit(model, edits), edit(model, look):
-        for rows, start in product(_batches(len(histories), batch), np.unique(starts)):
+        for rows, start in product(batches(len(histories), batch), np.unique(starts)):
             new = np.flatnonzero(starts == start)
             tokens = here.move(rows, start, new[-1] + 1, packed)
             after = {} if known is None else {"after": (known[0], here.cut(known[1]))}
@@ -106,13 +106,13 @@ def gather(
     never kept: 400 lifetimes of 60 days are 200 MB per tap.
     """
     parts = []
-    for rows in _batches(len(histories), BATCH):
+    for rows in batches(len(histories), BATCH):
         seen = record(model, histories[rows], *taps).values
         parts.append({tap: pick(values, at[rows]) for tap, values in seen.items()})
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
 
-def _batches(n: int, batch: int) -> list[np.ndarray]:
+def batches(n: int, batch: int) -> list[np.ndarray]:
     """Return the numbers from 0 to n - 1 in parts of at most `batch`."""
     return np.array_split(np.arange(n), -(-n // batch))
 
@@ -138,9 +138,9 @@ def only_at(at: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor]) -> C
 class _Place:
     """Where the tokens that the model runs on now stand in their lifetimes."""
 
-    def __init__(self, histories: Histories, per: int, device: torch.device):
-        self.histories, self.per, self.device = histories, per, device
-        self.shape = len(histories), histories.n_episodes, per  # (N, E, H + 1)
+    def __init__(self, histories: Histories, device: torch.device):
+        self.histories, self.device, self.per = histories, device, histories.spec.horizon + 1
+        self.shape = len(histories), histories.n_episodes, self.per  # (N, E, H + 1)
 
     def move(self, rows: np.ndarray, start: int, end: int, packed: bool) -> Tokens:
         """Go to the window of lifetimes `rows` (b,) between two episodes; return its tokens."""

@@ -6,7 +6,6 @@ that the paper distils in its gridworlds (Laskin et al. 2022, Table 4).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,17 +15,6 @@ from numba import njit
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, uniform
 from adkit.sources import networks
-from adkit.sources.networks import (
-    GOES_ON,
-    TERMINATED,
-    TRUNCATED,
-    adam,
-    backward,
-    encode,
-    ends,
-    forward,
-    parts,
-)
 from adkit.sources.settings import check_counts, check_learning, check_shares
 from adkit.tables import in_parallel
 
@@ -67,14 +55,6 @@ class ActorCritic:
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> ActorCriticLearner:
         return ActorCriticLearner(self, spec, rng)
 
-    def shape(self, spec: EnvSpec) -> tuple[int, int, int, int]:
-        """Return the networks' shape; the outputs are a logit for each action, and the value."""
-        return networks.inputs(spec, "ActorCritic"), self.layers, self.width, spec.n_actions + 1
-
-    @property
-    def hyper(self) -> tuple:
-        return self.lr, *map(np.float32, (self.gamma, self.lam, self.entropy, self.value_weight))
-
 
 class Unroll(NamedTuple):
     """The steps since the last update, (U, ...); in lock step (N, U, ...)."""
@@ -96,12 +76,18 @@ class Unroll(NamedTuple):
 
 
 class ActorCriticLearner:
-    """N actor-critics in lock step: `weights` is (N, parameters)."""
+    """N actor-critics in lock step: `weights` is (N, parameters).
+
+    A network's outputs are a logit for each action, and the value.
+    """
 
     def __init__(self, config: ActorCritic, spec: EnvSpec, rng: Rng):
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
-        self.shape, n, size = config.shape(spec), len(rng), config.unroll
-        row, value = encode(spec, np.zeros((n, *spec.obs_shape)))
+        rates = config.gamma, config.lam, config.entropy, config.value_weight
+        self.hyper = config.lr, *map(np.float32, rates)
+        self.shape = networks.shape_of(config, spec, spec.n_actions + 1)
+        n, size = len(rng), config.unroll
+        row, value = networks.encode(spec, np.zeros((n, *spec.obs_shape)))
         self.unroll = Unroll(
             row=np.stack([row] * size, 1),
             value=np.stack([value] * size, 1),
@@ -117,7 +103,7 @@ class ActorCriticLearner:
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         slot = self.t % self.config.unroll
-        self.unroll.row[:, slot], self.unroll.value[:, slot] = encode(self.spec, obs)
+        self.unroll.row[:, slot], self.unroll.value[:, slot] = networks.encode(self.spec, obs)
         _act_all(self.weights, self.shape, self.unroll, slot, self.rng.keys, self.t)
         return self.unroll.action[:, slot].copy()
 
@@ -125,27 +111,21 @@ class ActorCriticLearner:
         slot = self.t % self.config.unroll
         last = slot == self.config.unroll - 1
         self.t += 1
-        self.unroll.end[:, slot] = ends(transition)
+        self.unroll.end[:, slot] = networks.ends(transition)
         self.unroll.reward[:, slot] = transition.reward
         if last or transition.truncated.any():
-            following = encode(self.spec, transition.next_obs)
+            following = networks.encode(self.spec, transition.next_obs)
             _bootstrap_all(self.weights, self.shape, *following, self.unroll, slot, last)
         if last:
-            learned = self.weights, self.m, self.v, self.shape, self.unroll, self.config.hyper
+            learned = self.weights, self.m, self.v, self.shape, self.unroll, self.hyper
             in_parallel(_learn_all, len(self.weights), *learned, self.t // self.config.unroll)
 
 
 @njit(cache=True)
 def _softmax(y, p):
     """Fill p (A,) with probabilities, from outputs y (A + 1,) whose last is the value."""
-    most, total = y[0], np.float32(0)
-    for a in range(1, len(p)):
-        most = max(most, y[a])
-    for a in range(len(p)):
-        p[a] = math.exp(y[a] - most)
-        total += p[a]
-    for a in range(len(p)):
-        p[a] /= total
+    p[:] = np.exp(y[:-1] - y[:-1].max())
+    p /= p.sum()
 
 
 @njit(cache=True)
@@ -172,23 +152,21 @@ def _slopes(unroll, hyper, dy):
     p = np.empty(n_actions, np.float32)
     advantage = np.float32(0)
     for t in range(size - 1, -1, -1):
-        if end[t] == TERMINATED:
+        if end[t] == networks.TERMINATED:
             value_t = np.float32(0)
-        elif end[t] == TRUNCATED or t == size - 1:
+        elif end[t] == networks.TRUNCATED or t == size - 1:
             value_t = after[t]
         else:
             value_t = y[t + 1, n_actions]
         delta = reward[t] + gamma * value_t - y[t, n_actions]
-        later = advantage if end[t] == GOES_ON else np.float32(0)
+        later = advantage if end[t] == networks.GOES_ON else np.float32(0)
         advantage = delta + gamma * lam * later
         _softmax(y[t], p)
-        h = np.float32(0)  # the policy's entropy
-        for a in range(n_actions):
-            h -= p[a] * math.log(max(p[a], np.float32(1e-30)))
+        log_p = np.log(np.maximum(p, np.float32(1e-30)))
+        h = -(p * log_p).sum()  # the policy's entropy
         for a in range(n_actions):
             chosen = np.float32(a == action[t])
-            log_p = math.log(max(p[a], np.float32(1e-30)))
-            dy[t, a] = (advantage * (p[a] - chosen) + entropy * p[a] * (log_p + h)) / size
+            dy[t, a] = (advantage * (p[a] - chosen) + entropy * p[a] * (log_p[a] + h)) / size
         dy[t, n_actions] = -2 * value_weight * advantage / size
 
 
@@ -197,8 +175,8 @@ def _act_all(weights, shape, unroll, slot, keys, t):
     row, value, h, y, action, _, _, _ = unroll
     p = np.empty(y.shape[2] - 1, np.float32)
     for n in range(len(keys)):
-        embed, hidden, head = parts(weights[n], shape)
-        forward(embed, hidden, head, row[n, slot], value[n, slot], h[n, slot], y[n, slot])
+        network = networks.parts(weights[n], shape)
+        networks.forward(network, row[n, slot], value[n, slot], h[n, slot], y[n, slot])
         action[n, slot] = _act(y[n, slot], p, keys[n], np.uint64(t))
 
 
@@ -209,9 +187,9 @@ def _bootstrap_all(weights, shape, row, value, unroll, slot, last):
     end, after = unroll.end, unroll.after
     h, y = np.empty((layers, width), np.float32), np.empty(outputs, np.float32)
     for n in range(len(weights)):
-        if end[n, slot] == TRUNCATED or (last and end[n, slot] == GOES_ON):
-            embed, hidden, head = parts(weights[n], shape)
-            forward(embed, hidden, head, row[n], value[n], h, y)
+        cut_off = last and end[n, slot] == networks.GOES_ON
+        if cut_off or end[n, slot] == networks.TRUNCATED:
+            networks.forward(networks.parts(weights[n], shape), row[n], value[n], h, y)
             after[n, slot] = y[outputs - 1]
 
 
@@ -222,5 +200,5 @@ def _learn_all(begin, end_n, weights, m, v, shape, unroll, hyper, step):
     for n in range(begin, end_n):
         mine = Unroll(row[n], value[n], h[n], y[n], action[n], reward[n], end[n], after[n])
         _slopes(mine, hyper, dy)
-        backward(weights[n], shape, mine.row, mine.value, mine.h, dy, gradient)
-        adam(weights[n], gradient, m[n], v[n], hyper[0], step, 0.0)
+        networks.backward(weights[n], shape, mine.row, mine.value, mine.h, dy, gradient)
+        networks.adam(weights[n], gradient, m[n], v[n], hyper[0], step, 0.0)

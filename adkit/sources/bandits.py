@@ -70,16 +70,8 @@ class BanditLearner:
 @njit(cache=True)
 def best_of(values, u):
     """Return the index of the highest value; the uniform draw u in [0, 1) breaks ties."""
-    best, ties = values.max(), 0
-    for a in range(len(values)):
-        ties += values[a] == best
-    chosen = int(u * ties)
-    for a in range(len(values)):
-        if values[a] == best:
-            if chosen == 0:
-                return np.uint64(a)
-            chosen -= 1
-    return np.uint64(0)
+    ties = np.flatnonzero(values == values.max())
+    return np.uint64(ties[int(u * len(ties))] if len(ties) else 0)  # none if values are NaN
 
 
 @njit(cache=True)

@@ -7,7 +7,6 @@ coordinates, or the pose that a picture is drawn from.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,16 +17,6 @@ from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
 from adkit.sources import networks
 from adkit.sources.bandits import best_of
-from adkit.sources.networks import (
-    GOES_ON,
-    TERMINATED,
-    adam,
-    backward,
-    encode,
-    ends,
-    forward,
-    parts,
-)
 from adkit.sources.settings import check_counts, check_learning, check_shares
 from adkit.tables import in_parallel
 
@@ -91,11 +80,9 @@ class Memory(NamedTuple):
     """A ring of the newest steps of N lifetimes; pages that are never written cost nothing."""
 
     row: np.ndarray
-    """(N, capacity, C) inputs that are not 0, and"""
+    """(N, capacity, 2, C) inputs that are not 0, of an observation and the next, and"""
     value: np.ndarray
-    """(N, capacity, C) their values; then those of the next observation."""
-    next_row: np.ndarray
-    next_value: np.ndarray
+    """(N, capacity, 2, C) their values."""
     action: np.ndarray
     """(N, capacity)"""
     reward: np.ndarray
@@ -122,41 +109,35 @@ class DQNLearner:
 
     def __init__(self, config: DQN, spec: EnvSpec, rng: Rng):
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
-        n, size = len(rng), config.capacity
-        shape = networks.inputs(spec, "DQN"), config.layers, config.width, spec.n_actions
-        self.shape = shape
-        row, _ = encode(spec, np.zeros((n, *spec.obs_shape)))
-        active = row.shape[1]
-        self.weights = networks.initial(shape, active, rng.keys)
+        self.shape = networks.shape_of(config, spec, spec.n_actions)
+        row, _ = networks.encode(spec, np.zeros(spec.obs_shape))
+        self.weights = networks.initial(self.shape, len(row), rng.keys)
         self.target = self.weights.copy()
         self.m, self.v = np.zeros((2, *self.weights.shape), np.float32)
-        steps, seen = (n, size), (n, size, active)
+        steps = len(rng), config.capacity
+        seen = *steps, 2, len(row)
         self.memory = Memory(
             row=np.zeros(seen, np.int32),
             value=np.zeros(seen, np.float32),
-            next_row=np.zeros(seen, np.int32),
-            next_value=np.zeros(seen, np.float32),
             action=np.zeros(steps, np.uint8),
             reward=np.zeros(steps, np.float32),
             end=np.zeros(steps, np.uint8),
         )
         rates = config.lr, np.float32(config.gamma), np.float32(config.lam)
-        clip = config.clip if math.isfinite(config.clip) else 0.0
         every = config.rollout - config.overlap
         counts = config.batch, config.rollout, every, config.target_update
-        self.replay = Replay(*rates, config.offline, clip, *counts)
+        self.replay = Replay(*rates, config.offline, config.clip, *counts)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        seen, draws = encode(self.spec, obs), (self.rng.keys, np.uint64(self.t))
+        seen, draws = networks.encode(self.spec, obs), (self.rng.keys, np.uint64(self.t))
         return _act_all(self.weights, self.shape, *seen, self.config.epsilon, *draws)
 
     def update(self, transition: Transition) -> None:
         slot, memory = self.t % self.config.capacity, self.memory
-        memory.row[:, slot], memory.value[:, slot] = encode(self.spec, transition.obs)
-        following = encode(self.spec, transition.next_obs)
-        memory.next_row[:, slot], memory.next_value[:, slot] = following
+        for i, obs in enumerate((transition.obs, transition.next_obs)):
+            memory.row[:, slot, i], memory.value[:, slot, i] = networks.encode(self.spec, obs)
         memory.action[:, slot], memory.reward[:, slot] = transition.action, transition.reward
-        memory.end[:, slot] = ends(transition)
+        memory.end[:, slot] = networks.ends(transition)
         self.t += 1
         if self.t >= self.config.rollout and self.t % self.replay.every == 0:
             learned = self.weights, self.target, self.m, self.v
@@ -170,9 +151,9 @@ def _targets(reward, end, best, gamma, lam, g):
     last = len(g) - 1
     for t in range(last, -1, -1):
         g[t] = reward[t]
-        if end[t] == GOES_ON and t < last:
+        if end[t] == networks.GOES_ON and t < last:
             g[t] += gamma * ((np.float32(1) - lam) * best[t] + lam * g[t + 1])
-        elif end[t] != TERMINATED:  # truncated still bootstraps
+        elif end[t] != networks.TERMINATED:  # truncated still bootstraps
             g[t] += gamma * best[t]
 
 
@@ -190,9 +171,9 @@ def _draw(at, key, replay, t, capacity):
 
 @njit(cache=True, nogil=True)
 def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay, t):
-    rows, values, next_rows, next_values, actions, rewards, ends = memory
+    rows, values, actions, rewards, ends = memory
     _, layers, width, outputs = shape
-    length, size, active = replay.rollout, replay.batch * replay.rollout, rows.shape[2]
+    length, size, active = replay.rollout, replay.batch * replay.rollout, rows.shape[3]
     step = (t - length) // replay.every + 1
     row, value = np.empty((size, active), np.int32), np.empty((size, active), np.float32)
     h, y = np.empty((size, layers, width), np.float32), np.empty((size, outputs), np.float32)
@@ -201,25 +182,23 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, replay,
     dy, gradient = np.empty_like(y), np.empty(weights.shape[1], np.float32)
     at = np.empty(size, np.int64)
     for n in range(begin, end_n):
-        embed, hidden, head = parts(weights[n], shape)
-        embed_t, hidden_t, head_t = parts(target[n], shape)
+        network, older = networks.parts(weights[n], shape), networks.parts(target[n], shape)
         _draw(at, mix(keys[n] ^ REPLAY), replay, t, rows.shape[1])
         dy[:] = 0
         for first in range(0, size, length):
             mine = at[first : first + length]
             for j in range(length):
                 b, slot = first + j, mine[j]
-                row[b], value[b] = rows[n, slot], values[n, slot]
-                forward(embed, hidden, head, row[b], value[b], h[b], y[b])
-                after, worth = next_rows[n, slot], next_values[n, slot]
-                forward(embed_t, hidden_t, head_t, after, worth, h_t, y_t)
+                row[b], value[b] = rows[n, slot, 0], values[n, slot, 0]
+                networks.forward(network, row[b], value[b], h[b], y[b])
+                networks.forward(older, rows[n, slot, 1], values[n, slot, 1], h_t, y_t)
                 best[j] = y_t.max()
             _targets(rewards[n][mine], ends[n][mine], best, replay.gamma, replay.lam, g)
             for j in range(length):
                 a = actions[n, mine[j]]
                 dy[first + j, a] = (y[first + j, a] - g[j]) / size
-        backward(weights[n], shape, row, value, h, dy, gradient)
-        adam(weights[n], gradient, m[n], v[n], replay.lr, step, replay.clip)
+        networks.backward(weights[n], shape, row, value, h, dy, gradient)
+        networks.adam(weights[n], gradient, m[n], v[n], replay.lr, step, replay.clip)
         if step % replay.target_update == 0:
             target[n] = weights[n]
 
@@ -233,8 +212,7 @@ def _act_all(weights, shape, row, value, epsilon, keys, t):
         if epsilon > 0 and uniform(keys[n], t, EXPLORE) < epsilon:
             action[n] = int(uniform(keys[n], t, CHOOSE) * outputs)
             continue
-        embed, hidden, head = parts(weights[n], shape)
-        forward(embed, hidden, head, row[n], value[n], h, q)
+        networks.forward(networks.parts(weights[n], shape), row[n], value[n], h, q)
         # at first all values are 0: ties are broken at random
         action[n] = best_of(q, uniform(keys[n], t, CHOOSE))
     return action

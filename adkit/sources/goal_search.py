@@ -88,25 +88,15 @@ def _act_all(prior, possible, target, pose, noise, n_actions, keys, t):
         if target[n, 0] < 0:
             if not possible[n].any():  # the platform was moved: start again
                 possible[n] = prior
-            target[n] = _sample(possible[n], keys[n], t)
+            i, j = np.nonzero(possible[n])  # the platform's own cell is never ruled out
+            m = int(uniform(keys[n], t, SAMPLE) * len(i))
+            target[n] = i[m], j[m]
         if noise > 0 and uniform(keys[n], t, NOISE) < noise:
             action[n] = int(uniform(keys[n], t, CHOOSE) * n_actions)
         else:
             x, y = _middle(target[n, 0], cells), _middle(target[n, 1], cells)
             action[n] = toward(pose[n, 0], pose[n, 1], pose[n, 2], x, y)
     return action
-
-
-@njit(cache=True)
-def _sample(possible, key, t):
-    """Return a possible cell, each equally likely. The platform's own cell is never ruled out."""
-    flat = possible.ravel()
-    skip = int(uniform(key, t, SAMPLE) * flat.sum())
-    for m in range(len(flat)):
-        skip -= flat[m]
-        if skip < 0:
-            return m // len(possible), m % len(possible)
-    return 0, 0
 
 
 @njit(cache=True)
@@ -133,7 +123,7 @@ def _learn_all(possible, target, found, searching, pose, on):
                     possible[n, i, j] = (dx * dx + dy * dy <= near * near) == on[n]
         ruled_out = not possible[n, target[n, 0], target[n, 1]]
         if found[n] and (new or ruled_out):
-            target[n] = _central(possible[n], x, y)
+            target[n] = _central(possible[n])
             found[n] = target[n, 0] >= 0
         elif ruled_out:
             target[n] = -1
@@ -147,20 +137,10 @@ def _cells(x, far, cells):
 
 
 @njit(cache=True)
-def _central(possible, x, y):
-    """Return the possible cell nearest to the middle of all possible ones, of a platform found near
-    (x, y); -1 if there is none.
-    """
-    cells, count, i_sum, j_sum = len(possible), 0, 0, 0
-    for i in _cells(x, 4 * PLATFORM, cells):
-        for j in _cells(y, 4 * PLATFORM, cells):
-            if possible[i, j]:
-                count, i_sum, j_sum = count + 1, i_sum + i, j_sum + j
-    best, chosen = np.inf, (-1, -1)
-    for i in _cells(x, 4 * PLATFORM, cells):
-        for j in _cells(y, 4 * PLATFORM, cells):
-            if possible[i, j]:
-                distance = (i - i_sum / count) ** 2 + (j - j_sum / count) ** 2
-                if distance < best:
-                    best, chosen = distance, (i, j)
-    return chosen
+def _central(possible):
+    """Return the possible cell nearest to the middle of all possible ones, -1 if there is none."""
+    i, j = np.nonzero(possible)
+    if len(i) == 0:
+        return -1, -1
+    m = ((i - i.mean()) ** 2 + (j - j.mean()) ** 2).argmin()
+    return i[m], j[m]

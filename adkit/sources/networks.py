@@ -24,15 +24,15 @@ ZERO, ONE = np.float32(0), np.float32(1)
 GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2  # how an episode went on after a step
 
 
-def inputs(spec: EnvSpec, agent: str) -> int:
-    """Return how many inputs a network for `spec` has; ValueError if there are too many."""
+def shape_of(config, spec: EnvSpec, outputs: int) -> tuple[int, int, int, int]:
+    """Return the `shape` of a source's networks; ValueError if there are too many inputs."""
     n = sum(spec.cardinality) if spec.cardinality else features(spec, np.zeros(spec.obs_shape)).size
     if n > MOST_INPUTS:
         raise ValueError(
-            f"{agent} reads at most {MOST_INPUTS} numbers, {spec.name} has {n}; "
+            f"{type(config).__name__} reads at most {MOST_INPUTS} numbers, {spec.name} has {n}; "
             "give it coordinates, such as the pose that a picture is drawn from"
         )
-    return n
+    return n, config.layers, config.width, outputs
 
 
 def features(spec: EnvSpec, obs: np.ndarray) -> np.ndarray:
@@ -93,10 +93,12 @@ def initial(shape: tuple[int, int, int, int], active: int, keys: np.ndarray) -> 
 
 
 @njit(cache=True)
-def forward(embed, hidden, head, row, value, h, y):
-    """Fill activations h (layers, W), each after its ReLU, and outputs y, for one input (C,)."""
-    layers, width = h.shape
-    outputs = len(y)
+def forward(network, row, value, h, y):
+    """Fill activations h (layers, W), each after its ReLU, and outputs y, for one input (C,).
+
+    `network` is its `parts`.
+    """
+    (embed, hidden, head), (layers, width), outputs = network, h.shape, len(y)
     for j in range(width):
         h[0, j] = embed[-1, j]
     for c in range(len(row)):

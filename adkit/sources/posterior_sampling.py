@@ -77,12 +77,6 @@ class PosteriorSampling:
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PosteriorSampler:
         return PosteriorSampler(self, spec, rng)
 
-    def values(self, spec: EnvSpec) -> np.ndarray:
-        """Return discounted action values (stages, M, S, A) under each hypothesis."""
-        sweeps = min(4 * spec.horizon, 400)
-        stages = (Tables(*arrays) for arrays in zip(*self.family, strict=True))
-        return np.stack([discounted_values(stage, self.gamma, sweeps) for stage in stages])
-
 
 def SystematicExplorer() -> PosteriorSampling:
     """Return the reference explorer: always to the nearest possible goal, without noise."""
@@ -92,13 +86,16 @@ def SystematicExplorer() -> PosteriorSampling:
 class PosteriorSampler:
     """N posterior samplers in lock step.
 
-    `state` (N, stages, M) is the state under each hypothesis, -1 where the hypothesis is refuted.
+    `state` (N, stages, M) is the state under each hypothesis, -1 where the hypothesis is refuted;
+    `q` (stages, M, S, A) are discounted action values under each.
     """
 
     def __init__(self, config: PosteriorSampling, spec: EnvSpec, rng: Rng):
         n = len(rng)
         self.config, self.spec, self.rng, self.t = config, spec, rng, 0
-        self.q = config.values(spec)
+        stages = (Tables(*arrays) for arrays in zip(*config.family, strict=True))
+        sweeps = min(4 * spec.horizon, 400)
+        self.q = np.stack([discounted_values(stage, config.gamma, sweeps) for stage in stages])
         self.state = np.zeros((n, *self.q.shape[:2]), np.int32)
         self.stage, self.chosen = np.zeros(n, np.int64), np.full(n, -1)
         self.left = np.zeros(n, np.int64)
@@ -164,16 +161,6 @@ def _refute(family, state, stage, a, r, o):
 
 
 @njit(cache=True)
-def _learn(family, state, stage, chosen, a, r, o):
-    """Return the stage and the chosen hypothesis after a step."""
-    if stage < len(family.seen) and _refute(family, state, stage, a, r, o):
-        stage, chosen = stage + 1, -1
-        if stage < len(family.seen):
-            _begin(family, state, stage, o)
-    return stage, chosen
-
-
-@njit(cache=True)
 def _choose(state, q, left, gamma, greed, key, t):
     """Sample a hypothesis that can still be rewarded in the steps left; -1 if all are refuted."""
     value = np.empty(len(state))
@@ -201,24 +188,19 @@ def _choose(state, q, left, gamma, greed, key, t):
 
 
 @njit(cache=True)
-def _walk(q, state, chosen, noise, key, t):
-    """Return the best action under the chosen hypothesis, or with some noise a random one."""
-    if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
-        return int(uniform(key, t, CHOOSE) * q.shape[2])
-    values = q[chosen, state[chosen]]
-    near_best = values >= values.max() * (1 - 1e-6)
-    return int(best_of(near_best * 1.0, uniform(key, t, CHOOSE)))
-
-
-@njit(cache=True)
 def _act(state, q, settings, stage, chosen, left, key, t):
     """Return the action and the hypothesis it follows."""
     noise, gamma, greed, _, rest = settings
+    u = uniform(key, t, CHOOSE)
     if stage == len(q):  # nothing left to gain
-        return 0 if rest else int(uniform(key, t, CHOOSE) * q.shape[3]), chosen
+        return 0 if rest else int(u * q.shape[3]), chosen
     if chosen < 0 or state[stage, chosen] < 0:
         chosen = _choose(state[stage], q[stage], left, gamma, greed, key, t)
-    return _walk(q[stage], state[stage], chosen, noise, key, t), chosen
+    if chosen < 0 or (noise > 0 and uniform(key, t, NOISE) < noise):
+        return int(u * q.shape[3]), chosen
+    values = q[stage, chosen, state[stage, chosen]]
+    near_best = values >= values.max() * (1 - 1e-6)
+    return int(best_of(near_best * 1.0, u)), chosen
 
 
 @njit(cache=True)
@@ -235,8 +217,11 @@ def _act_all(family, q, settings, progress, o, first, keys, t):
 
 @njit(cache=True)
 def _learn_all(family, progress, action, reward, o):
-    state, stage, chosen = progress
+    """Follow the hypotheses through a step, and begin the next stage where one has ended."""
+    (state, stage, chosen), stages = progress, len(family.seen)
     for n in range(len(o)):
-        stage[n], chosen[n] = _learn(
-            family, state[n], stage[n], chosen[n], action[n], reward[n], o[n]
-        )
+        now, step = stage[n], (action[n], reward[n], o[n])
+        if now < stages and _refute(family, state[n], now, *step):
+            stage[n], chosen[n] = now + 1, -1
+            if now + 1 < stages:
+                _begin(family, state[n], now + 1, o[n])

@@ -53,30 +53,24 @@ class QLearning:
         env, n = lifetimes.env, len(lifetimes.tasks)
         if not hasattr(env, "tables"):
             return False
-        q, epsilon = self.table(env.spec, n), self.schedule(lifetimes.episodes)
+        new = self.start(env.spec, lifetimes.rng, lifetimes.episodes)
         rates = np.float32(self.lr), np.float32(self.gamma)
         keys = lifetimes.rng.keys, lifetimes.env_rng.keys
         histories = tuple(arrays[name] for name in WITHOUT_LABELS)
         world = of_rows(env, lifetimes.tasks)
-        in_parallel(_lifetimes, n, *world, *keys, q, *rates, epsilon, lifetimes.every, histories)
+        learned = new.q, *rates, new.epsilon, lifetimes.every
+        in_parallel(_lifetimes, n, *world, *keys, *learned, histories)
         return True
-
-    def table(self, spec: EnvSpec, n: int) -> np.ndarray:
-        """Return the initial values (n, phases, observations, actions) float32."""
-        shape = n, self.phases, spec.n_observations, spec.n_actions
-        return np.full(shape, self.initial_q, np.float32)
-
-    def schedule(self, episodes: int) -> np.ndarray:
-        """Return epsilon in each episode."""
-        return falling(self.epsilon, 0.0, self.exploration, episodes)
 
 
 class QLearner:
-    """N Q-learners in lock step: `q` is (N, phases, observations, actions)."""
+    """N Q-learners in lock step: `q` is (N, phases, observations, actions) float32."""
 
     def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng, episodes: int):
         self.config, self.spec, self.rng = config, spec, rng
-        self.q, self.epsilon = config.table(spec, len(rng)), config.schedule(episodes)
+        shape = len(rng), config.phases, spec.n_observations, spec.n_actions
+        self.q = np.full(shape, config.initial_q, np.float32)
+        self.epsilon = falling(config.epsilon, 0.0, config.exploration, episodes)
         self.t, self.episode, self.phase = 0, np.full(len(rng), -1), np.zeros(len(rng), np.int64)
 
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from adkit._lazy import extra
 from adkit.envs.gymnasium import GymnasiumEnv
+from adkit.histories import PER_STEP
 from adkit.protocols import Env, Lifetimes, Tasks, stored_at
 from adkit.seeds import Rng
 
@@ -61,23 +62,18 @@ class StableBaselines3:
         env, episodes = lifetimes.env, lifetimes.episodes
         steps = episodes * env.spec.horizon  # the most that a lifetime can have
         count = range(len(lifetimes.tasks))
+        sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
+        make = getattr(sb3, self.algorithm)
         for n in tqdm(count, desc="lifetimes", disable=None, delay=2, mininterval=0.5):
             record = {name: values[n] for name, values in arrays.items()}
             draws = lifetimes.env_rng[[n]]
             world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)
+            settings = {"device": "cpu", "seed": int(lifetimes.rng[[n]].integers(2**31)[0])}
             with ONE_AT_A_TIME, _own_randomness():
-                learner = self._learner(world, int(lifetimes.rng[[n]].integers(2**31)[0]))
-                goes_on = lambda *_, world=world: world.episode < episodes
-                learner.learn(steps, callback=goes_on)
+                learner = make(self.policy, world, **settings | self.settings)
+                learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder
+                learner.learn(steps, callback=lambda *_, world=world: world.episode < episodes)
         return True
-
-    def _learner(self, world: RecordedEnv, seed: int) -> Any:
-        """Return a new model that writes no log."""
-        sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
-        make = getattr(sb3, self.algorithm)
-        learner = make(self.policy, world, seed=seed, **{"device": "cpu", **self.settings})
-        learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder each time
-        return learner
 
 
 class RecordedEnv(GymnasiumEnv):
@@ -94,21 +90,19 @@ class RecordedEnv(GymnasiumEnv):
         else:
             self.state, self.obs = self.env.reset(self.task, draws)
         self.time = 0
-        return self._shown(self.obs[0]), {}
+        return self._shown(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        action, draws = np.array([action], np.uint8), self.rng.at(self.t)
-        self.state, step = self.env.step(self.state, self.task, action, draws)
+        before = self.obs[0]
+        shown, *outcome, about = super().step(action)
         episode = stored_at(self.episode, self.every)
         if 0 <= episode < len(self.record["obs"]):
-            now = step._asdict() | {"obs": self.obs, "action": action}
-            for name, values in now.items():
-                self.record[name][episode, self.time] = values[0]
-            self.record["final_obs"][episode] = step.obs[0]
-        self.obs, self.time, self.t = step.obs, self.time + 1, self.t + 1
-        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
-        self.episode += terminated or truncated
-        return self._shown(step.obs[0]), float(step.reward[0]), terminated, truncated, {}
+            for name, value in zip(PER_STEP, (before, action, *outcome), strict=True):
+                self.record[name][episode, self.time] = value
+            self.record["final_obs"][episode] = self.obs[0]
+        self.time += 1
+        self.episode += outcome[1] or outcome[2]
+        return shown, *outcome, about
 
 
 @contextmanager

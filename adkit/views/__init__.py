@@ -6,7 +6,6 @@ _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
     "heat_map": "curves",
-    "visits": "curves",
     "Figure": "figure",
     "EpisodeAttention": "attention",
     "PolicyField": "fields",

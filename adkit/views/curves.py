@@ -1,4 +1,4 @@
-"""Learning curves, heat maps and maps of visits."""
+"""Learning curves and heat maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from plotly.subplots import make_subplots
 
 from adkit.histories import Histories
 from adkit.protocols import Env
@@ -32,7 +31,8 @@ def learning_curves(
     instead of episodes. Subsampled histories are drawn at their true episode numbers. Nothing is
     smoothed.
     """
-    _check_named(histories)
+    if isinstance(histories, Histories) or not histories:
+        raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
     if x not in ("episodes", "steps"):
         raise ValueError(f'`x` must be "episodes" or "steps", got {x!r}')
     figure = Figure()
@@ -96,41 +96,7 @@ def heat_map(table: pd.DataFrame, top: float | None = None) -> Figure:
     return figure
 
 
-def visits(histories: Mapping[str, Histories]) -> Figure:
-    """Draw the share of steps spent in each cell of a room, one heat map per history."""
-    _check_named(histories)
-    maps = {name: _visit_shares(history) for name, history in histories.items()}
-    n, top = len(maps), max(share.max() for share in maps.values())
-    figure = Figure(make_subplots(1, n, subplot_titles=[plain(name) for name in maps]))
-    scale = {"zmin": 0, "zmax": top, "colorscale": "Viridis"}
-    for i, (name, share) in enumerate(maps.items(), 1):
-        look = scale | {"showscale": i == n, "name": plain(name)}
-        figure.add_heatmap(z=share.T, **look, row=1, col=i)
-        figure.update_yaxes(scaleanchor=f"x{i}".removesuffix("1"), col=i)
-    figure.update_xaxes(title="x", constrain="domain")
-    figure.update_yaxes(autorange="reversed", constrain="domain")
-    margin = {"l": 40, "r": 20, "t": 60, "b": 40}
-    size_figure(figure, "", height=340, margin=margin)
-    return figure
-
-
-def _check_named(histories: Mapping[str, Histories]) -> None:
-    if isinstance(histories, Histories) or not histories:
-        raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
-
-
 def _ticks(labels: pd.Index) -> dict:
     """Return an axis whose ticks are the labels of a table."""
     text = [plain(label) for label in labels]
     return {"tickvals": np.arange(len(text)), "ticktext": text, "title": plain(labels.name or "")}
-
-
-def _visit_shares(histories: Histories) -> np.ndarray:
-    """Return (width, height) the share of all steps spent in each cell."""
-    spec = histories.spec
-    if spec.cardinality is None or len(spec.cardinality) != 2:
-        raise ValueError(f"{spec.name} has no (x, y) observations, so there is no map to draw")
-    real = np.arange(spec.horizon) < histories.length[..., None]  # (N, E, H)
-    index = spec.index(histories.arrays["obs"][real])
-    counts = np.bincount(index, minlength=np.prod(spec.cardinality))
-    return counts.reshape(spec.cardinality) / len(index)

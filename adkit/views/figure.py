@@ -59,13 +59,6 @@ class Figure(go.Figure):
         look = {"default_width": "760px", "config": {"displayModeBar": False}}
         return self.to_html(include_plotlyjs=True, **look)
 
-    def watermarked(self, text: str = "smoke run, not evidence") -> Figure:
-        """Write a warning across the figure; return the figure."""
-        font = {"size": 34, "color": "rgba(150,150,150,0.45)"}
-        middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "textangle": -15}
-        self.add_annotation(text=text, showarrow=False, font=font, **middle)
-        return self
-
 
 # ---- parts of figures ----
 

@@ -39,11 +39,6 @@ class View(anywidget.AnyWidget):
         """Return one self-contained HTML page that works offline, with all controls."""
         return whole_page(self.title, self._fragment())
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the page to a file; return its path."""
-        Path(path).write_text(self.page(), encoding="utf-8")
-        return Path(path)
-
     def save(self, path: str | Path) -> Path:
         """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""
         return pictures.save(path, self.page())

@@ -15,7 +15,7 @@ import adkit as ad
 from adkit.stats import Interval
 from study.corpora import DAYS, cross_entropy, directed, sites, split, table, world
 from study.interventions import LOGS
-from study.statistics import Measures, against, difference, interval, magnitude, pick, ratio
+from study.statistics import Measures, against, interval, magnitude, pick, ratio, share
 
 SITES = ("decision", "home late", "cookie visible", "all")
 BINS = 10  # of predicted probability, for the calibration error
@@ -32,14 +32,14 @@ def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
     """Return per lifetime the cross-entropies of the exact source policy under each predictor.
 
     `p` (N, E, H, 8) are the model's action probabilities. Columns: "site: n" decisions, and nats
-    summed over them, "site: model", "filter", "prior", "source". For calibration at
-    cookie-visible steps, by bins of the predicted probability of going for the jar: "bin i: n",
-    "bin i: model", "bin i: source"; and the sums of products "sum mm", "sum ms".
+    summed over them, "site: model", "filter", "prior". For calibration at cookie-visible steps, by
+    bins of the predicted probability of going for the jar: "bin i: n", "bin i: model", "bin i:
+    source"; and the sums of products "sum mm", "sum ms".
     """
     labels, where = histories.arrays, sites(histories)
+    pi = labels["pi"]
     total = lambda values, where: np.where(where, values, 0).sum((1, 2))
     predicted = {"model": p, "filter": labels["belief_pi"], "prior": labels["prior_pi"]}
-    predicted["source"] = pi = labels["pi"]
     values = {name: cross_entropy(pi, q) for name, q in predicted.items()} | {"n": 1}
     columns = {
         f"{site}: {name}": total(x, where[site]) for site in SITES for name, x in values.items()
@@ -92,7 +92,7 @@ def compared(model: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
 def gap_closed(frame: pd.DataFrame, site: str = "decision") -> Interval:
     """Return the share of what the filter learns of individuals, in nats, that the model learns."""
     columns = [f"{site}: {name}" for name in ("prior", "model", "filter")]
-    return interval(frame, columns, lambda m: (m[..., 0] - m[..., 1]) / (m[..., 0] - m[..., 2]))
+    return interval(frame, columns, share)
 
 
 def improvement(returns: pd.DataFrame) -> Interval:
@@ -101,9 +101,9 @@ def improvement(returns: pd.DataFrame) -> Interval:
     return interval(returns, columns, lambda m: (m[..., 2:].sum(-1) - m[..., :2].sum(-1)) / 2)
 
 
-def effect(edits: pd.DataFrame, kind: str, types: str = "PSR", of: str = "effect") -> Interval:
-    """Return the mean effect of an edit on the model, or on the filter, over some types."""
-    return interval(pick(edits, kind=kind, type=tuple(types)), [of])
+def effect(edits: pd.DataFrame, kind: str, types: str = "PSR") -> Interval:
+    """Return the mean effect of an edit on the model, over some types."""
+    return interval(pick(edits, kind=kind, type=tuple(types)), ["effect"])
 
 
 def effect_ratio(edits: pd.DataFrame, kind: str, types: str = "PSR") -> Interval:
@@ -135,18 +135,12 @@ def measured_activation(
 ) -> Measures:
     """Measure what H1 names; `untrained` are the edits' effects on an untrained twin."""
     hunger = pick(edits, kind="delay").assign(size=lambda rows: np.sqrt(rows["square"]))
-    visible = lambda *names: [f"cookie visible: {name}" for name in names]
-    kl = lambda m: difference(m) / m[..., 2]
-    over_source = lambda name: interval(frame, visible(name, "source", "n"), kl)
     return {
         "hunger_ratio": change_ratio(edits, "delay"),
         **change_ratio(edits, "delay", against, null=0.25),
         "cue_ratio": change_ratio(edits, "cue"),
         "decoy_effect": effect(edits, "decoy seen"),
         **_calibration(frame),
-        "kl_to_source": over_source("model"),
-        "kl_of_filter": over_source("filter"),
-        "kl_of_prior": over_source("prior"),
         "filter_hunger_effect": interval(hunger, ["size"]),
         "untrained_cue_ratio": change_ratio(untrained, "cue"),
     }

@@ -28,14 +28,14 @@ def per_lifetime(histories: ad.Histories, kind: str = "model", seed: int = 0) ->
     if kind == "unitary":
         everything = Utility(made)
         made = replace(made, action=everything.drawn(everything.fit(), seed))
-    orbits = np.unique(made.orbit[made.lifetime])
-    shuffled = np.random.default_rng(seed).permutation(orbits)
-    half = np.isin(made.orbit, shuffled[::2])[made.lifetime]
+    shuffled = np.random.default_rng(seed).permutation(np.unique(made.orbit))
+    half = np.isin(made.orbit, shuffled[::2])
     frames = []
     for held_out in (half, ~half):
         known, new = made[~held_out], made[held_out]
-        lifetimes, row, count = np.unique(new.lifetime, return_inverse=True, return_counts=True)
-        columns = {"history": lifetimes, "orbit": new.orbit[lifetimes]}
+        how = {"return_index": True, "return_inverse": True, "return_counts": True}
+        lifetimes, first, row, count = np.unique(new.lifetime, **how)
+        columns = {"history": lifetimes, "orbit": new.orbit[first]}
         columns |= {"decisions": count, "coded": len(new)}
         for name, predictor in PREDICTORS.items():
             fitted = predictor(known)

@@ -1,5 +1,6 @@
 """Training and test corpora of the CookieWorld study, and the tokens that each analysis uses."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,10 @@ from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import EAT, GARDEN, GIFT, JAR, MEAL, POSITION, STOCK, VISIBLE, led
 from adkit.envs import rooms
 
-DAYS = 60
+DAYS, SIZE = 60, 5
+# of cells: where each action leads (25, 8), and steps from one to another (25, 25)
+LED = np.array([[led(cell, action, SIZE) for action in range(8)] for cell in range(SIZE**2)])
+DISTANCE = np.abs(rooms.cells(SIZE)[:, None] - rooms.cells(SIZE)).sum(-1)
 MAIN = {
     "types": {"P": 0.35, "S": 0.4, "R": 0.25},
     "regimes": {"D0": 0.25, "D1": 0.25, "D2": 0.4, "D5": 0.1},
@@ -25,7 +29,8 @@ CORPORA = {  # the populations that models are trained on
     "episode shuffled": MAIN,
 }
 TEST_REGIMES = {"D0": 0.2, "D1": 0.15, "D2": 0.5, "D5": 0.15}  # more of the drifting ones
-PARTS = {"test": 4, "probe train": 2, "probe val": 3}  # seeds; training lifetimes have others
+PARTS = {"probe train": 2, "probe val": 3, "test": 4}  # seeds; training lifetimes have others
+Lifetimes = Mapping[str, ad.Histories]  # by part
 LATE = 8  # first day (from 0) on which an agent's map and habits count as known
 SETTLED = 6  # first day of the sites at which drift is read
 DAYS_AHEAD = 5
@@ -142,13 +147,10 @@ def directed(histories: ad.Histories, place: str = "jar") -> np.ndarray:
 
     `place` is a task column: "jar", "garden" or "home".
     """
-    cells, size = np.arange(25), 5
-    to = np.array([[led(cell, action, size) for action in range(8)] for cell in cells])
-    xy = rooms.cells(size)
-    distance = np.abs(xy[:, None] - xy).sum(-1)  # (cells, cells)
-    closer = distance[to] < distance[:, None]  # (from, action, place)
+    cells = np.arange(SIZE**2)
+    closer = DISTANCE[LED] < DISTANCE[:, None]  # (from, action, place)
     closer[cells, EAT, cells] = True
-    there = rooms.number(histories.task_values[place], size)[histories.task]
+    there = rooms.number(histories.task_values[place], SIZE)[histories.task]
     return closer[histories.arrays["obs"][..., POSITION], :, there[:, None, None]]
 
 

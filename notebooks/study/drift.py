@@ -20,14 +20,15 @@ import adkit as ad
 from adkit.cookieworld.world import TOLERANCE
 from adkit.probing import Probe, erase, fit
 from adkit.stats import Interval
-from study.corpora import balance, table
-from study.readouts import Label, Lifetimes, features, of_regime, recording, streams
-from study.statistics import Measures, draws_of, explained, interval, of_kind, pick
+from study.corpora import Lifetimes, balance, table
+from study.readouts import Label, features, of_regime, recording, streams
+from study.statistics import Measures, draws_of, explained, interval, of_kind, pick, share
 
 STREAMS = "embed", "blocks.*.resid"
 USE, DRIFT, YOKED = 1, 2, 5  # regimes
 BASELINES = "B1", "B3", "B4", "logits"
 TWINS = "untrained", "drift free", "episode shuffled", "action only"
+SHOWN = 24  # lifetimes in the table of readings
 YOKED_AUC = {
     "yoked_auc": "wins",
     "yoked_auc_of_filter": "wins: filter",
@@ -69,11 +70,10 @@ def per_lifetime(
     """Fit probes of a label in lifetimes of one regime; return errors per test lifetime, and nulls.
 
     "missed: x" is the squared error of a read-out summed over a lifetime's decisions, "spread"
-    that of the training mean. Besides the read-outs above there are the same fit to `twins`;
-    probes of other labels, "belief" and "unrelated" (a random walk); and probes of "planted"
-    activations, to which the filter's estimate was added. "level x" and "within x" are the sums
-    behind R2 between and within lifetimes. Rows of regimes D1 and D5 hold "pairs" and "wins", see
-    `_matched`.
+    that of the training mean. Besides the read-outs above there are the same fit to `twins`; a
+    probe of an "unrelated" label, a random walk; and probes of "planted" activations, to which the
+    filter's estimate was added. "level x" and "within x" are the sums behind R2 between and within
+    lifetimes. Rows of regimes D1 and D5 hold "pairs" and "wins", see `_matched`.
     """
     days = features(lifetimes, site, label)
     activations = streams(model, lifetimes, site, *STREAMS, "logits")
@@ -82,8 +82,9 @@ def per_lifetime(
     begin = len(mine) - len(lifetimes["test"])
     of = {name: values[mine] for name, values in days.items()}
     compare = {name: of[name] for name in BASELINES}
+    same_regime = of_regime(lifetimes, regime)
     for name, twin in twins.items():
-        compare[name] = recording(streams(twin, lifetimes, site, *STREAMS, regime=regime))
+        compare[name] = recording(streams(twin, same_regime, site, *STREAMS))
     own = recording({tap: values[mine] for tap, values in activations.items()})
     how = {"permutations": permutations, "stratum": of["type"], "kinds": of["kind"]}
     probe = _fit(of)(own, of["label"], compare=compare, **how)
@@ -115,7 +116,6 @@ def _planted(x: np.ndarray, of: Mapping[str, np.ndarray]) -> dict[str, Probe]:
     fitted = of["used"] & (of["part"] != "test")[:, None]
     eraser = erase(planted, belief, where=fitted)
     return {
-        "belief": plain(x, belief),
         "unrelated": plain(x, rng.normal(size=belief.shape).cumsum(1)),
         "planted": plain(planted, of["label"]),
         "planted belief": plain(planted, belief),
@@ -128,8 +128,8 @@ def _errors(probe: Probe, planted: Mapping[str, Probe]) -> dict[str, np.ndarray]
     sums = probe.sums | {name: other.sums["probe"] for name, other in planted.items()}
     columns = {f"missed: {name}": of.missed for name, of in sums.items()}
     columns["spread"] = sums["probe"].spread
-    for name in ("belief", "unrelated"):
-        columns[f"spread: {name}"] = sums[name].spread
+    columns["spread: belief"] = sums["planted belief"].spread
+    columns["spread: unrelated"] = sums["unrelated"].spread
     for name in ("probe", "B4"):
         for column in (*LEVEL, *WITHIN):
             columns[f"{column}: {name}"] = getattr(sums[name], column.replace(" ", "_"))
@@ -170,7 +170,7 @@ def _matched(read: np.ndarray, of: Mapping[str, np.ndarray]) -> tuple[np.ndarray
 
 
 def readings(model: ad.CausalTransformer, lifetimes: Lifetimes) -> pd.DataFrame:
-    """Return the drifting test lifetimes day by day, where the cookie is first visible.
+    """Return some drifting test lifetimes day by day, where the cookie is first visible.
 
     Columns: `label`, the true w_rel; `read` by the probe; `believed`, the filter's estimate.
     """
@@ -181,12 +181,13 @@ def readings(model: ad.CausalTransformer, lifetimes: Lifetimes) -> pd.DataFrame:
     row, day = np.nonzero(days["used"] & (days["part"] == "test")[:, None])
     begin = len(days["part"]) - len(drifting["test"])
     about = table(drifting["test"]).iloc[row - begin].reset_index(drop=True)
-    return about.assign(
+    found = about.assign(
         day=day,
         label=days["label"][row, day],
         read=probe.read(activations[probe.tap][row, day]).ravel(),
         believed=days["B4"][row, day],
     )
+    return found[found["history"].isin(found["history"].unique()[:SHOWN])]
 
 
 # ---- measures, from tables of all seeds ----
@@ -194,8 +195,6 @@ def readings(model: ad.CausalTransformer, lifetimes: Lifetimes) -> pd.DataFrame:
 
 # R2 gained, of (missed by the weaker, by the better, spread); the weaker has at least R2 = 0
 _gain = lambda m: (np.minimum(m[..., 0], m[..., 2]) - m[..., 1]) / m[..., 2]
-# the share of the way from the first to the third that the second has come
-_share = lambda m: (m[..., 0] - m[..., 1]) / (m[..., 0] - m[..., 2])
 # signed squared correlation within lifetimes, of the sums `WITHIN`
 _within = lambda m: m[..., 0] * np.abs(m[..., 0]) / (m[..., 1] * m[..., 2])
 
@@ -205,7 +204,7 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     drifts = frame[frame["spread"].notna()]
     missed = lambda *names: [f"missed: {name}" for name in names]
     over = lambda name: interval(drifts, [*missed(name, "probe"), "spread"], _gain)
-    phi = lambda name: interval(drifts, missed("B1", name, "B4"), _share)
+    phi = lambda name: interval(drifts, missed("B1", name, "B4"), share)
     b1, probe, b4 = (r2(drifts, name).estimate for name in ("B1", "probe", "B4"))
     within = [f"{column}: {name}" for name in ("probe", "B4") for column in WITHIN]
     over_filter = lambda m: _within(m[..., :3]) / _within(m[..., 3:])
@@ -218,7 +217,6 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
         "headroom": interval(drifts, [*missed("B1", "B4"), "spread"], _gain),
         "planted_phi": phi("planted"),
         "unrelated_r2": r2(drifts, "unrelated", "spread: unrelated"),
-        "belief_r2": r2(drifts, "belief", "spread: belief"),
         "level_r2": interval(drifts, [f"{x}: probe" for x in LEVEL], explained),
         "within_r2": interval(drifts, within[:3], _within),
         "within_share_of_filter": interval(drifts, within, over_filter),

@@ -7,17 +7,25 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 
-from adkit.views.figure import COLOURS, DASHES, Figure, band, lay_out, plain
+from adkit.views.figure import COLOURS, DASHES, GREY, Figure, band, lay_out, plain
 from study.verdicts import VERDICTS, Verdict, verdict_table
 
 WORDS = dict(zip(VERDICTS, (COLOURS[2], COLOURS[1], COLOURS[0], "#777777"), strict=True))
 READINGS = {  # column of `drift.readings`: its name in the legend, its colour
-    "label": ("true", COLOURS[6]),
+    "label": ("true", GREY),
     "believed": ("particle filter's estimate", COLOURS[2]),
     "read": ("read by the probe", COLOURS[0]),
 }
-LOOK = {"template": "simple_white", "margin": {"l": 60, "r": 20, "t": 60, "b": 40}, "title": ""}
+LOOK = {"margin": {"l": 60, "r": 20, "t": 60, "b": 40}, "title": ""}
 LEFT, RIGHT = {"xaxis": "x", "yaxis": "y"}, {"xaxis": "x2", "yaxis": "y2"}
+
+
+def watermarked(figure: Figure) -> Figure:
+    """Write across a figure of a smoke run that it is no evidence; return the figure."""
+    font = {"size": 34, "color": "rgba(150,150,150,0.45)"}
+    middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "textangle": -15}
+    text = {"text": "smoke run, not evidence", "showarrow": False, "font": font}
+    return figure.add_annotation(**text, **middle)
 
 
 # ---- verdicts ----
@@ -94,7 +102,7 @@ def drift(strengths: Mapping[str, np.ndarray]) -> Figure:
         figure.add_scatter(y=values.mean(0), name=f"{name}, mean", line=thick, **axes)
     figure.update_xaxes(title="day")
     figure.update_yaxes(title="strength of the cookie shard", col=1, rangemode="tozero")
-    figure.update_layout(width=60 + 165 * len(names), height=300, showlegend=False, **LOOK)
+    figure.update_layout(height=300, showlegend=False, **LOOK)
     return figure
 
 
@@ -115,7 +123,7 @@ def lifetime(readings: pd.DataFrame) -> Figure:
     diagonal = {"color": "#BBBBBB", "width": 1}
     figure.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, showlegend=False, **RIGHT)
     _add_day_slider(figure, readings, ends)
-    figure.update_layout(width=860, height=430, **LOOK)
+    figure.update_layout(height=430, **LOOK)
     for col, x, y in ((1, "day", "strength, cookie over food, log"), (2, "true", "read")):
         figure.update_xaxes(title=x, col=col)
         figure.update_yaxes(title=y, col=col)

@@ -25,8 +25,8 @@ def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
     `p` (N, E, H, 8) are the model's action probabilities; the filter's and the source's stand
     beside them. Columns: counts "hid: x i" and "did not: x i" of mornings whose p(HIDE) lies in bin
     i, by what the agent did; "worth: x i" and "not worth: x i", by whether hiding would gain more
-    than `WORTH`; on stocked mornings, the sums "n" and "p x" and, within the lifetime, "slope x"
-    and "spread", the products of p(HIDE), and of the gain, with the gain.
+    than `WORTH`; on stocked mornings, the sums "n" and "p x" and, within the lifetime, "slope x",
+    the products of p(HIDE) with the gain.
     """
     labels = histories.arrays
     late = sites(histories)["home late"][:, :, 0]  # (N, E)
@@ -35,7 +35,7 @@ def per_lifetime(histories: ad.Histories, p: np.ndarray) -> pd.DataFrame:
     hid, worth = labels["action"][:, :, 0] == HIDE, labels["gain"] > WORTH
     stocked = (labels["stock"] > 0) & late
     gain = _centred(labels["gain"], stocked)
-    columns = {"late": late.sum(1), "n": stocked.sum(1), "spread": (gain * gain).sum(1)}
+    columns = {"late": late.sum(1), "n": stocked.sum(1)}
     mornings = {"hid": hid, "did not": ~hid, "worth": worth, "not worth": ~worth}
     for name, p_hide in hide.items():
         bins = np.searchsorted(EDGES, log_odds(p_hide))
@@ -73,8 +73,12 @@ def _centred(values: np.ndarray, where: np.ndarray) -> np.ndarray:
 # ---- measures, from tables of all seeds ----
 
 
-def _area(yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve of counts (..., bins), ascending; ties count half."""
+def _area(counts: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve of counts (..., 2 x bins) of yes and no, bins ascending.
+
+    Ties count half.
+    """
+    yes, no = np.split(counts, 2, axis=-1)
     below = no.cumsum(-1) - no / 2
     return (yes * below).sum(-1) / (yes.sum(-1) * no.sum(-1))
 
@@ -85,13 +89,12 @@ def _bins(name: str, sides: tuple[str, str] = ("hid", "did not")) -> list[str]:
 
 def auc(frame: pd.DataFrame, name: str = "model", sides=("hid", "did not")) -> Interval:
     """Return the area of p(HIDE) for telling mornings of one side from those of the other."""
-    return interval(frame, _bins(name, sides), lambda m: _area(m[..., :BINS], m[..., BINS:]))
+    return interval(frame, _bins(name, sides), _area)
 
 
 def auc_share(frame: pd.DataFrame, make: Callable = interval) -> Interval | dict:
     """Return how far the model's area is above chance, as a share of the source's own."""
-    above = lambda m: _area(m[..., :BINS], m[..., BINS:]) - 0.5
-    share = lambda m: above(m[..., : 2 * BINS]) / above(m[..., 2 * BINS :])
+    share = lambda m: (_area(m[..., : 2 * BINS]) - 0.5) / (_area(m[..., 2 * BINS :]) - 0.5)
     return make(frame, _bins("model") + _bins("source"), share)
 
 
@@ -104,7 +107,6 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
     planners, primitive, random = (pick(frame, type=name) for name in "SPR")
     stock, decoy = (pick(edits, kind=kind, type="S") for kind in ("stock", "decoy"))
     excess = lambda rows, *columns: interval(rows, [*columns], lambda m: difference(m) / m[..., 2])
-    slope = lambda name, over: interval(planners, [f"slope {name}", over], ratio)
     return {
         "auc_share": auc_share(planners),
         **auc_share(planners, against),
@@ -113,19 +115,14 @@ def measured(frame: pd.DataFrame, edits: pd.DataFrame, twin_edits: pd.DataFrame)
         "decoy_effect": effect(edits, "decoy"),
         "stock_minus_decoy": _minus(stock, decoy),
         "lapse_effect": effect(edits, "lapse", "S"),
-        "lapse_effect_of_filter": effect(edits, "lapse", "S", of="filter"),
         "lapse_ratio": effect_ratio(edits, "lapse", "S"),
         "primitive_excess": excess(primitive, "p model", "p filter", "n"),
         "primitive_twin_effect": effect(twin_edits, "stock", "S"),
         "over_primitive_twin": _minus(stock, pick(twin_edits, kind="stock", type="S")),
-        "within_slope_share": slope("model", "slope filter"),
-        "within_slope_of_filter": slope("filter", "spread"),
+        "within_slope_share": interval(planners, ["slope model", "slope filter"], ratio),
         "hide_rate_error": magnitude(excess(frame, "late p model", "late p source", "late")),
-        "model_auc": auc(planners),
         "filter_auc": auc(planners, "filter"),
-        "source_auc": auc(planners, "source"),
         "random_hider_auc": auc(random, "model", GAINS),
-        "random_hider_auc_of_filter": auc(random, "filter", GAINS),
         "random_hider_flip": effect(edits, "stock", "R"),
     }
 

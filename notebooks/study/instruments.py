@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 import adkit as ad
 from adkit.probing import erase, fit
@@ -13,8 +14,8 @@ WALKS = (0.015, 0.12), (0.0, 1.0)  # (theta, sigma) of the drift of w: the study
 
 def checked(
     model: ad.CausalTransformer, histories: ad.Histories, tap: str = "blocks.1.resid"
-) -> dict[str, float]:
-    """Measure what G0 names, on a few labelled lifetimes.
+) -> pd.DataFrame:
+    """Measure what G0 names, on the first twelve lifetimes; return a row.
 
     `self_patch`: largest change of a logit when activations are patched with themselves.
     `leace_covariance`: largest |cov(erased activations, w)|.
@@ -22,6 +23,7 @@ def checked(
     `empty_day_dependence`: largest change of the source's policy with another drift of w, while the
     jar stays empty.
     """
+    histories = histories[:12]
     recorded = ad.record(model, histories, tap, "logits")
     put_back = {tap: lambda x, cut: cut(recorded[tap]).to(x)}
     again = ad.record(model, histories, "logits", changes=put_back).array
@@ -35,16 +37,17 @@ def checked(
     drifts = [replace(source, walk=walk) for walk in WALKS]
     a, b = (ad.collect(world(), agent=drift, **how).arrays for drift in drifts)
     assert np.abs(a["w_cookie"] - b["w_cookie"]).max() > 0.1, "the two drifts must differ"
-    return {
-        "self_patch": float(np.abs(again - recorded["logits"]).max()),
-        "leace_covariance": float(np.abs((x - x.mean(0)).T @ y).max() / len(y)),
-        "policy_sum": float(np.abs(histories.arrays["pi"].sum(-1) - 1)[used].max()),
-        "empty_day_dependence": float(np.abs(a["pi"] - b["pi"]).max()),
+    found = {
+        "self_patch": np.abs(again - recorded["logits"]).max(),
+        "leace_covariance": np.abs((x - x.mean(0)).T @ y).max() / len(y),
+        "policy_sum": np.abs(histories.arrays["pi"].sum(-1) - 1)[used].max(),
+        "empty_day_dependence": np.abs(a["pi"] - b["pi"]).max(),
     }
+    return pd.DataFrame([{name: float(value) for name, value in found.items()}])
 
 
-def false_positives(runs: int) -> np.ndarray:
-    """Return p-values (runs,) of the session permutation for unrelated random walks.
+def false_positives(runs: int) -> pd.DataFrame:
+    """Return the p-value of the session permutation for unrelated random walks, a row per run.
 
     The walks are those of six activations and a label in 40 lifetimes of 24 days.
     """
@@ -53,4 +56,4 @@ def false_positives(runs: int) -> np.ndarray:
         x, y = (rng.normal(size=(40, 24, size)).cumsum(1) for size in (6, 1))
         how = {"groups": np.arange(40), "permutations": 79, "l2": 1e-2, "seed": run}
         p.append(fit(x, y[..., 0], **how).p)
-    return np.array(p)
+    return pd.DataFrame({"p": p})

@@ -1,11 +1,12 @@
 """The jobs of the study: labelled lifetimes, models, and tables of per-lifetime results.
 
-A job makes one thing, kept under its name below the working folder, from things that other jobs
-made.
+A job is a row `name: (make, *needs)`. `make` is called with what the jobs `needs` made and returns
+histories, a model, a table, or a table and one of random draws. The result is kept under the job's
+name below the working folder.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,19 +14,8 @@ import numpy as np
 import pandas as pd
 
 import adkit as ad
-from study import (
-    competence,
-    compression,
-    corpora,
-    drift,
-    erasers,
-    erasure,
-    hiding,
-    instruments,
-    interventions,
-    steering,
-)
-from study.profiles import MAIN, Profile
+from study import competence, compression, corpora, drift, erasure, hiding, instruments, steering
+from study.interventions import EDITS, MORNING_EDITS, effects
 
 MODEL = {"layers": 3, "heads": 2, "width": 128}
 CONTEXT = corpora.DAYS * 16
@@ -33,228 +23,209 @@ BATCH = 32
 SCHEDULE = ad.Schedule(from_start=1.0, short=0.5, short_episodes=20, decay=1.0)
 FIRST_ACTION_WEIGHT = 4.0  # an episode's first action is where HIDE is decided
 
+MAIN = "action only"  # the family of models that most hypotheses are about
+SHARES = {
+    MAIN: 1,
+    "drift free": 0.35,
+    "future outcome": 0.15,
+    "primitive only": 0.15,
+    "confounded": 0.3,
+    "tolerance visible": 0.15,
+    "drift free, future outcome": 0.15,
+}
+WHOLE = dict.fromkeys([*SHARES, "episode shuffled"], 1)
 GOES_ON_FROM = {  # models that also predict the cookies eaten next, and the model each goes on from
-    "future outcome": "action only",
+    "future outcome": MAIN,
     "drift free, future outcome": "drift free",
 }
 ONE_SEED = ("confounded", "tolerance visible")  # one model each; judged on corpora of their own
-SHOWN = 24  # lifetimes in the table of readings
-READ = ("probe train", "probe val", "test")
 KINDS = {  # of edits that are made, if not all
     "untrained": ("cue",),
     "primitive only": ("stock",),
-    "copied": interventions.MORNING_EDITS,
+    "copied": MORNING_EDITS,
+}
+
+DAYS = (10, 20, 30, 40, 50, 58)
+SIZES = {  # how much of everything the profiles smoke, standard and full make
+    "seeds": (1, 3, 5),
+    "lifetimes": (96, 40_000, 60_000),  # to train the main model on, each met about once
+    "test": (24, 400, 800),  # labelled lifetimes of each part
+    "probe_train": (24, 600, 1000),
+    "probe_val": (12, 200, 400),
+    "edited": (12, 200, 400),  # test lifetimes that are edited, on each of `days`
+    "days": ((30,), DAYS, DAYS),
+    "rollouts": (6, 100, 200),
+    "permutations": (8, 200, 200),  # of sessions, and runs of the planted null of G3
+    "erased": ((12, 3), (120, 24), (320, 30)),  # test lifetimes, and random coordinates
+    "steered": ((12, 3), (64, 24), (160, 30)),  # test lifetimes, and random vectors
+    "shares": (SHARES, SHARES, WHOLE),  # of the training lifetimes, for each family of models
+}
+PROFILES = {
+    profile: {name: sizes[i] for name, sizes in SIZES.items()}
+    for i, profile in enumerate(("smoke", "standard", "full"))
 }
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The working folder, from which a job reads what other jobs made."""
-
-    folder: Path
-    profile: Profile
-
-    def lifetimes(self, name: str) -> ad.Histories:
-        return ad.Histories.load(self.folder / "judged" / name)
-
-    def model(self, family: str, seed: int) -> ad.CausalTransformer:
-        return ad.CausalTransformer.load(self.folder / "model" / family / str(seed))
-
-    def table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / f"{name}.csv")
-
-    def parts(self, corpus: str = "main") -> dict[str, ad.Histories]:
-        return {part: self.lifetimes(judged_name(corpus, part)) for part in READ}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One thing to make: histories, a model, a table, or a table and one of random draws."""
-
-    name: str
-    needs: tuple[str, ...]
-    make: Callable[[Bench], object]
-
-
-def judged_name(corpus: str, part: str) -> str:
-    return part if corpus == "main" else f"{corpus} {part}"
+def load(folder: Path, name: str) -> ad.Histories | ad.CausalTransformer | pd.DataFrame:
+    """Return what a job made."""
+    kind, _, _ = name.partition("/")
+    if kind == "judged":
+        return ad.Histories.load(folder / name)
+    if kind == "model":
+        return ad.CausalTransformer.load(folder / name)
+    return pd.read_csv(folder / f"{name}.csv")
 
 
 # ---- what jobs make ----
 
 
-def train(bench: Bench, family: str, seed: int) -> ad.CausalTransformer:
-    """Train a model of one family; after an interruption it goes on from its checkpoint."""
-    origin = GOES_ON_FROM.get(family)
-    corpus = next((name for name in (family, origin) if name in corpora.CORPORA), "main")
-    n = max(BATCH, round(bench.profile.shares[family] * bench.profile.lifetimes))
+def train(size: Mapping, family: str, seed: int, checkpoint: Path, origin=None):
+    """Train a model of one family, from the model `origin` if there is one.
+
+    After an interruption it goes on from its checkpoint.
+    """
+    named = family, GOES_ON_FROM.get(family)
+    corpus = next((name for name in named if name in corpora.CORPORA), "main")
+    n = max(BATCH, round(size["shares"][family] * size["lifetimes"]))
     # a model that goes on from another meets lifetimes that the other never met
-    histories = corpora.training(corpus, n, 500 + seed if origin else seed)
+    goes_on = origin is not None
+    histories = corpora.training(corpus, n, 500 + seed if goes_on else seed)
     model = ad.CausalTransformer(
-        histories.spec, context=CONTEXT, **MODEL, seed=seed, predictions=int(origin is not None)
+        histories.spec, context=CONTEXT, **MODEL, seed=seed, predictions=int(goes_on)
     )
     how = {"schedule": SCHEDULE, "first_action_weight": FIRST_ACTION_WEIGHT}
-    if origin:
-        model.load_state_dict(bench.model(origin, seed).state_dict(), strict=False)
+    if goes_on:
+        model.load_state_dict(origin.state_dict(), strict=False)
         label = {"cookies ahead": corpora.cookies_ahead(histories)}
         histories = replace(histories, arrays=histories.arrays | label)
         how |= {"schedule": replace(SCHEDULE, short=0.0), "predict": "cookies ahead"}
-    how["checkpoint"] = bench.folder / "checkpoints" / family / str(seed)
     steps = max(1, len(histories) // BATCH)
-    ad.distill(model, histories, steps=steps, batch=BATCH, seed=seed, **how)
+    how |= {"steps": steps, "batch": BATCH, "seed": seed, "checkpoint": checkpoint}
+    ad.distill(model, histories, **how)
     return model
 
 
-def predictor(bench: Bench, name: str, seed: int) -> Callable[[ad.Histories], np.ndarray]:
+def predictor(name: str, model=None) -> Callable[[ad.Histories], np.ndarray]:
     """Return what gives action probabilities: a model, the "filter", or one that is "copied"."""
     if name == "filter":
         follow = ad.ParticleFilter(corpora.population()).follow
         return lambda histories: follow(histories)["belief_pi"]
     if name == "copied":
         return hiding.copied
-    untrained = name == "untrained"
-    model = bench.model(MAIN if untrained else name, seed)
-    return partial(competence.predictions, drift.untrained(model) if untrained else model)
+    return partial(competence.predictions, drift.untrained(model) if name == "untrained" else model)
 
 
-def edits(bench: Bench, name: str, seed: int) -> pd.DataFrame:
+def edits(size: Mapping, name: str, test: ad.Histories, ceiling=None, model=None) -> pd.DataFrame:
     """Effects of edits of some test lifetimes on predictions, compared with the filter's."""
-    some, kinds = corpora.evenly(bench.lifetimes("test"), bench.profile.edited), KINDS.get(name)
-    predict, days = predictor(bench, name, seed), bench.profile.days
-    found = interventions.effects(some, predict, days, kinds or tuple(interventions.EDITS))
-    return found if name == "filter" else competence.compared(found, bench.table("filter edits/0"))
+    some, kinds = corpora.evenly(test, size["edited"]), KINDS.get(name, EDITS)
+    found = effects(some, predictor(name, model), size["days"], kinds)
+    return found if ceiling is None else competence.compared(found, ceiling)
 
 
-def predicted(bench: Bench, hypothesis, name: str, seed: int) -> pd.DataFrame:
+def predicted(hypothesis, name: str, test: ad.Histories, model=None) -> pd.DataFrame:
     """Per-lifetime results of a hypothesis that asks for predictions alone."""
-    test = bench.lifetimes("test")
-    return hypothesis.per_lifetime(test, predictor(bench, name, seed)(test))
+    return hypothesis.per_lifetime(test, predictor(name, model)(test))
 
 
-def drifts(bench: Bench, family: str, seed: int, twins: dict[str, str], corpus="main", **how):
-    """H2a or H2a_future of one model; `twins` names the models that are probed beside it."""
-    model = bench.model(family, seed)
-    others = {name: bench.model(twin, seed) for name, twin in twins.items()}
-    others = {"untrained": drift.untrained(model)} | others
-    how["permutations"] = bench.profile.permutations
-    return drift.per_lifetime(model, bench.parts(corpus), others, **how)
-
-
-def tolerance(bench: Bench, corpus: str, family: str, site: str) -> pd.DataFrame:
-    """The positive control of G2: probes of tolerance where reward shows it, or does not."""
-    how = {"label": drift.tolerance, "permutations": 1}
-    return drift.per_lifetime(bench.model(family, 0), bench.parts(corpus), {}, site, **how)[0]
-
-
-def readings(bench: Bench) -> pd.DataFrame:
-    """Strengths of some lifetimes as the first seed's probe reads them, for figures."""
-    found = drift.readings(bench.model(MAIN, 0), bench.parts())
-    return found[found["history"].isin(found["history"].unique()[:SHOWN])]
-
-
-def compressed(bench: Bench, seed: int) -> pd.DataFrame:
+def compressed(seed: int, own: ad.Histories, test: ad.Histories | None = None) -> pd.DataFrame:
     """H0 of one seed; the source's lifetimes are the same for all seeds."""
-    own = bench.lifetimes(f"rollouts {seed}")
-    of = {"model": own, "unitary": own}
-    if seed == 0:
-        of["source"] = bench.lifetimes("test")
+    of = {"model": own, "unitary": own} | ({} if test is None else {"source": test})
     return pd.concat([compression.per_lifetime(one, kind, seed) for kind, one in of.items()])
 
 
-def erased(bench: Bench, seed: int):
-    """H2b of one seed."""
-    model, parts = bench.model(MAIN, seed), bench.parts()
-    choice = erasers.choose(model, parts)
-    return erasure.per_lifetime(model, parts["test"], choice, *bench.profile.erased, seed)
+def by_parts(measure: Callable, model: ad.CausalTransformer, *histories: ad.Histories, **how):
+    """Call a function of a model and of lifetimes in the parts of `corpora.PARTS`."""
+    return measure(model, dict(zip(corpora.PARTS, histories, strict=True)), **how)
 
 
-def steered(bench: Bench, seed: int):
-    """H6 of one seed, at the layer where H2b erases."""
-    model, parts = bench.model(MAIN, seed), bench.parts()
-    tap = erasers.choose(model, parts).tap
-    return steering.per_lifetime(model, parts, tap, *bench.profile.steered, seed)
+def drifts(size: Mapping, twins: tuple[str, ...], model: ad.CausalTransformer, *made, **how):
+    """H2a or H2a_future of one model; `twins` names the models that are probed beside it."""
+    others = {"untrained": drift.untrained(model)} | dict(zip(twins, made, strict=False))
+    how |= {"twins": others, "permutations": size["permutations"]}
+    return by_parts(drift.per_lifetime, model, *made[len(twins) :], **how)
+
+
+def tolerance(site: str, model: ad.CausalTransformer, *histories: ad.Histories) -> pd.DataFrame:
+    """The positive control of G2: probes of tolerance where reward shows it, or does not."""
+    how = {"twins": {}, "site": site, "label": drift.tolerance, "permutations": 1}
+    return by_parts(drift.per_lifetime, model, *histories, **how)[0]
 
 
 # ---- which jobs there are ----
 
 
-def every_job(profile: Profile) -> dict[str, Job]:
-    """Return all jobs by name, each after the jobs that it needs."""
-    jobs = [*_shared(profile)]
-    for seed in range(profile.seeds):
-        jobs += [*_of_seed(profile, seed)]
-    return {job.name: job for job in [*jobs, *_once()]}
+def every_job(size: Mapping, folder: Path) -> dict[str, tuple]:
+    """Return all jobs, `name: (make, *needs)`, each after the jobs that it needs."""
+    jobs = _shared(size)
+    for seed in range(size["seeds"]):
+        jobs |= _of_seed(size, folder, seed)
+    return jobs | _once(size)
 
 
-def _parts(corpus: str) -> tuple[str, ...]:
-    return tuple(f"judged/{judged_name(corpus, part)}" for part in READ)
+def _parts(corpus: str = "main") -> list[str]:
+    """Return the names of the jobs that make a corpus's labelled lifetimes."""
+    return [f"judged/{'' if corpus == 'main' else f'{corpus} '}{part}" for part in corpora.PARTS]
 
 
-def _shared(profile: Profile) -> Iterator[Job]:
+def _shared(size: Mapping) -> dict[str, tuple]:
     """Return the jobs that need no model: lifetimes, the filter's effects, the null of G3."""
+    jobs = {}
     for corpus in ("main", *ONE_SEED):
-        for part in READ:
-            n = getattr(profile, part.replace(" ", "_")) // (1 if corpus == "main" else 2)
-            make = lambda bench, of=(part, n, corpus): corpora.judged(*of)
-            yield Job(f"judged/{judged_name(corpus, part)}", (), make)
-    yield Job("filter edits/0", ("judged/test",), partial(edits, name="filter", seed=0))
-    by_chance = lambda bench: pd.DataFrame({"p": instruments.false_positives(profile.permutations)})
-    yield Job("false positives/0", (), by_chance)
+        for name, part in zip(_parts(corpus), corpora.PARTS, strict=True):
+            n = size[part.replace(" ", "_")] // (1 if corpus == "main" else 2)
+            jobs[name] = (partial(corpora.judged, part, n, corpus),)
+    jobs["filter edits/0"] = partial(edits, size, "filter"), "judged/test"
+    jobs["false positives/0"] = (partial(instruments.false_positives, size["permutations"]),)
+    return jobs
 
 
-def _of_seed(profile: Profile, seed: int) -> Iterator[Job]:
+def _of_seed(size: Mapping, folder: Path, seed: int) -> dict[str, tuple]:
     """Return the jobs of one training seed."""
-    model = {family: f"model/{family}/{seed}" for family in profile.shares}
-    main, test, own = model[MAIN], "judged/test", f"rollouts {seed}"
-    for family in profile.shares:
+    model = {family: f"model/{family}/{seed}" for family in size["shares"]}
+    main, test, own = model[MAIN], "judged/test", f"judged/rollouts {seed}"
+    jobs = {}
+    for family in size["shares"]:
         if seed == 0 or family not in ONE_SEED:
-            needs = (model[GOES_ON_FROM[family]],) if family in GOES_ON_FROM else ()
-            yield Job(model[family], needs, partial(train, family=family, seed=seed))
-    roll_out = lambda bench: competence.rollouts(bench.model(MAIN, seed), profile.rollouts, seed)
-    yield Job(f"judged/{own}", (main,), roll_out)
-    returns = lambda bench: competence.returns_per_lifetime(bench.lifetimes(own))
-    yield Job(f"returns/{seed}", (f"judged/{own}",), returns)
-    yield Job(f"compression/{seed}", (f"judged/{own}", test), partial(compressed, seed=seed))
-    for name, hypothesis, family in (
-        ("competence", competence, MAIN),
-        ("competence drift free", competence, "drift free"),
-        ("competence primitive only", competence, "primitive only"),
-        ("hiding", hiding, MAIN),
-    ):
-        make = partial(predicted, hypothesis=hypothesis, name=family, seed=seed)
-        yield Job(f"{name}/{seed}", (model[family], test), make)
+            origin = [model[GOES_ON_FROM[family]]] if family in GOES_ON_FROM else []
+            checkpoint = folder / "checkpoints" / family / str(seed)
+            jobs[model[family]] = partial(train, size, family, seed, checkpoint), *origin
+    jobs[own] = partial(competence.rollouts, n=size["rollouts"], seed=seed), main
+    jobs[f"returns/{seed}"] = competence.returns_per_lifetime, own
+    source = [test] if seed == 0 else []
+    jobs[f"compression/{seed}"] = partial(compressed, seed), own, *source
+    jobs[f"competence/{seed}"] = partial(predicted, competence, MAIN), test, main
+    for twin in ("drift free", "primitive only"):
+        jobs[f"competence {twin}/{seed}"] = partial(predicted, competence, twin), test, model[twin]
+    jobs[f"hiding/{seed}"] = partial(predicted, hiding, MAIN), test, main
     for family in (MAIN, "primitive only", "untrained"):
         needs = test, "filter edits/0", model.get(family, main)
-        yield Job(f"edits {family}/{seed}", needs, partial(edits, name=family, seed=seed))
-    here, (ahead, free) = (main, *_parts("main")), GOES_ON_FROM
-    twins = {name: name for name in ("drift free", "episode shuffled") if name in model}
-    make = partial(drifts, family=MAIN, seed=seed, twins=twins)
-    yield Job(f"drift/{seed}", (*here, *(model[twin] for twin in twins)), make)
-    twins = {"drift free": free, MAIN: MAIN}
-    make = partial(drifts, family=ahead, seed=seed, twins=twins, site="empty home")
-    yield Job(f"drift ahead/{seed}", (*here, model[ahead], model[free]), make)
-    yield Job(f"erasure/{seed}", here, partial(erased, seed=seed))
-    yield Job(f"steering/{seed}", here, partial(steered, seed=seed))
-    check = lambda bench: instruments.checked(bench.model(MAIN, seed), bench.lifetimes("test")[:12])
-    yield Job(f"instruments/{seed}", (main, test), lambda bench: pd.DataFrame([check(bench)]))
+        jobs[f"edits {family}/{seed}"] = partial(edits, size, family), *needs
+    twins = [name for name in ("drift free", "episode shuffled") if name in model]
+    needs = main, *(model[twin] for twin in twins), *_parts()
+    jobs[f"drift/{seed}"] = partial(drifts, size, twins), *needs
+    make, (ahead, free) = partial(drifts, size, ("drift free", MAIN)), GOES_ON_FROM
+    needs = model[ahead], model[free], main, *_parts()
+    jobs[f"drift ahead/{seed}"] = partial(make, site="empty home"), *needs
+    for name, of, kind in (("erasure", erasure, "erased"), ("steering", steering, "steered")):
+        n, random = size[kind]
+        make = partial(by_parts, of.per_lifetime, n=n, random=random, seed=seed)
+        jobs[f"{name}/{seed}"] = make, main, *_parts()
+    jobs[f"instruments/{seed}"] = instruments.checked, main, test
+    return jobs
 
 
-def _once() -> Iterator[Job]:
+def _once(size: Mapping) -> dict[str, tuple]:
     """Return the jobs of the first seed alone: readings for figures, and planted controls."""
-    yield Job("readings/0", (f"model/{MAIN}/0", *_parts("main")), readings)
+    main = f"model/{MAIN}/0"
+    jobs = {"readings/0": (partial(by_parts, drift.readings), main, *_parts())}
     # where cookies eaten explain the drift, H2a must not be supported
-    how = {"twins": {"drift free": "drift free"}, "corpus": "confounded", "regime": drift.USE}
+    make = partial(drifts, size, ("drift free",), regime=drift.USE)
     needs = "model/confounded/0", "model/drift free/0", *_parts("confounded")
-    yield Job("drift confounded/0", needs, partial(drifts, family="confounded", seed=0, **how))
-    shown = "tolerance visible"
-    for name, corpus, family, site in (
-        ("visible", shown, shown, "just eaten"),
-        ("hidden", "main", MAIN, "just eaten"),
-        ("remembered", shown, shown, "first visible"),
-    ):
-        make = partial(tolerance, corpus=corpus, family=family, site=site)
-        yield Job(f"drift tolerance {name}/0", (f"model/{family}/0", *_parts(corpus)), make)
-    copied = {"name": "copied", "seed": 0}
-    make = partial(predicted, hypothesis=hiding, **copied)
-    yield Job("hiding copied/0", ("judged/test",), make)
-    yield Job("edits copied/0", ("judged/test", "filter edits/0"), partial(edits, **copied))
+    jobs["drift confounded/0"] = make, *needs
+    shown = "model/tolerance visible/0", *_parts("tolerance visible")
+    jobs["drift tolerance visible/0"] = partial(tolerance, "just eaten"), *shown
+    jobs["drift tolerance hidden/0"] = partial(tolerance, "just eaten"), main, *_parts()
+    jobs["drift tolerance remembered/0"] = partial(tolerance, "first visible"), *shown
+    jobs["hiding copied/0"] = partial(predicted, hiding, "copied"), "judged/test"
+    jobs["edits copied/0"] = partial(edits, size, "copied"), "judged/test", "filter edits/0"
+    return jobs

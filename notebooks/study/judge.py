@@ -1,7 +1,7 @@
 """From the study's tables of per-lifetime results to the measures of every gate and hypothesis.
 
 A new hypothesis is one entry in `hypotheses.yaml`, one file beside this one that measures it, a
-line in `MEASURES`, and, if it needs a new table, a `Job` in `jobs.py` that makes the table. Its
+line in `MEASURES`, and, if it needs a new table, a row in `jobs.py` that makes the table. Its
 p-value joins the Holm correction of the primary hypotheses, so that it can change their verdicts.
 """
 
@@ -31,10 +31,9 @@ def must_be_seen(frame: pd.DataFrame, tolerance: pd.DataFrame, hides: pd.DataFra
 
 def must_not_be_seen(frame: pd.DataFrame, false_positives: pd.DataFrame) -> Measures:
     """Measure what gate G3 names: what is found where there is nothing."""
-    share = float((false_positives["p"] <= 0.05).mean())
     return {
         "untrained_r2": drift.r2(pick(frame, regime="D2"), "untrained"),
-        "false_positives": share,
+        "false_positives": float((false_positives["p"] <= 0.05).mean()),
     }
 
 
@@ -63,7 +62,7 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
     if missing := sorted(needed - set(tables)):
         raise FileNotFoundError(
             f"{folder} has no tables {', '.join(missing)}; `make study ARGS=standard` makes those "
-            "for which there is a Job in study/jobs.py"
+            "for which there is a job in study/jobs.py"
         )
     return tables
 

@@ -17,10 +17,9 @@ import adkit as ad
 from adkit.cookieworld import shard, world
 from adkit.cookieworld.shard import COOKIE, FLOOR, FOOD, GAMMA
 from adkit.cookieworld.world import EAT, HIDE, STAY, STOCKED, led
-from adkit.envs import rooms
-from study.corpora import sites
+from study.corpora import DISTANCE, LED, SIZE, sites
 
-SIZE, HORIZON = 5, 16  # of the study's world
+HORIZON = 16  # of the study's world
 BASE = 7  # parameters that all three have: a logit for each action; STAY's is 0
 LR = 0.2  # the agents' learning rate
 RIDGE = 0.01  # nats per squared parameter, so that saturated gates stop somewhere
@@ -45,32 +44,29 @@ class Decisions:
     visible: np.ndarray  # (n,) bool: a cookie is in sight
     values: np.ndarray  # (n, 2, 8) action values learned in this lifetime: of cookies, of the meal
     unseen: np.ndarray  # (n, 8) bool: the action leads to a cell never visited
-    layout: np.ndarray  # (lifetimes, 3) cells of home, jar and garden
-    orbit: np.ndarray  # (lifetimes,)
+    layout: np.ndarray  # (n, 3) cells of home, jar and garden
+    orbit: np.ndarray  # (n,)
 
     def __len__(self) -> int:
         return len(self.action)
 
     def __getitem__(self, rows: np.ndarray):
         """Return some of the decisions; lifetimes keep their numbers."""
-        per_decision = [field.name for field in fields(self)[:8]]
-        return replace(self, **{name: getattr(self, name)[rows] for name in per_decision})
+        return replace(self, **{of.name: getattr(self, of.name)[rows] for of in fields(self)})
 
     @property
     def distance(self) -> np.ndarray:
         """Steps (n, 2) to the jar and to the garden."""
-        xy = rooms.cells(SIZE)
-        return np.abs(xy[self.cell, None] - xy[self.layout[self.lifetime, 1:]]).sum(-1)
+        return DISTANCE[self.cell[:, None], self.layout[:, 1:]]
 
 
-def decisions(histories: ad.Histories, site: str = "decision") -> Decisions:
-    """Return the decisions at a site of `corpora.sites`, on late days whose map is known.
+def decisions(histories: ad.Histories) -> Decisions:
+    """Return the decisions at which goals compete, on late days whose map is known.
 
-    Mornings on which HIDE was chosen are left out. The default site is where goals compete; "all"
-    adds walking, four decisions of five.
+    Mornings on which HIDE was chosen are left out.
     """
     arrays, found = histories.arrays, sites(histories)
-    where = found[site] & found["home late"][:, :, :1]
+    where = found["decision"] & found["home late"][:, :, :1]
     where[:, :, 0] &= arrays["action"][:, :, 0] != HIDE
     tasks = histories.task_values[histories.task]
     layout = ad.envs.CookieWorld().places(tasks)
@@ -89,8 +85,8 @@ def decisions(histories: ad.Histories, site: str = "decision") -> Decisions:
         visible=obs[:, world.VISIBLE] > 0,
         values=values[where],
         unseen=unseen[where],
-        layout=layout,
-        orbit=tasks["orbit"],
+        layout=layout[lifetime],
+        orbit=tasks["orbit"][lifetime],
     )
 
 
@@ -132,7 +128,10 @@ def advantage(values: torch.Tensor) -> torch.Tensor:
 
 
 class Predictor:
-    """Logits (n, 8) of decisions as a function of parameters, the first `BASE` of each action."""
+    """Logits (n, 8) of decisions as a function of parameters, the first `BASE` of each action.
+
+    A form's `pull` is what it adds to the base logits (n, 8), given its own parameters.
+    """
 
     starts: tuple[tuple[float, ...], ...]
     """Initial values of a form's own parameters; as many as reach the best of random starts."""
@@ -143,10 +142,6 @@ class Predictor:
         self.unseen = torch.as_tensor(made.unseen).double()
         self.closed = torch.zeros(len(made), 8, dtype=torch.double)
         self.closed[torch.as_tensor(made.step == 0), HIDE] = -torch.inf
-
-    def pull(self, theta: torch.Tensor) -> torch.Tensor:
-        """Return what the form adds to the base logits (n, 8), given its own parameters."""
-        raise NotImplementedError
 
     def logits(self, theta: torch.Tensor) -> torch.Tensor:
         base = torch.cat([theta[:STAY], theta.new_zeros(1), theta[STAY:BASE]])
@@ -231,22 +226,21 @@ class Utility(Predictor):
 
     def __init__(self, made: Decisions):
         super().__init__(made)
-        lifetimes, row = np.unique(made.lifetime, return_inverse=True)
-        home, jar, garden = made.layout[lifetimes].T[:, :, None, None, None]
+        _, first, row = np.unique(made.lifetime, return_index=True, return_inverse=True)
+        home, jar, garden = made.layout[first].T[:, :, None, None, None]
         cells, left_states = SIZE**2, STOCKED + 1  # a state is a cell and the cookies left
         cell, left, action = np.ogrid[:cells, :left_states, :8]
         eats_cookie = (action == EAT) & (cell == jar) & (left > 0)
         eats_meal = (action == EAT) & (cell == garden)
         hides = (action == HIDE) & (cell == home)
-        to = np.array([[[led(at, a, SIZE) for a in range(8)]] for at in range(cells)])
         left_after = np.where(eats_cookie, left - 1, np.where(hides, 0, left))
-        then = to * left_states + left_after
+        then = LED[:, None] * left_states + left_after
         flat = lambda x: torch.as_tensor(np.broadcast_to(x, then.shape).copy()).flatten(1, 2)
         self.then = flat(then).flatten(1)  # (lifetimes, states x 8)
         self.goes_on = flat(~eats_meal).double()  # (lifetimes, states, 8)
         nothing = np.where(eats_meal, STOCKED, STOCKED + 1)
         self.reward_index = flat(np.where(eats_cookie, STOCKED - left, nothing))
-        at = (made.step * len(lifetimes) + row) * cells + made.cell
+        at = (made.step * len(first) + row) * cells + made.cell
         self.at = torch.as_tensor(at * left_states + made.left)
         self.late = torch.as_tensor(made.step / HORIZON)[:, None]
         self.left = torch.as_tensor(made.left > 0)[:, None]

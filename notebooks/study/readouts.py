@@ -1,6 +1,6 @@
 """What the probes of H2a read, and what else could explain it: labels and baselines per day."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,11 +8,8 @@ import adkit as ad
 from adkit.cookieworld.world import EAT, GIFT, HIDE, STOCK, VISIBLE
 from adkit.probing import gather
 from adkit.probing.record import Recording
-from study.corpora import ate_cookie, directed, eaten, exposure, sites
+from study.corpora import PARTS, Lifetimes, ate_cookie, directed, eaten, exposure, sites
 
-PARTS = {"probe train": "train", "probe val": "val", "test": "test"}  # the test lifetimes last
-
-Lifetimes = Mapping[str, ad.Histories]
 Label = Callable[[ad.Histories], np.ndarray]
 
 
@@ -27,7 +24,8 @@ def features(lifetimes: Lifetimes, site: str, label: Label) -> dict[str, np.ndar
     """
     parts = [_features_of(lifetimes[part], site, label) for part in PARTS]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    joined["part"] = np.repeat(list(PARTS.values()), [len(lifetimes[part]) for part in PARTS])
+    names = [part.removeprefix("probe ") for part in PARTS]  # the test lifetimes last
+    joined["part"] = np.repeat(names, [len(lifetimes[part]) for part in PARTS])
     return joined | {name: _quadratic(joined[name]) for name in ("B1", "B3")}
 
 
@@ -81,15 +79,13 @@ def _quadratic(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x[..., i] * x[..., j]], axis=-1)
 
 
-def streams(
-    model, lifetimes: Lifetimes, site: str, *taps: str, regime: int | None = None
-) -> dict[str, np.ndarray]:
+def streams(model, lifetimes: Lifetimes, site: str, *taps: str) -> dict[str, np.ndarray]:
     """Return per tap the activations (N, E, D) at the site's decision of each day, else 0.
 
-    All parts are joined; `regime` keeps the lifetimes of one regime.
+    All parts are joined.
     """
     joined: dict[str, list] = {}
-    for histories in of_regime(lifetimes, regime).values():
+    for histories in (lifetimes[part] for part in PARTS):
         at = _first(sites(histories)[site])
         for tap, values in gather(model, histories, at, *taps).items():
             placed = np.zeros((*at.shape[:2], values.shape[1]), np.float32)
@@ -98,12 +94,9 @@ def streams(
     return {tap: np.concatenate(parts) for tap, parts in joined.items()}
 
 
-def of_regime(lifetimes: Lifetimes, regime: int | None) -> dict[str, ad.Histories]:
-    """Return the parts that probes need, with the lifetimes of one regime, or all."""
-    parts = {part: lifetimes[part] for part in PARTS}
-    if regime is None:
-        return parts
-    return {part: of[of.arrays["regime"] == regime] for part, of in parts.items()}
+def of_regime(lifetimes: Lifetimes, regime: int) -> dict[str, ad.Histories]:
+    """Return the parts with the lifetimes of one regime."""
+    return {part: of[of.arrays["regime"] == regime] for part, of in lifetimes.items()}
 
 
 def recording(streams: dict[str, np.ndarray]) -> Recording:

@@ -3,7 +3,6 @@
 make study ARGS=standard            three seeds, two jobs at a time: about 2.5 hours on two cores
 make study ARGS=full                five seeds, all twins at full length
 make study ARGS=smoke               minutes: every job once, tiny; proves nothing
-make study ARGS="standard --list"   the jobs, and which are done
 
 It can be killed at any moment and started again: finished jobs are kept, training goes on from its
 last checkpoint. Work is in runs/shards; tables and the model that notebooks open go to
@@ -17,7 +16,6 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
@@ -25,18 +23,10 @@ from pathlib import Path
 import pandas as pd
 
 from study import jobs
-from study.jobs import Bench
-from study.profiles import PROFILES
+from study.jobs import PROFILES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK, DATA = ROOT / "runs" / "shards", ROOT / "data" / "cookie_world"
-TRIES = 2  # of a job whose process was killed, most often because memory ran out
-
-
-def place(folder: Path, job: str) -> Path:
-    """Return where a job's result is: a table if there is one, else a folder."""
-    table = folder / f"{job}.csv"
-    return table if table.exists() else folder / job
 
 
 def make(profile: str, folder: Path, name: str) -> float:
@@ -45,7 +35,8 @@ def make(profile: str, folder: Path, name: str) -> float:
 
     torch.set_num_threads(1)
     began = time.process_time()
-    made = jobs.every_job(PROFILES[profile])[name].make(Bench(folder, PROFILES[profile]))
+    job, *needs = jobs.every_job(PROFILES[profile], folder)[name]
+    made = job(*(jobs.load(folder, need) for need in needs))
     if isinstance(made, tuple):
         made, draws = made
         kind, _, seed = name.partition("/")
@@ -70,14 +61,14 @@ def write(path: Path, text: str) -> None:
 
 
 def keep_settings(profile: str, folder: Path) -> None:
-    """Keep the settings beside the results; raise ValueError if the results there had others."""
+    """Keep the settings beside the results; stop the run if the results there had others."""
     training = {"batch": jobs.BATCH, "first_action_weight": jobs.FIRST_ACTION_WEIGHT}
-    settings = asdict(PROFILES[profile]) | {"model": jobs.MODEL}
+    settings = PROFILES[profile] | {"model": jobs.MODEL}
     settings = json.loads(json.dumps(settings | {"training": asdict(jobs.SCHEDULE) | training}))
     kept = folder / "settings.json"
     there = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else settings
     if differ := sorted(name for name in settings if settings[name] != there.get(name)):
-        raise ValueError(
+        sys.exit(
             f"{folder} holds results of other {', '.join(differ)}; "
             "move it away, or name another folder with --work"
         )
@@ -88,16 +79,16 @@ def run(profile: str, folder: Path, at_once: int = 2) -> int:
     """Make what is missing, `at_once` jobs at a time; return how many failed or wait for one.
 
     Each job starts as soon as what it needs is there, in a process of its own: a job whose process
-    is killed takes no other with it, and is tried again.
+    is killed takes no other with it, and is tried once more.
     """
-    every, began = jobs.every_job(PROFILES[profile]), time.perf_counter()
-    done = lambda name: place(folder, name).exists()
+    every, began = jobs.every_job(PROFILES[profile], folder), time.perf_counter()
+    done = lambda name: (folder / name).exists() or (folder / f"{name}.csv").exists()
     waiting = [name for name in every if not done(name)]
-    total, failed, killed = len(waiting), 0, Counter()
+    total, failed, killed = len(waiting), 0, set()
     print(f"{profile}: {len(every)} jobs, {len(every) - total} of them done.", flush=True)
     running: dict[Future, tuple[str, ProcessPoolExecutor]] = {}
     while waiting or running:
-        for name in [name for name in waiting if all(map(done, every[name].needs))]:
+        for name in [name for name in waiting if all(map(done, every[name][1:]))]:
             if len(running) < at_once:
                 waiting.remove(name)
                 pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -109,8 +100,9 @@ def run(profile: str, folder: Path, at_once: int = 2) -> int:
             name, pool = running.pop(future)
             pool.shutdown()
             if error := future.exception():
-                killed[name] += isinstance(error, BrokenExecutor)
-                again = isinstance(error, BrokenExecutor) and killed[name] < TRIES
+                # a process is killed most often because memory ran out
+                again = isinstance(error, BrokenExecutor) and name not in killed
+                killed.add(name)
                 waiting += [name] * again
                 failed += not again
             says = f"FAILED: {error!r}" if error else f"{future.result():.0f} CPU s"
@@ -120,37 +112,28 @@ def run(profile: str, folder: Path, at_once: int = 2) -> int:
     return failed + len(waiting)
 
 
-def publish(profile: str, folder: Path, out: Path) -> None:
+def publish(folder: Path) -> None:
     """Join the tables of all seeds and put them, with the first seed's model, into data/."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(folder.glob("*/*.csv")):
         table = pd.read_csv(path).assign(seed=int(path.stem))
         tables.setdefault(path.parent.name, []).append(table)
     for name, parts in tables.items():
-        write_table(out / f"{name}.csv", pd.concat(parts))
-    Bench(folder, PROFILES[profile]).model(jobs.MAIN, 0).save(out / "model", overwrite=True)
+        write_table(DATA / f"{name}.csv", pd.concat(parts))
+    jobs.load(folder, f"model/{jobs.MAIN}/0").save(DATA / "model", overwrite=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("--list", action="store_true", help="only list the jobs")
     parser.add_argument("--at-once", type=int, default=2, help="processes; 2")
     parser.add_argument("--work", type=Path, default=WORK, help="working folder; runs/shards")
-    parser.add_argument("--out", type=Path, default=DATA, help="for results; data/cookie_world")
     given = parser.parse_args(arguments)
     folder = given.work / given.profile
-    if given.list:
-        for name in jobs.every_job(PROFILES[given.profile]):
-            print("  done  " if place(folder, name).exists() else "  to do ", name)
-        return 0
-    try:
-        keep_settings(given.profile, folder)
-    except ValueError as error:
-        parser.error(str(error))
+    keep_settings(given.profile, folder)
     failed = run(given.profile, folder, given.at_once)
     if not failed and given.profile != "smoke":
-        publish(given.profile, folder, given.out)
+        publish(folder)
     return int(failed > 0)
 
 

@@ -17,6 +17,8 @@ Measures = dict[str, Interval | float | np.ndarray]
 first = lambda mean: mean[..., 0]
 ratio = lambda mean: mean[..., 0] / mean[..., 1]
 difference = lambda mean: mean[..., 0] - mean[..., 1]
+# the share of the way from the first to the third that the second has come
+share = lambda mean: (mean[..., 0] - mean[..., 1]) / (mean[..., 0] - mean[..., 2])
 explained = lambda mean: 1 - ratio(mean)  # R2, of the means of (missed, spread)
 
 

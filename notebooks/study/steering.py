@@ -6,21 +6,19 @@ All vectors are added with one norm: dose 1 is a tenth of the stream's mean norm
 Beside the table stands one of random draws with the columns kind, draw, value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 import adkit as ad
-from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import EAT, HIDE
 from adkit.probing import Steering, action_probability, difference_of_means, gather, off_unembedding
-from adkit.probing.record import Recording
 from adkit.probing.steering import DOSES, ENDS
 from adkit.stats import Interval
-from study.corpora import balance, directed, evenly, exposure, sites, table
+from study.corpora import Lifetimes, balance, directed, evenly, exposure, sites, table
+from study.erasure import choose
 from study.interventions import edit
-from study.readouts import Lifetimes
 from study.statistics import Measures, difference, draws_of, exchange_p, interval, of_kind, pick
 
 UP = DOSES[3:]
@@ -36,30 +34,24 @@ Steer = Callable[[np.ndarray, float], np.ndarray]
 
 
 def vectors(
-    model: ad.CausalTransformer, histories: ad.Histories, tap: str, shuffles: int, seed: int = 0
+    model: ad.CausalTransformer, histories: ad.Histories, tap: str
 ) -> dict[str, np.ndarray]:
-    """Return directions (D,) of the stream, fitted on probe train; "shuffled" is (R, D).
+    """Return directions (D,) of the stream, fitted on probe train.
 
     w: mean activation at cookie-visible tokens where w is above its median, minus below, within
     strata of day and cookies eaten. off: w without what the head reads directly. cue: from pairs of
     the same lifetime that differ in whether a cookie is there. action: the head's row of EAT minus
-    the mean of the others, HIDE left out. shuffled: as w, with another lifetime's w of that day.
+    the mean of the others, HIDE left out.
     """
     here = sites(histories)["cookie visible"]
-    lifetime, day, _ = np.nonzero(here)
-    x, w = gather(model, histories, here, tap)[tap], balance(histories)
-    stratum = exposure(histories)[here]
-    split = lambda label: difference_of_means(x, label > np.median(label), stratum)
-    rng = np.random.default_rng(seed)
-    shuffled = (w[:, :, 0][rng.permutation(len(histories))[lifetime], day] for _ in range(shuffles))
+    x, w = gather(model, histories, here, tap)[tap], balance(histories)[here]
+    of_w = difference_of_means(x, w > np.median(w), exposure(histories)[here])
     head = model.head.weight.detach().double().cpu().numpy()
-    of_w = split(w[here])
     return {
         "w": of_w,
         "off": off_unembedding(of_w, model)[0],
         "cue": _cue(model, histories[:: -(-len(histories) // PAIRS)], tap),
         "action": head[EAT] - np.delete(head, [EAT, HIDE], 0).mean(0),
-        "shuffled": np.array([split(label) for label in shuffled]),
     }
 
 
@@ -83,49 +75,33 @@ def steered(steering: Steering, actions: np.ndarray) -> Steer:
     return lambda vector, dose: outcome(steering.logits(vector, dose))
 
 
-def _of_types(histories: ad.Histories, types: str) -> np.ndarray:
-    return np.isin(np.array(TYPES)[histories.arrays["type"]], list(types))
-
-
-def _mornings(model: ad.CausalTransformer, test: ad.Histories, stream: Recording) -> Steer:
-    """Return a function giving p(HIDE) (N,) on late mornings of `HIDERS`, NaN for other agents."""
-    rows = np.flatnonzero(_of_types(test, HIDERS))
-    some, (tap,) = test[rows], stream.values
-    hide = np.broadcast_to(np.arange(8) == HIDE, some.arrays["pi"].shape)
-    known = Recording({tap: stream.array[rows]}, some.task, stream.window_start)
-    steer = steered(Steering(model, some, tap, sites(some)["home late"], stream=known), hide)
-
-    def among_all(vector: np.ndarray, dose: float) -> np.ndarray:
-        p = np.full(len(test), np.nan)
-        p[rows] = steer(vector, dose)
-        return p
-
-    return among_all
-
-
 # ---- the table ----
 
 
 def per_lifetime(
-    model: ad.CausalTransformer, lifetimes: Lifetimes, tap: str, n: int, random: int, seed: int = 0
+    model: ad.CausalTransformer, lifetimes: Lifetimes, n: int, random: int, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the effects of steering on `n` test lifetimes and `n` of probe val, and draws.
 
-    "jar: dose" is the mean probability of going for the jar at cookie-visible tokens with w added;
-    "garden: dose" of going for the garden where it alone is in view; "hide: dose" p(HIDE) on late
-    mornings of S, L and P. "jar, x: dose" and "hide, x: dose" are the same with another vector.
-    "random norm", "random kl" and "shuffled" are mean swings from dose -4 to 4 at the jar of random
-    vectors of equal norm, of equal KL where nothing is in view, and of shuffled vectors, each
-    turned so that it raises the mean; the draws hold their means unturned. "hide random kl" is
-    what those of equal KL do to p(HIDE) of planners. Of shuffled vectors there are half as many.
+    Vectors are added at the layer where H2b erases. "jar: dose" is the mean probability of going
+    for the jar at cookie-visible tokens with w added; "garden: dose" of going for the garden where
+    it alone is in view; "hide: dose" p(HIDE) on late mornings of S, L and P. "jar, x: dose" and
+    "hide, x: dose" are the same with another vector. "random kl" is the mean swing from dose -4 to
+    4 at the jar of random vectors of equal KL where nothing is in view, each turned so that it
+    raises the mean. The draws hold their means unturned, those of random vectors of equal norm,
+    and, as "hide random kl", what the turned vectors do to p(HIDE) of planners.
     """
-    of = vectors(model, lifetimes["probe train"], tap, -(-random // 2), seed)
+    tap = choose(model, lifetimes).tap
+    of = vectors(model, lifetimes["probe train"], tap)
     test, val = (evenly(lifetimes[part], n) for part in ("test", "probe val"))
     stream, where = ad.record(model, test, tap), sites(test)
-    at = lambda site: Steering(model, test, tap, where[site], stream=stream)
-    jar = steered(at("cookie visible"), directed(test))
-    garden = steered(at("garden alone in view"), directed(test, "garden"))
-    mornings = _mornings(model, test, stream)
+    hiders, planners = (table(test)["type"].isin([*types]) for types in (HIDERS, PLANNERS))
+    late = where["home late"] & hiders.to_numpy()[:, None, None]
+    hide = np.broadcast_to(np.arange(8) == HIDE, test.arrays["pi"].shape)
+    at = lambda here: Steering(model, test, tap, here, stream=stream)
+    jar = steered(at(where["cookie visible"]), directed(test))
+    garden = steered(at(where["garden alone in view"]), directed(test, "garden"))
+    mornings = steered(at(late), hide)  # NaN for other agents
     cases = [("jar", jar, "w", DOSES), ("garden", garden, "w", UP), ("hide", mornings, "w", DOSES)]
     cases += [(f"jar, {name}", jar, name, ENDS) for name in ("off", "cue", "action")]
     cases += [(f"hide, {name}", mornings, name, ENDS) for name in ("off", "action")]
@@ -136,10 +112,9 @@ def per_lifetime(
     }
     few = test[:: -(-len(test) // KL_LIFETIMES)]
     unrelated = Steering(model, few, tap, sites(few)["unrelated"])
-    planners = _of_types(test, PLANNERS)
-    hide = lambda vector, dose: mornings(vector, dose)[planners]
-    swings, draws = _random_swings(of, jar, hide, unrelated, random, seed)
-    frame = table(test, **columns, **swings).assign(part="test")
+    of_planners = lambda vector, dose: mornings(vector, dose)[planners]
+    swings, draws = _random_swings(of["w"], jar, of_planners, unrelated, random, seed)
+    frame = table(test, **columns, **{"random kl": swings}).assign(part="test")
     at_val = steered(Steering(model, val, tap, sites(val)["cookie visible"]), directed(val))
     in_training = {f"jar: {dose:g}": at_val(of["w"], dose) for dose in ENDS}
     frames = [frame, table(val, **in_training).assign(part="probe val")]
@@ -148,29 +123,28 @@ def per_lifetime(
 
 
 def _random_swings(
-    of: Mapping, jar: Steer, hide: Steer, unrelated: Steering, random: int, seed: int
-) -> tuple[dict, dict]:
-    """Return the columns and the draws that random and shuffled vectors give."""
+    w: np.ndarray, jar: Steer, hide: Steer, unrelated: Steering, random: int, seed: int
+) -> tuple[np.ndarray, dict]:
+    """Return the mean swing (N,) that random vectors of equal KL give, and the draws."""
 
     def swing(steer: Steer, vector: np.ndarray, factor: float = 1.0) -> np.ndarray:
         low, high = (steer(vector, factor * end) for end in ENDS)
         return high - low
 
-    drawn = np.random.default_rng(seed).normal(size=(random, len(of["w"])))
-    target, factors = unrelated.kl(of["w"]), [1.0]
+    drawn = np.random.default_rng(seed).normal(size=(random, len(w)))
+    target, factors = unrelated.kl(w), [1.0]
     for vector in drawn:  # start where the last one ended: they are much alike
         factors.append(unrelated.factor(vector, target, factors[-1]))
     pairs = list(zip(drawn, factors[1:], strict=True))
-    swings = {
-        "random norm": [swing(jar, vector) for vector in drawn],
-        "shuffled": [swing(jar, vector) for vector in of["shuffled"]],
-        "random kl": [swing(jar, vector, factor) for vector, factor in pairs],
-    }
-    means = {name: np.nanmean(values, axis=1) for name, values in swings.items()}
-    signs = {name: np.sign(mean)[:, None] for name, mean in means.items()}
-    turned = {name: (signs[name] * values).mean(0) for name, values in swings.items()}
+    of_kl = np.array([swing(jar, vector, factor) for vector, factor in pairs])
     hidden = np.array([np.nanmean(swing(hide, vector, factor)) for vector, factor in pairs])
-    return turned, means | {"hide random kl": signs["random kl"][:, 0] * hidden}
+    mean = np.nanmean(of_kl, axis=1)
+    draws = {
+        "random norm": np.array([np.nanmean(swing(jar, vector)) for vector in drawn]),
+        "random kl": mean,
+        "hide random kl": np.sign(mean) * hidden,
+    }
+    return (np.sign(mean)[:, None] * of_kl).mean(0), draws
 
 
 # ---- measures, from tables of all seeds ----
@@ -214,8 +188,7 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     moved = test.assign(swing=test["jar: 4"] - test["jar: -4"])
     by_seed = lambda swing, frame: swing.groupby(frame["seed"]).mean().to_numpy()
     swings, hides = by_seed(moved["swing"], test), planners["hide: 4"] - planners["hide: -4"]
-    kinds = ("random norm", "random kl", "shuffled")
-    norm, kl, shuffled = (np.abs(of_kind(draws, kind)) for kind in kinds)
+    norm, kl = (np.abs(of_kind(draws, kind)) for kind in ("random norm", "random kl"))
     at_home = of_kind(draws, "hide random kl")
     p = {"random_norm_p": exchange_p(swings, norm), "random_kl_p": exchange_p(swings, kl)}
     alone = [max(exchange_p([x], null[[i]]) for null in (norm, kl)) for i, x in enumerate(swings)]
@@ -224,11 +197,8 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
     half = ed50(test[_columns("jar", UP)].to_numpy().mean(0))
     return {
         "over_random_kl": interval(moved, ["swing", "random kl"], difference),
-        "over_random_norm": interval(moved, ["swing", "random norm"], difference),
         **p,
         "seeds_agreeing": float(np.mean(np.array(alone) <= 0.05)),
-        "shuffled_label_p": exchange_p(swings, shuffled),
-        "slope": _slope(test, "jar"),
         "spearman": interval(test, _columns("jar", DOSES), spearman),
         "anti_steerable": interval(against, ["against"]),
         "ed50": half,
@@ -240,7 +210,6 @@ def measured(frame: pd.DataFrame, draws: pd.DataFrame) -> Measures:
         "transfer_ratio": _transfer(frame),
         "projected_swing": _swing(test, "jar, off"),
         "cue_swing": _swing(test, "jar, cue"),
-        "cue_slope": _slope(test, "jar, cue", ENDS),
         "action_vector_swing": _swing(test, "jar, action"),
         "action_vector_hide": _swing(planners, "hide, action"),
         "unembedding_share": float(of_kind(draws, "unembedding").mean()),

@@ -87,7 +87,6 @@ class Verdict:
     """The judgement of one hypothesis."""
 
     name: str
-    claim: str
     verdict: str  # one of `VERDICTS`
     why: str  # the rules that decided
     measure: str
@@ -164,7 +163,7 @@ def verdict(
         grade=_grade(entry, measured),
         rules=pd.DataFrame([row for rows in judged.values() for row in rows]),
         null=measured.get("null"),
-        **{key: entry[key] for key in ("claim", "measure", "sesoi", "expected")},
+        **{key: entry[key] for key in ("measure", "sesoi", "expected")},
     )
 
 

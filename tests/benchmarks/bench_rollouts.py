@@ -12,12 +12,12 @@ import torch
 from measure import compare
 
 import adkit as ad
-from adkit.models.tokens import Tokens, kept, slots, window_starts
+from adkit.models.tokens import Tokens, kept, window_starts
 from adkit.rollout import collect
 from adkit.seeds import Rng
 
 ENV = ad.envs.DarkRoom()
-SPEC, PER = ENV.spec, slots(ENV.spec)
+SPEC, PER = ENV.spec, ENV.spec.horizon + 1
 
 
 def opinionated(context: int = 200, seed: int = 0) -> ad.CausalTransformer:

@@ -48,7 +48,7 @@ def lab(run_notebook):
 @pytest.fixture(scope="module")
 def offline(browser, view, tmp_path_factory):
     """The same view in a file of its own, opened from disk."""
-    path = view.to_html(tmp_path_factory.mktemp("page") / "view.html")
+    path = view.save(tmp_path_factory.mktemp("page") / "view.html")
     page = browser()
     page.goto(path.as_uri())
     shown(page)

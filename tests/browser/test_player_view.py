@@ -25,9 +25,9 @@ def test_odd_lifetimes_render_and_say_so(page, env, model, histories, tmp_path):
     odd = {"Episode 0, step 0": first, "No reward in this lifetime": without_reward(first)}
     for says, lifetime in odd.items():
         view = ad.views.EpisodeAttention(model, lifetime, env)
-        page.goto(view.to_html(tmp_path / "odd.html").as_uri())
+        page.goto(view.save(tmp_path / "odd.html").as_uri())
         page.wait_for_function(f"document.body.innerText.includes({says!r})")
-        page.goto(ad.views.replay(lifetime).to_html(tmp_path / "player.html").as_uri())
+        page.goto(ad.views.replay(lifetime).save(tmp_path / "player.html").as_uri())
         page.wait_for_function("document.querySelector('.Player').innerText.length > 10")
         assert not page.errors
 
@@ -35,7 +35,7 @@ def test_odd_lifetimes_render_and_say_so(page, env, model, histories, tmp_path):
 def test_players_share_one_clock(page, histories, tmp_path):
     long = histories[0]
     player = ad.views.Player({"long": long, "short": long.episodes[:5]})
-    page.goto(player.to_html(tmp_path / "players.html").as_uri())
+    page.goto(player.save(tmp_path / "players.html").as_uri())
     page.locator(".Player .ad-episode").fill("3")
     page.locator(".Player .ad-step").fill("4")
     now = wait_until(page, "v.episode === 3 && v.step === 4", ".Player")

@@ -12,7 +12,7 @@ from helpers import EVERYONE, scrambled
 from probe_worlds import Line
 
 import adkit as ad
-from adkit import sources, tables
+from adkit import sources
 from adkit.envs import AdversarialBandit, CookieWorld, DarkRoom, from_gymnasium
 from adkit.testing import check_agent, check_env, check_histories
 
@@ -124,10 +124,10 @@ class Other(DarkRoom):
         return table._replace(**{name: change(table) for name, change in self.changed.items()})
 
     def reset(self, given, rng):
-        return tables.reset(ROOM, given, rng)
+        return ROOM.reset(given, rng)
 
     def step(self, state, given, action, rng):
-        return tables.step(ROOM, state, given, action, rng)
+        return ROOM.step(state, given, action, rng)
 
 
 def other(**changed):

@@ -7,7 +7,7 @@ import traitlets
 import adkit as ad
 from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
-from adkit.views import EpisodeAttention, learning_curves, replay, visits
+from adkit.views import EpisodeAttention, learning_curves, replay
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
@@ -118,11 +118,10 @@ MISTAKES = {
         lambda: ad.record(MODEL, WALKS, changes={"embed": lambda x, cut: ablate_head(0)(x)})
     ),
     "histories need names on a figure": lambda: learning_curves(LIVED),
-    "need names on a figure; try {'distilled'": lambda: visits({}),
+    "need names on a figure; try {'distilled'": lambda: learning_curves({}),
     '`x` must be "episodes" or "steps", got \'hours\'': (
         lambda: learning_curves({"a": LIVED}, x="hours")
     ),
-    r"no \(x, y\) observations": lambda: visits({"a": lake()}),
     "FrozenLake-v1 has no map to draw": lambda: replay(lake()),
     "must be one lifetime, got 100; try rollouts": lambda: replay(LIVED),
     "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),

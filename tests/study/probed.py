@@ -1,36 +1,21 @@
-"""Labelled lifetimes whose filter estimates are made up, and activations that hold known things."""
+"""Activations that hold known things, and what hypotheses must measure."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import scrambled
 from study import corpora
 
 import adkit as ad
 
 NOTEBOOKS = Path(ad.__file__).parents[1] / "notebooks"
 DAYS, WIDTH = 24, 16
-SIZES = {"probe train": 90, "probe val": 40, "test": 70}
 
 
-def parts() -> dict[str, ad.Histories]:
-    """Return the parts that probes need; the filter's estimate is w seen through noise."""
-    rng, found = np.random.default_rng(0), {}
-    source = replace(corpora.population(), regimes=corpora.TEST_REGIMES)
-    for i, (part, n) in enumerate(SIZES.items()):
-        tasks = corpora.split()[part == "test"]
-        tasks = tasks[np.sort(rng.choice(len(tasks), n, replace=False))]
-        histories = ad.collect(corpora.world(), tasks, source, episodes=DAYS, seed=i)
-        pi = histories.arrays["pi"]
-        labels = {
-            "belief_rel": corpora.balance(histories) + 0.3 * rng.normal(size=(n, DAYS, 1)),
-            "belief_pi": 0.9 * pi + 0.0125,
-            "prior_pi": np.full_like(pi, 0.125),
-            "orbit": tasks["orbit"][histories.task],
-        }
-        found[part] = replace(histories, arrays=histories.arrays | labels)
-    return found
+def transformer(spec: ad.EnvSpec, layers: int = 2) -> ad.CausalTransformer:
+    how = {"context": 16 * DAYS, "heads": 2, "width": WIDTH}
+    return scrambled(ad.CausalTransformer(spec, layers=layers, **how))
 
 
 def gathered(model, histories, at, *taps, batch=16) -> dict[str, np.ndarray]:

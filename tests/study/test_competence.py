@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import scrambled, seeded
+from helpers import seeded
+from probed import transformer
 from study import competence, hiding, instruments, interventions
 
-import adkit as ad
 from adkit.cookieworld.population import TYPES
 from adkit.cookieworld.world import HIDE
 
@@ -28,7 +28,7 @@ def test_the_source_is_calibrated_and_an_overconfident_model_is_not(judged, edit
 
     exact = measure(judged.arrays["pi"])
     assert exact["calibration_slope"].estimate == pytest.approx(1, abs=1e-4)
-    assert exact["ece"].estimate < 1e-4 and exact["kl_to_source"].estimate < 1e-4
+    assert exact["ece"].estimate < 1e-4
     assert exact["cue_ratio"].estimate == pytest.approx(1, abs=1e-4)
     sharp = judged.arrays["pi"] ** 3
     sharp = measure(sharp / np.maximum(sharp.sum(-1, keepdims=True), 1e-9))
@@ -72,10 +72,7 @@ def test_hiding_is_judged_by_who_hides(judged, edits):
 
 
 def test_the_instruments_pass_their_gate(judged):
-    tap, some = "blocks.0.resid", judged[:6]
-    how = {"context": 24 * 16, "layers": 2, "heads": 2, "width": 16}
-    model = scrambled(ad.CausalTransformer(judged.spec, **how))
-    found = instruments.checked(model, some, tap=tap)
+    found = instruments.checked(transformer(judged.spec), judged, tap="blocks.0.resid").iloc[0]
     assert found["self_patch"] < 1e-6 and found["leace_covariance"] < 1e-8
     assert found["policy_sum"] < 1e-6 and found["empty_day_dependence"] == 0
-    assert (instruments.false_positives(40) <= 0.05).mean() < 0.2
+    assert (instruments.false_positives(40)["p"] <= 0.05).mean() < 0.2

@@ -16,10 +16,8 @@ from adkit.cookieworld.world import EAT, HIDE
 
 def primitive(n):
     """Return lifetimes of agents that neither drift nor plan."""
-    tasks = corpora.split()[1]
-    tasks = tasks[np.sort(np.random.default_rng(0).choice(len(tasks), n, replace=False))]
     source = replace(corpora.population(), types={"P": 1}, regimes={"D0": 1})
-    return ad.collect(corpora.world(), tasks, source, episodes=20, seed=3)
+    return ad.collect(corpora.world(), corpora.split()[1].drawn(n), source, episodes=20, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +27,14 @@ def histories():
 
 @pytest.fixture(scope="module")
 def made(histories):
-    return decisions(histories, "all")
+    return decisions(histories)
 
 
 @pytest.fixture(scope="module")
 def where(histories):
     """Return the decisions (N, E, H) that `decisions` takes."""
     sites = corpora.sites(histories)
-    where = sites["all"] & sites["home late"][:, :, :1]
+    where = sites["decision"] & sites["home late"][:, :, :1]
     where[:, :, 0] &= histories.arrays["action"][:, :, 0] != HIDE
     return where
 
@@ -46,9 +44,9 @@ def test_decisions_are_those_of_late_days_in_known_maps(histories, made, where):
     assert len(made) == where.sum() and not (where & ~late).any()
     cells = histories.arrays["obs"][where][:, 0]
     np.testing.assert_array_equal(made.cell, cells)
-    assert ((made.distance[:, 0] == 0) == (made.cell == made.layout[made.lifetime, 1])).all()
+    assert ((made.distance[:, 0] == 0) == (made.cell == made.layout[:, 1])).all()
     assert (made.left[made.visible] > 0).all()
-    assert len(made[:5]) == 5 and made[:5].orbit is made.orbit
+    assert len(made[:5]) == len(made[:5].orbit) == 5
 
 
 def test_values_are_what_the_agent_had_learned(histories, made, where):
@@ -85,17 +83,14 @@ def test_the_plan_eats_what_it_likes(made):
 
 def test_shards_compress_shard_agents_and_not_agents_of_one_utility():
     histories = primitive(60)
-    model = compression.per_lifetime(histories, "model")
+    model = compression.per_lifetime(histories)
     frames = [model, model.assign(kind="source"), compression.per_lifetime(histories, "unitary")]
     found = compression.measured(pd.concat(frames).assign(seed=0))
     assert found["saving"].low > 0 > found["unitary_saving"].estimate
     assert found["seeds_agreeing"] == 1 and found["p"] < 0.01
-
-
-def test_parameters_are_counted_and_shared(histories):
-    frame = compression.per_lifetime(histories, "source")
-    dearer = frame.assign(parameters_shards=10 * frame["parameters_shards"])
+    # parameters are counted, and shared by the decisions of a half
+    dearer = model.assign(parameters_shards=10 * model["parameters_shards"])
     bits = lambda of: compression.code(of)[:, 1].sum()
-    per_half = [np.log2(n) / 2 for n in frame["coded"].unique()]
-    extra = 9 * frame["parameters_shards"].iloc[0] * sum(per_half)
-    assert bits(dearer) - bits(frame) == pytest.approx(extra)
+    per_half = [np.log2(n) / 2 for n in model["coded"].unique()]
+    extra = 9 * model["parameters_shards"].iloc[0] * sum(per_half)
+    assert bits(dearer) - bits(model) == pytest.approx(extra)

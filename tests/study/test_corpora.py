@@ -62,9 +62,12 @@ def test_cookies_ahead_count_the_next_five_days(judged):
 def test_an_edit_is_possible_and_changes_only_what_it_says(judged, kind):
     made = interventions.edit(kind, judged, 12)
     assert made.after.n_episodes == 13 and len(made.rows)
+    before, after, row = made.before.arrays, made.after.arrays, np.arange(len(made.rows))
     if kind == "stock":
-        assert ((made.sign > 0) == (made.after.arrays["obs"][:, 12, 0, STOCK] == 2)).all()
-    before, after = made.before.arrays, made.after.arrays
+        assert ((made.sign > 0) == (after["obs"][:, 12, 0, STOCK] == 2)).all()
+    if kind == "delay":  # it is compared at the same place
+        places = before["obs"][row, 12, made.at, :4], after["obs"][row, 12, made.moved, :4]
+        np.testing.assert_array_equal(*places)
     past = [(before[n][:, :12] != after[n][:, :12]).any() for n in ("obs", "action", "reward")]
     assert any(past) == (kind == "lapse")
     at, moves = xy(after["obs"][:, 12]), np.zeros((9, 2), int)
@@ -76,13 +79,6 @@ def test_an_edit_is_possible_and_changes_only_what_it_says(judged, kind):
     if kind in interventions.MORNING_EDITS:
         late = corpora.sites(judged)["home late"][:, 12, 0]
         assert late[made.rows].all() and not late.all()
-
-
-def test_a_delayed_lifetime_is_compared_at_the_same_place(judged):
-    made = interventions.edit("delay", judged, 12)
-    row = np.arange(len(made.rows))
-    before, after = (one.arrays["obs"][row, 12] for one in (made.before, made.after))
-    np.testing.assert_array_equal(before[row, made.at, :4], after[row, made.moved, :4])
 
 
 def test_edits_do_to_the_filter_what_they_mean(effects):

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import scrambled, seeded
-from probed import DAYS, WIDTH, along, check_measures, counts_cookies, gathered, holds_drift
+from helpers import seeded
+from probed import along, check_measures, counts_cookies, gathered, holds_drift, transformer
 from study import corpora, drift, readouts
 from study.statistics import draws_of
 from study.verdicts import verdict
@@ -86,8 +86,7 @@ def test_readings_are_the_truth_the_estimate_and_the_probe_day_by_day(parts):
 
 
 def test_an_untrained_twin_attends_and_knows_nothing(parts):
-    how = {"context": 16 * DAYS, "layers": 2, "heads": 2, "width": WIDTH}
-    model = scrambled(ad.CausalTransformer(parts["test"].spec, **how))
+    model = transformer(parts["test"].spec)
     twin = drift.untrained(model)
     streams = ad.record(twin, parts["test"][:2], "embed", "blocks.1.resid")
     assert np.abs(streams["embed"] - streams["blocks.1.resid"]).max() > 0.1
@@ -99,7 +98,7 @@ def sums():
     """R2 of B1 .2, of the probe .5, of the filter .8; D1 is read higher in 30 of 40 pairs."""
     missed = {"B1": 80, "probe": 50, "B4": 20, "B3": 60, "logits": 120, "untrained": 90}
     missed |= {"drift free": 95, "action only": 80, "planted": 20, "planted belief": 5}
-    missed |= {"planted erased": 99, "unrelated": 100, "belief": 30}
+    missed |= {"planted erased": 99, "unrelated": 100}
     row = {f"missed: {name}": value for name, value in missed.items()}
     row |= dict.fromkeys(("spread", "spread: belief", "spread: unrelated"), 100)
     for name, product in (("probe", 3.0), ("B4", 6.0)):
@@ -119,7 +118,7 @@ def test_shares_and_areas_come_from_sums_alone(hypotheses):
     found, entries = drift.measured(frame, draws), hypotheses["hypotheses"]
     expected = {"phi": 0.5, "headroom": 0.6, "planted_phi": 1, "action_only_phi": 0}
     expected |= {"over_logits": 0.5, "over_rich_features": 0.1, "over_untrained": 0.4}
-    expected |= {"over_drift_free": 0.45, "unrelated_r2": 0, "belief_r2": 0.7, "level_r2": 0.75}
+    expected |= {"over_drift_free": 0.45, "unrelated_r2": 0, "level_r2": 0.75}
     expected |= {"within_r2": 1 / 16, "within_share_of_filter": 0.25, "selectivity": 0.3, "p": 0.5}
     expected |= {"yoked_auc": 0.75, "yoked_auc_of_filter": 1, "yoked_auc_of_gifts": 0.5}
     check_measures(found, expected, entries["H2a"], entries["H2a_future"])

@@ -6,25 +6,24 @@ from pathlib import Path
 
 import pytest
 from study import jobs, run
-from study.profiles import PROFILES
+from study.jobs import PROFILES
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_job_comes_after_what_it_needs(profile):
     seen = set()
-    for name, job in jobs.every_job(PROFILES[profile]).items():
-        assert set(job.needs) <= seen, f"{name} needs a job that comes later"
+    for name, (_, *needs) in jobs.every_job(PROFILES[profile], Path()).items():
+        assert set(needs) <= seen, f"{name} needs a job that comes later"
         seen.add(name)
 
 
-def test_results_of_other_settings_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(jobs, "every_job", lambda profile: {})
-    call = ["smoke", "--work", str(tmp_path), "--out", str(tmp_path / "out")]
+def test_results_of_other_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "every_job", lambda *_: {})
+    call = ["smoke", "--work", str(tmp_path)]
     assert run.main(call) == run.main(call) == 0
     monkeypatch.setattr(jobs, "FIRST_ACTION_WEIGHT", 1.0)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="smoke holds results of other training; move it away"):
         run.main(call)
-    assert "smoke holds results of other training; move it away" in capsys.readouterr().err
 
 
 def make(profile: str, folder: Path, name: str) -> float:
@@ -40,9 +39,9 @@ def make(profile: str, folder: Path, name: str) -> float:
 
 
 def test_a_killed_job_is_tried_once_more_and_takes_no_other_with_it(tmp_path, monkeypatch, capsys):
-    needs = {"once": (), "beside": (), "after": ("once",), "always": (), "never": ("always",)}
-    planted = {name: jobs.Job(name, need, None) for name, need in needs.items()}
-    monkeypatch.setattr(jobs, "every_job", lambda profile: planted)
+    planted = dict.fromkeys(("once", "beside", "always"), (None,))
+    planted |= {"after": (None, "once"), "never": (None, "always")}
+    monkeypatch.setattr(jobs, "every_job", lambda *_: planted)
     monkeypatch.setattr(run, "make", make)
     assert run.run("smoke", tmp_path / "work", 2) == 2
     output = capsys.readouterr().out

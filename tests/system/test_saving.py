@@ -44,8 +44,8 @@ env = ad.envs.AdversarialBandit(arms=3, horizon=4)
 histories = ad.collect(env, env.tasks()[:50], ad.sources.UCB(), episodes=1, lifetimes=20)
 rows = np.arange(5000)
 for limit, call in (
-    (100_000, lambda: histories.to_minari("room/x-v0", PATH + "s")),
-    (2_000, lambda: histories.to_parquet(PATH + "s/x.parquet")),
+    (100_000, lambda: ad.interchange.to_minari(histories, "room/x-v0", PATH + "s")),
+    (2_000, lambda: ad.interchange.to_parquet(histories, PATH + "s/x.parquet")),
     (2_000, lambda: store.save(PATH, "test", {"a": rows}, {}, overwrite=True)),
     (2_000, lambda: store.save(PATH + "2", "test", {}, {}, parts=[{"a": rows}], rows=5000)),
 ):

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from unittest.mock import Mock
 
@@ -57,8 +58,8 @@ def made(request, monkeypatch):
 def test_histories_come_back_from_minari_and_minari_reads_them(made, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     path = made.save(tmp_path / "saved")
-    assert ad.Histories.load(path, mapped=True).to_minari(ID) == tmp_path / ID
-    assert_equal(ad.Histories.from_minari(ID), made)
+    assert interchange.to_minari(ad.Histories.load(path, mapped=True), ID) == tmp_path / ID
+    assert_equal(interchange.from_minari(ID), made)
     dataset, (n, e) = minari.load_dataset(ID), made.length.shape
     assert dataset.total_episodes == n * e and dataset.total_steps == made.length.sum()
     for i, episode in enumerate(dataset.iterate_episodes()):
@@ -74,7 +75,7 @@ def test_histories_come_back_from_minari_and_minari_reads_them(made, tmp_path, m
 
 
 def test_parquet_has_a_row_for_every_transition(made, tmp_path):
-    table = pyarrow.parquet.read_table(made.to_parquet(tmp_path / "rows.parquet"))
+    table = pyarrow.parquet.read_table(interchange.to_parquet(made, tmp_path / "rows.parquet"))
     told, frame = json.loads(table.schema.metadata[b"adkit"]), table.to_pandas()
     assert ad.EnvSpec(**told["spec"]) == made.spec and told["about"] == made.about
     assert len(frame) == made.length.sum()
@@ -92,12 +93,12 @@ def test_parquet_has_a_row_for_every_transition(made, tmp_path):
 
 
 def test_what_no_one_here_wrote_is_refused(tmp_path):
-    for call in (bandit().to_minari, ad.Histories.from_minari):
+    for call in (partial(interchange.to_minari, bandit()), interchange.from_minari):
         with pytest.raises(ValueError, match="Malformed dataset ID: ../room-v0"):
             call("../room-v0", tmp_path)
     (tmp_path / ID / "data").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="no dataset written by histories.to_minari"):
-        ad.Histories.from_minari(ID, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no dataset written by to_minari"):
+        interchange.from_minari(ID, tmp_path)
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -107,15 +108,17 @@ def test_what_is_there_is_kept(tmp_path, monkeypatch, when):
         come()
     monkeypatch.setattr(interchange.folders, "flush", come)
     with pytest.raises(FileExistsError, match="is there already|by another process"):
-        bandit().to_parquet(tmp_path / "x")
+        interchange.to_parquet(bandit(), tmp_path / "x")
     assert (tmp_path / "x").read_text() == "mine" and listed(tmp_path) == ["x"]
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(interchange.folders, "flush", Mock(side_effect=OSError(28, "")))
-    for write in (bandit().to_parquet, lambda path: bandit().to_minari(ID, path.parent)):
-        with pytest.raises(OSError, match=r"x.* was not saved \(No space left on device\)"):
-            write(tmp_path / "x")
+    says = r"x.* was not saved \(No space left on device\)"
+    with pytest.raises(OSError, match=says):
+        interchange.to_parquet(bandit(), tmp_path / "x")
+    with pytest.raises(OSError, match=says):
+        interchange.to_minari(bandit(), ID, tmp_path)
     assert listed(tmp_path) == ["room"] and not listed(tmp_path / "room")
 
 
@@ -125,5 +128,5 @@ def test_a_missing_extra_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     says = rf"needs {package}, which is not installed .*pip install -e '\.\[interchange\]'"
     with pytest.raises(ImportError, match=says):
-        bandit().to_minari(ID)
-        bandit().to_parquet(tmp_path / "x")
+        interchange.to_minari(bandit(), ID)
+        interchange.to_parquet(bandit(), tmp_path / "x")

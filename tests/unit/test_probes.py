@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 import adkit as ad
 from adkit.probing import erase, fit
+from adkit.probing.erasure import leace
 from adkit.probing.labels import Sessions, _nearest
-from adkit.probing.leace import leace
 from adkit.probing.record import Recording
 
 N, E, D = 60, 12, 10

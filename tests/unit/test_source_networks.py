@@ -33,7 +33,7 @@ def test_the_gradient_is_autograds():
     values, flat = float32(rng, 10, 2), float32(rng, 244) / 2
     h, y = np.zeros((10, 3, 8), np.float32), np.zeros((10, 4), np.float32)
     for b in range(10):
-        networks.forward(*networks.parts(flat, SHAPE), rows[b], values[b], h[b], y[b])
+        networks.forward(networks.parts(flat, SHAPE), rows[b], values[b], h[b], y[b])
     action, reward = rng.integers(0, 3, 10).astype(np.uint8), float32(rng, 10)
     end, after = np.array([0, 0, 0, 1, 0, 2, 0, 0, 0, 0], np.uint8), float32(rng, 10)
     hyper = 0.0, *map(np.float32, (0.9, 0.8, 0.05, 0.5))

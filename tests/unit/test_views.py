@@ -53,15 +53,6 @@ def test_a_heat_map_shows_the_table():
     assert figure.layout.yaxis.autorange == "reversed"
     assert figure.layout.xaxis.ticktext == ("1", "2") and figure.layout.yaxis.title.text == "row"
     assert ad.views.heat_map(table, top=2).data[0].zmax == 2
-    assert figure.watermarked().layout.annotations[0].text == "smoke run, not evidence"
-
-
-def test_visits_count_every_real_step(histories):
-    figure = ad.views.visits({"all": histories, "late": histories.episodes[-2:]})
-    share = figure.data[0].z.T
-    assert share.shape == (5, 5) and share.sum() == pytest.approx(1) and share[2, 2] == share.max()
-    assert not np.array_equal(share, figure.data[1].z.T)
-    assert figure._repr_mimebundle_()["text/plain"] == "Figure: all, late"
 
 
 def test_the_replay_names_its_lifetime_and_is_one_page(histories, tmp_path):
@@ -70,7 +61,7 @@ def test_the_replay_names_its_lifetime_and_is_one_page(histories, tmp_path):
     assert set(bundle) == {"text/html", "text/plain"}
     assert bundle["text/plain"] == "Player: DarkRoom"
     assert "Player: DarkRoom (to see it, run the cell" in bundle["text/html"]
-    assert view.to_html(tmp_path / "view.html").read_text().count("</script>") == 1
+    assert view.save(tmp_path / "view.html").read_text().count("</script>") == 1
 
 
 def lifetime_in(world: str) -> ad.Histories:

@@ -50,8 +50,9 @@ def test_the_q_update_is_the_textbooks():
 
 
 def test_epsilon_falls_linearly_to_zero():
-    schedule = sources.QLearning(epsilon=1.0, exploration=0.5).schedule(8)
-    assert schedule.tolist() == [1, 0.75, 0.5, 0.25, 0, 0, 0, 0]
+    agent = sources.QLearning(epsilon=1.0, exploration=0.4)
+    learner = started(agent, THREE_STATES, 1)  # for ten episodes
+    assert learner.epsilon.tolist() == [1, 0.75, 0.5, 0.25, 0, 0, 0, 0, 0, 0]
 
 
 def test_a_goal_out_of_reach_is_not_looked_for():

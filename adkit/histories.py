@@ -277,9 +277,6 @@ class EpisodeIndex:
         arrays = {name: v if v.ndim == 1 else v[:, index] for name, v in h.arrays.items()}
         return replace(h, arrays=arrays, episode=h.episode[kept])
 
-    def __len__(self) -> int:
-        return self.histories.n_episodes
-
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind != "i":

@@ -18,39 +18,30 @@ if TYPE_CHECKING:
 
 
 def learning_curves(
-    histories: Mapping[str, Histories],
-    env: Env | None = None,
-    *,
-    x: str = "episodes",
-    log_x: bool = False,
+    histories: Mapping[str, Histories], env: Env | None = None, *, log_x: bool = False
 ) -> Figure:
     """Draw return per episode of several histories, with a 95% band: a bootstrap over tasks, then
     over lifetimes within them.
 
-    `env` adds the optimum as a line where it is known. `x="steps"` counts environment steps
-    instead of episodes. Subsampled histories are drawn at their true episode numbers. Nothing is
-    smoothed.
+    `env` adds the optimum as a line where it is known. Subsampled histories are drawn at their true
+    episode numbers. Nothing is smoothed.
     """
     if isinstance(histories, Histories) or not histories:
         raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
-    if x not in ("episodes", "steps"):
-        raise ValueError(f'`x` must be "episodes" or "steps", got {x!r}')
     figure = Figure()
     style = styles(histories)
     for name, history in histories.items():
         returns = history.returns  # (tasks, lifetimes, E)
-        at = (history.episode + 1) * (history.length.mean() if x == "steps" else 1)
         task = np.repeat(np.arange(len(returns)), returns.shape[1])
         drawn = bootstrap_draws(returns.reshape(len(task), -1), [task])  # (draws, E)
         low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-        add_curve(figure, name, style[name], at, returns.mean((0, 1)), low, high)
+        add_curve(figure, name, style[name], history.episode + 1, returns.mean((0, 1)), low, high)
     if env is not None and has_optimum(env):
         last = max(trace.x.max() for trace in figure.data)
         best = np.mean([optimal_returns(env, each.tasks).mean() for each in histories.values()])
         line = {"mode": "lines", "line": styles(["optimum"])["optimum"] | {"width": 1}}
         figure.add_scatter(x=[1, last], y=[best] * 2, name="optimum", **line)
-    unit = "environment steps" if x == "steps" else "episode"
-    lay_out(figure, "", unit, "return per episode", log_x)
+    lay_out(figure, "", "episode", "return per episode", log_x)
     return figure
 
 

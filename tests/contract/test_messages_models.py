@@ -119,9 +119,6 @@ MISTAKES = {
     ),
     "histories need names on a figure": lambda: learning_curves(LIVED),
     "need names on a figure; try {'distilled'": lambda: learning_curves({}),
-    '`x` must be "episodes" or "steps", got \'hours\'': (
-        lambda: learning_curves({"a": LIVED}, x="hours")
-    ),
     "FrozenLake-v1 has no map to draw": lambda: replay(lake()),
     "must be one lifetime, got 100; try rollouts": lambda: replay(LIVED),
     "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),

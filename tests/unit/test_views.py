@@ -21,8 +21,7 @@ def test_learning_curves_show_every_history_with_the_optimum(env, histories):
     bundle = figure._repr_mimebundle_()
     assert set(bundle) == {"application/vnd.plotly.v1+json", "text/plain"}
     assert bundle["text/plain"] == "Figure: source, every other, optimum"
-    steps = ad.views.learning_curves(curves, x="steps", log_x=True)
-    assert steps.data[1].x[0] == 8 and steps.layout.xaxis.type == "log"
+    assert ad.views.learning_curves(curves, log_x=True).layout.xaxis.type == "log"
 
 
 def test_the_band_is_a_bootstrap_over_tasks_and_lifetimes(histories):

@@ -181,6 +181,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--profile", choices=TIMEOUT, help=how_long)
     keep = "also keep the outputs in notebooks/"
     parser.add_argument("--in-place", action="store_true", help=keep)
+    quick = "do not draw figures and views, for readers without scripts"
+    parser.add_argument("--no-pictures", action="store_true", help=quick)
     parser.add_argument("--one-core", action="store_true", help="run on a single core")
     most = {"type": float, "default": float("inf"), "metavar": "MB"}
     fails = "fail when a notebook holds more than this"
@@ -215,14 +217,14 @@ def read_notebooks(names: list[str], profile: str) -> dict[Path, NotebookNode]:
 
 
 def run(
-    path: Path, notebook: NotebookNode, bar: tqdm, in_place: bool, most: float
+    path: Path, notebook: NotebookNode, bar: tqdm, in_place: bool, drawn: bool, most: float
 ) -> tuple[str, Exception | None, bool]:
     """Run one notebook; return its row, its error, and whether it held too much memory."""
     start = time.perf_counter()
     with PeakMemory() as peak:
         error = execute(notebook, path.parent, bar)
     seconds = time.perf_counter() - start
-    if pictures.browser():
+    if drawn:
         draw(notebook)
     tidy(notebook)
     write(notebook, path.stem)
@@ -236,10 +238,11 @@ def run(
 def main() -> int:
     profile = ["--profile", os.environ.get("ADKIT_PROFILE", "quick")]
     args = arguments().parse_args([*profile, *sys.argv[1:]])
-    if not pictures.browser():
+    drawn = not args.no_pictures and pictures.browser() is not None
+    if not (drawn or args.no_pictures):
         print(f"Without pictures: {pictures.HELP}", file=sys.stderr)
-    if args.in_place and not pictures.browser():
-        return 1
+    if args.in_place and not drawn:
+        sys.exit("notebooks are kept with their pictures only")
     limit(args.profile, args.one_core, args.memory_limit)
     notebooks = read_notebooks(args.names, args.profile)
     width = max([len("notebook"), *(len(path.stem) for path in notebooks)])
@@ -248,7 +251,7 @@ def main() -> int:
         bar.write(f"{'notebook':{width}}  seconds  peak MB  result")
         for path, notebook in notebooks.items():
             bar.set_description(path.stem)
-            row, error, above = run(path, notebook, bar, args.in_place, args.memory_limit)
+            row, error, above = run(path, notebook, bar, args.in_place, drawn, args.memory_limit)
             bar.write(f"{path.stem:{width}}  {row}")
             failed |= bool(error) or above
             if error:

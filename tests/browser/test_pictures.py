@@ -50,7 +50,7 @@ def test_a_player_draws_every_kind_of_world_and_what_is_hidden_in_it():
 def test_every_kind_of_figure_and_view_has_a_picture(env, model, histories):
     task = ad.envs.CookieWorld().tasks()[:1]
     fields = dict(zip(anatomy.SHARDS, anatomy.heads(ad.envs.CookieWorld(), task)[0], strict=True))
-    bars, curve = ad.views.Figure(), ad.views.learning_curves({"source": histories}, env)
+    bars, curve = ad.views.Figure(), ad.views.learning_curves({"distilled": histories}, env)
     bars.add_bar(x=["a", "b"], y=[1, 2], marker={"color": VERMILION})
     attention = ad.views.EpisodeAttention(model, histories[7], env)
     *images, lines = drawn(ad.views.ArrowFields(fields, task), bars, attention, curve)
@@ -75,7 +75,7 @@ def test_figures_and_views_are_saved_as_pages_and_pictures(histories, tmp_path):
 def test_an_executed_notebook_holds_a_picture_of_every_output(tmp_path):
     make = "import adkit as ad; env = ad.envs.DarkRoom(size=5, horizon=8)"
     make += "; lives = ad.collect(env, env.tasks()[:1], ad.sources.Random(), episodes=3)"
-    cells = make, "ad.views.replay(lives[0])", "ad.views.learning_curves({'random': lives}, env)"
+    cells = make, "ad.views.replay(lives[0])", "ad.views.learning_curves({'distilled': lives}, env)"
     write_notebook(tmp_path / "few.ipynb", *cells)
     command = [sys.executable, RUN, tmp_path / "few.ipynb", "--in-place"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -177,7 +177,12 @@ def wait_until(page: Page, condition: str, view: str = ".EpisodeAttention") -> d
 
 def pixels(canvas: Locator) -> np.ndarray:
     """Return (height, width, 3) what is on the screen there."""
-    return np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
+    return bitmap(canvas.screenshot())
+
+
+def bitmap(png: bytes) -> np.ndarray:
+    """Return (height, width, 3) the pixels of a PNG."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
 def wait_for_colour(canvas: Locator, colour: str) -> None:

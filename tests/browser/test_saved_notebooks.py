@@ -23,8 +23,8 @@ SHOWN = [
     "attention",
     "ad.views.replay(lives[0])",
     "ad.views.learning_curves({'source': lives}, env)",
+    "ad.views.Figure().add_bar(x=['a', 'b'], y=[1, 2])",
 ]
-SHOWN.append("ad.views.Figure().add_bar(x=['a', 'b'], y=[1, 2])")
 OUTPUTS = ".jp-NotebookPanel .jp-OutputArea-output"
 STOP = """jupyterapp.shell.currentWidget.context.sessionContext.shutdown()
   .then(() => { window.__stopped = true }); 0"""

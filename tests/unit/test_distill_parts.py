@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import adkit as ad
 from adkit.models.distill import Loss
 from adkit.models.tokens import tokenize
-from adkit.models.training import Processes, ahead, half_decay
+from adkit.models.training import Processes, ahead, auto_dtype, half_decay
 
 
 def test_learning_rates_rise_stay_and_fall_to_a_tenth():
@@ -63,6 +63,13 @@ def test_processes_that_found_different_checkpoints_stop(monkeypatch):
     Processes(torch.device("cpu"), 0, 2).check_equal(0, None)
     with pytest.raises(ValueError, match=r"different checkpoints in 'here', after \[40, 0\] steps"):
         Processes(torch.device("cpu"), 0, 2).check_equal(40, "here")
+
+
+def test_bfloat16_is_for_processors_that_multiply_it(monkeypatch):
+    for able in ({"avx512_bf16": True}, {}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        wanted = torch.bfloat16 if able else torch.float32
+        assert auto_dtype("auto", torch.device("cpu")) == wanted
 
 
 def test_work_ahead_comes_in_order_and_its_errors_where_they_belong():

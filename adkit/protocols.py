@@ -162,11 +162,11 @@ class Transition(NamedTuple):
 class Env(Protocol):
     """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
 
-    Three methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that
-    only the newest state can be stepped). `tables(tasks)` returns the `Tables` of a
-    gridworld. `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where
-    something outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset`
-    from a lifetime's second episode on.
+    Four methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that only
+    the newest state can be stepped). `tables(tasks)` returns the `Tables` of a gridworld.
+    `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where something
+    outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset` from a
+    lifetime's second episode on. `task(...)` returns one task, for `gymnasium.make`.
     """
 
     spec: EnvSpec

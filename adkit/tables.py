@@ -53,7 +53,7 @@ def tables(
     shape = np.broadcast_shapes(np.shape(next_state), np.shape(reward))
     terminated = False if terminated is None else terminated
     probability = 1.0 if probability is None else probability
-    _check(shape, next_state, {"start": start, "outcome": probability})
+    _check(shape, next_state, {"start": (start, shape[:2]), "outcome": (probability, shape)})
     n, states = shape[:2]
     full = lambda value, dtype, to=shape: np.broadcast_to(np.asarray(value, dtype), to).copy()
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
@@ -87,8 +87,8 @@ def _check(shape: tuple[int, ...], next_state, chances: dict) -> None:
     least, most = np.min(next_state, initial=0), np.max(next_state, initial=0)
     if least < 0 or most >= max(shape[1], 1):
         raise ValueError(f"`next_state` must be 0 to {shape[1] - 1}, got {least} to {most}")
-    for name, given in chances.items():
-        total = np.sum(np.atleast_1d(given), axis=-1)
+    for name, (given, to) in chances.items():
+        total = np.sum(np.broadcast_to(given, to), axis=-1)
         if np.min(given, initial=0) < 0 or not np.allclose(total, 1):
             raise ValueError(
                 f"{name} probabilities must be at least 0 and sum to 1, got {np.ravel(total)[:3]}"

@@ -30,11 +30,13 @@ STOP = """jupyterapp.shell.currentWidget.context.sessionContext.shutdown()
   .then(() => { window.__stopped = true }); 0"""
 
 
-def open_saved(page, server: str, name: str) -> None:
-    """Open a notebook, and do not run it."""
+def open_saved(page, name: str) -> str:
+    """Open a notebook, and do not run it; return the server's address."""
+    server = page.url.split("/lab/")[0]
     page.goto("about:blank")
     page.goto(f"{server}/lab/workspaces/{name}-again/tree/{name}.ipynb?reset")
     page.wait_for_function(OPEN)
+    return server
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +44,12 @@ def page(run_notebook):
     return run_notebook("saved", MAKE, *SHOWN)
 
 
-@pytest.fixture(scope="module")
-def server(page):
-    return page.url.split("/lab/")[0]
-
-
-def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page, server):
+def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page):
     wait_until(page, "v.episode === 7 && v.without")
     command(page, "docmanager:save")
     page.evaluate(STOP)
     page.wait_for_function("window.__stopped")
-    open_saved(page, server, "saved")
+    server = open_saved(page, "saved")
     wait_until(page, "v.episode === 7 && !v.without")
     page.locator(".EpisodeAttention .ad-episode").fill("9")
     wait_until(page, "v.episode === 9")
@@ -69,9 +66,9 @@ def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page, server):
     assert not page.errors
 
 
-def test_a_notebook_as_committed_shows_its_pictures(page, server, run_notebook):
+def test_a_notebook_as_committed_shows_its_pictures(page, run_notebook):
     shutil.copy(NOTEBOOKS / "00_start_here.ipynb", run_notebook.folder)
-    open_saved(page, server, "00_start_here")
+    open_saved(page, "00_start_here")
     page.wait_for_function(f"document.querySelectorAll('{OUTPUTS} img').length >= 2")
     images = page.locator(f"{OUTPUTS} img").all()
     assert all(image.bounding_box()["width"] > 400 for image in images)

@@ -96,8 +96,8 @@ MISTAKES = {
     r"`cut` needs an array \(6, 4, 9\) and more, got \(6, 4\)": (
         lambda: ad.record(MODEL, WALKS, changes={"embed": only_at(np.ones((6, 4), bool), abs)})
     ),
-    r"labels must have one row per task, 60, or per token, \(60, 12\); got \(7,\)": (
-        lambda: fit(STREAM, np.zeros(7))
+    r"labels must have one row per task, \d+, .* got \(99,\)": (
+        lambda: fit(ad.record(MODEL, WALKS, "embed"), np.zeros(99))
     ),
     "labels must be finite at every token that is read; choose tokens with `where`": (
         lambda: fit(STREAM, np.full((60, 12), np.nan))

@@ -71,6 +71,10 @@ MISTAKES = [
     (lambda: spec(shape=(2,)), "give exactly one of `cardinality`, such as (9, 9)"),
     (lambda: spec(seen=2), "`seen` must be 1 to the 1 discrete coordinates, got 2"),
     (lambda: spec(view=(8, 8)), "`view` needs poses (x, y, heading), shape (3,), got None"),
+    (
+        lambda: ad.tables.tables(spec(), np.zeros((1, 2, 2, 2), int), 0.0, [[0], [1]], [1, 0]),
+        "outcome probabilities must be at least 0 and sum to 1, got [2",
+    ),
     (lambda: ad.envs.DarkRoom(size=1), "`size` must be 2 to 128"),
     (lambda: ad.envs.DarkRoom(reward="sparse"), "`reward` must be 'dense' or 'once'"),
     (lambda: ROOM.task(goal=(9, 0)), "`goal` must be (x, y) with 0 <= x, y < 5, got [9, 0]"),

@@ -121,9 +121,6 @@ def test_an_interval_that_ends_at_zero_does_not_exclude_it():
     assert holds(0.0, (0.1, 0.001, 0.2)) and holds(0.5, (0.6, 0.5, 0.7))
 
 
-# ---- figures ----
-
-
 def test_the_figure_of_a_verdict_shows_effect_thresholds_sesoi_and_null(h2a):
     null = np.random.default_rng(0).normal(0, 0.05, 200)
     measured = passing(h2a) | {"phi": Interval(0.4, 0.1, 0.7), "null": null}

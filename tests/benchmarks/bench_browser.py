@@ -127,7 +127,8 @@ def test_size_of_the_saved_notebook(lab):
     lab.wait_for_function("window.__saved")
     saved = lab.folder / "see.ipynb"
     assert "adkit.show(" in saved.read_text(), "saved without its view"
-    bound("saved notebook", [saved.stat().st_size / 1e6], "MB", 1)
+    # it holds the views whole, to reopen without a kernel (1 MB was allowed before it did)
+    bound("saved notebook", [saved.stat().st_size / 1e6], "MB", 3)
 
 
 def test_a_long_lifetime(lab):

@@ -80,10 +80,7 @@ function render({ model, el }) {
     "]": () => choose(1),
     Escape: () => set(model, { attended: -1 }),
   });
-  const bar = make("div", { className: "bar" });
-  const panels = adkit.grid(3);
-  const say = make("p", { className: "say", "aria-live": "polite" });
-  view.append(bar, panels, say);
+  const { bar, panels, say } = adkit.parts(view, 3);
 
   const controls = [
     adkit.slider(model, "episode", E - 1),

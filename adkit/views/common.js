@@ -215,6 +215,15 @@ const adkit = (() => {
     return panels;
   }
 
+  /** The parts of a view with controls: their bar, its panels, and a sentence on what is shown. */
+  function parts(view, columns) {
+    const bar = make("div", { className: "bar" });
+    const panels = grid(columns);
+    const say = make("p", { className: "say", "aria-live": "polite" });
+    view.append(bar, panels, say);
+    return { bar, panels, say };
+  }
+
   /** Put controls into a bar; returns what ends them. */
   function fillBar(bar, controls) {
     controls.forEach(([node]) => bar.append(node));
@@ -415,12 +424,13 @@ const adkit = (() => {
       place.replaceChildren();
       end = view.render({ model, el: place });
     };
-    render(widgets.get(state.key) || offline(state));
-    waiting.set(state.key, [...(waiting.get(state.key) || []), render]);
+    const widget = widgets.get(state.key);
+    render(widget || offline(state));
+    if (!widget) waiting.set(state.key, [...(waiting.get(state.key) || []), render]);
   }
 
   return {
-    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, grid, initialize, make, mix, playButton, publish, root, room, select, set, short,
+    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, grid, initialize, make, mix, parts, playButton, publish, root, room, select, set, short,
     show, showing, slider, speeds, theme,
   };
 })();

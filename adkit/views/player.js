@@ -23,10 +23,7 @@ function render({ model, el }) {
     return;
   }
 
-  const bar = make("div", { className: "bar" });
-  const panels = adkit.grid(Math.min(4, lives.length));
-  const say = make("p", { className: "say", "aria-live": "polite" });
-  view.append(bar, panels, say);
+  const { bar, panels, say } = adkit.parts(view, Math.min(4, lives.length));
   const controls = [
     adkit.slider(model, "episode", E - 1),
     adkit.slider(model, "step", H),

@@ -16,10 +16,7 @@ function render({ model, el }) {
     ArrowDown: () => bump("hunger", -1, hungers - 1),
   });
 
-  const bar = make("div", { className: "bar" });
-  const panels = adkit.grid(4);
-  const say = make("p", { className: "say", "aria-live": "polite" });
-  view.append(bar, panels, say);
+  const { bar, panels, say } = adkit.parts(view, 4);
   const controls = [
     adkit.slider(model, "hunger", hungers - 1),
     adkit.slider(model, "strength", last, { label: "strength of the cookie shard", step: 0.1, text: (v) => v.toFixed(1) }),

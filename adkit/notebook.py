@@ -1,20 +1,26 @@
-"""The first call of a notebook: threads, memory and the plot renderer of its machine."""
+"""The first call of a notebook, and its last: the machine it runs on, and what it found."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 
 NEEDED_MB = 1000  # by the largest notebook
 
 
-def setup_notebook() -> None:
+def setup_notebook() -> Callable[[str, str, str], None]:
     """Configure a notebook for the machine it runs on: threads, a memory warning, plotly.
 
     JupyterHub and Binder grant less than the machine shows, and say so in CPU_LIMIT (cores) and
     MEM_LIMIT (bytes). Where these are unset, as on a laptop, torch keeps its threads.
+
+    Returns `found(what, how_sure, why)`. The last cell calls it with three sentences made from the
+    results above it, and they appear here, at the top.
     """
     import plotly.io
+    from IPython import get_ipython
+    from IPython.display import DisplayHandle, Markdown
 
     if cores := _granted("CPU_LIMIT"):
         import torch
@@ -29,6 +35,17 @@ def setup_notebook() -> None:
             stacklevel=2,
         )
     plotly.io.renderers.default = "plotly_mimetype"  # figures in JupyterLab, small in the file
+    top = DisplayHandle() if get_ipython() else None
+    if top:
+        top.display(Markdown("*What was found appears here after the last cell.*"))
+
+    def found(what: str, how_sure: str, why: str) -> None:
+        """Show at the top of the notebook what was found, how sure that is, and why it matters."""
+        said = {"Found.": what, "How sure.": how_sure, "Why it matters.": why}
+        text = "\n\n".join(f"**{name}** {sentence}" for name, sentence in said.items())
+        top.update(Markdown(text)) if top else print(text)
+
+    return found
 
 
 def _granted(name: str) -> float | None:

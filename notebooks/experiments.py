@@ -1,4 +1,4 @@
-"""The experiments of the paper that notebook 09 redraws; `paper_runs.py` runs them."""
+"""The experiments of the paper that notebook 10 redraws; `paper_runs.py` runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs behind notebook 09: every experiment of the paper that we redraw.
+"""The runs behind notebook 10: every experiment of the paper that we redraw.
 
 python notebooks/paper_runs.py                  what data/paper_figures lacks, two runs at a time
 python notebooks/paper_runs.py tasks "hard |"   only runs that have one of these in their name

@@ -29,6 +29,7 @@ from adkit.views import figure, page, pictures
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
+FOUND = re.compile(r"\*\*Found\.\*\* (.*)")
 TIMEOUT = {"quick": 900, "standard": 24 * 3600, "full": 24 * 3600}  # seconds a cell may take
 
 
@@ -149,19 +150,13 @@ def small(notebook) -> NotebookNode:
 
 
 def result(notebook) -> str:
-    """Return what the notebook says it found: what it printed on lines that begin with RESULT."""
-    printed = (
-        out.text
+    """Return the sentence that says what the notebook found; it stands at its top."""
+    said = (
+        out.get("data", {}).get("text/markdown", "")
         for cell in code_cells(notebook)
         for out in cell.outputs
-        if out.get("name") == "stdout"
     )
-    return "; ".join(
-        line.removeprefix("RESULT ")
-        for text in printed
-        for line in text.splitlines()
-        if line.startswith("RESULT ")
-    )
+    return next((text[1] for text in map(FOUND.match, said) if text), "")
 
 
 def write(notebook, name: str) -> None:
@@ -177,7 +172,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     which = "such as 01; all the numbered ones when none is given"
     parser.add_argument("names", nargs="*", metavar="notebook", help=which)
-    how_long = "how long each notebook trains and acts; standard is for 06 to 08"
+    how_long = "how long each notebook trains and acts; standard is for 07 to 09"
     parser.add_argument("--profile", choices=TIMEOUT, help=how_long)
     keep = "also keep the outputs in notebooks/"
     parser.add_argument("--in-place", action="store_true", help=keep)

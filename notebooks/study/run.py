@@ -1,4 +1,4 @@
-"""Run the CookieWorld study behind notebooks 06 to 08, as far as results are missing.
+"""Run the CookieWorld study behind notebooks 07 to 09, as far as results are missing.
 
 make study ARGS=standard            three seeds, two jobs at a time: about 2.5 hours on two cores
 make study ARGS=full                five seeds, all twins at full length

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,12 @@ def test_it_asserts_its_answer_within_a_gigabyte(path):
 def test_it_asks_a_question_and_is_committed_with_small_outputs(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    opening = "".join(notebook["cells"][0]["source"])
-    assert all(word in opening for word in ("?**", "| needs |", "| makes |", "| time, memory |"))
+    title, first, question = notebook["cells"][:3]
+    assert title["cell_type"] == "markdown" and len(title["source"]) == 1
+    opening = "".join(first["outputs"][-1]["data"]["text/markdown"])
+    assert re.match(r"\*\*Found\.\*\* .+\n\n\*\*How sure\.\*\* .+\n\n\*\*Why it matters\.\*\* .+", opening)
+    asks = "".join(question["source"])
+    assert all(word in asks for word in ("?**", "| needs |", "| makes |", "| time, memory |"))
     assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1
     for cell in cells:
         source = "".join(cell["source"])
@@ -44,8 +49,8 @@ def test_it_asks_a_question_and_is_committed_with_small_outputs(path):
         allowed = LINES_PER_CLASS if source.startswith("@dataclass") else LINES_PER_CELL
         assert len(lines) <= allowed, f"move this to adkit or to the study:\n{source}"
         assert not [out for out in cell["outputs"] if out["output_type"] == "error"]
-    assert "assert" in "".join(cells[-1]["source"])
-    assert any("RESULT" in str(out) for out in cells[-1]["outputs"])
+    assert "assert" in "".join(cells[-2]["source"]), "the claim is asserted"
+    assert "found(" in "".join(cells[-1]["source"]), "what was found is told from the results"
     outputs = [out for cell in cells for out in cell["outputs"]]
     assert any("image/png" in out.get("data", {}) for out in outputs), "no picture is committed"
     assert "widgets" not in notebook["metadata"] and path.stat().st_size < 1_000_000
@@ -57,8 +62,10 @@ def test_a_profile_that_a_notebook_lacks_is_refused_before_it_starts():
 
 
 def test_a_notebook_above_the_memory_limit_fails(tmp_path):
-    asks = """import os, torch, numpy as np
-print("RESULT", len(os.sched_getaffinity(0)), torch.get_num_threads(), os.environ["MEM_LIMIT"])
+    asks = """import os, torch, numpy as np, adkit as ad
+found = ad.setup_notebook()
+given = len(os.sched_getaffinity(0)), torch.get_num_threads(), os.environ["MEM_LIMIT"]
+found(" ".join(map(str, given)), "", "")
 hungry = np.ones(50_000_000); del hungry  # 400 MB, for a moment"""
     path = tmp_path / "hungry.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(asks)]), path)

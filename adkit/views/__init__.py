@@ -6,11 +6,13 @@ _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
     "heat_map": "curves",
+    "intervals": "dots",
     "Figure": "figure",
     "EpisodeAttention": "attention",
     "PolicyField": "fields",
     "ArrowFields": "fields",
     "Player": "player",
     "replay": "player",
+    "SideBySide": "side_by_side",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

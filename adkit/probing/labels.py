@@ -63,10 +63,10 @@ class Sessions:
             session = np.arange(shape[0])
         else:
             curve, session = labels.reshape(len(labels), 1, -1), own if recorded else groups
-        if len(curve) <= session.max() or (recorded and len(curve) != session.max() + 1):
+        if len(curve) != session.max() + 1:
             raise ValueError(
-                f"labels must have one row per task, {session.max() + 1}, or per token, {shape}; "
-                f"got {labels.shape}"
+                f"labels must have one row per {'task' if recorded else 'group'}, "
+                f"{session.max() + 1}, or per token, {shape}; got {labels.shape}"
             )
         found = Sessions(shape, history, time, np.zeros(len(history), int), curve, session, groups)
         if not np.isfinite(found.labels()).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -42,6 +42,10 @@ class Recording:
 
     def __getitem__(self, tap: str) -> np.ndarray:
         return self.values[tap]
+
+    def only(self, *taps: str) -> Recording:
+        """Return the recording of some of the taps."""
+        return replace(self, values={tap: self.values[tap] for tap in taps})
 
     @property
     def array(self) -> np.ndarray:

@@ -179,7 +179,7 @@ function render({ model, el }) {
     ctx.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
     ctx.fillStyle = colours.faint;
     ctx.textAlign = "right";
-    ctx.fillText(short(top), box.left - 4, box.top + 3);
+    ctx.fillText(short(top), box.left - 4, box.top + 3, box.left - 6);
     ctx.fillText("0", box.left - 4, box.bottom - 3);
     return { ...box, y };
   }
@@ -199,8 +199,8 @@ function render({ model, el }) {
     ctx.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
     ctx.fillStyle = colours.faint;
     ctx.textAlign = "right";
-    ctx.fillText(short(top), box.left - 4, box.top + 3);
-    ctx.fillText(short(low), box.left - 4, box.bottom - 3);
+    ctx.fillText(short(top), box.left - 4, box.top + 3, box.left - 6);
+    ctx.fillText(short(low), box.left - 4, box.bottom - 3, box.left - 6);
     for (const [v, name, colour] of lines) {
       ctx.strokeStyle = ctx.fillStyle = colour;
       ctx.setLineDash([5, 4]);

@@ -511,8 +511,9 @@ const adkit = (() => {
     .adkit-view .wait:empty { display: none }
     .adkit-view.waiting > .panels { opacity: .15 }
     .adkit-view.waiting > .say { visibility: hidden }
-    .adkit-view .time { display: flex; flex: 1 1 100%; align-items: start; gap: 8px }
-    .adkit-view .track { flex: 1 1 auto; min-width: 0 }
+    .adkit-view button { white-space: nowrap }
+    .adkit-view .time { display: flex; flex: 1 1 100%; flex-wrap: wrap; align-items: start; gap: 2px 8px }
+    .adkit-view .track { flex: 1 1 180px; min-width: 0 }
     .adkit-view .track input { display: block; width: 100%; margin: 0 }
     .adkit-view .time output { white-space: nowrap }
     .adkit-view .legend { font-size: 11px; line-height: 1.5; display: flex; flex-wrap: wrap; gap: 0 10px; margin-top: 3px }

@@ -7,7 +7,7 @@ import traitlets
 import adkit as ad
 from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
-from adkit.views import EpisodeAttention, Player, learning_curves, replay
+from adkit.views import EpisodeAttention, Player, SideBySide, learning_curves, replay
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
@@ -124,6 +124,9 @@ MISTAKES = {
     "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),
     "must have as many lifetimes, got .*100, .*1}; try": (
         lambda: Player({"a": LIVED, "b": LIVED[0]})
+    ),
+    "must show the same lifetimes, of equally many .*, got .*100, 8.*1, 8": (
+        lambda: SideBySide({"a": replay(LIVED), "b": replay(LIVED[0])})
     ),
     "`env` must be the one of EnvSpec": (
         lambda: EpisodeAttention(MODEL, LIVED[0], ad.envs.DarkRoom())

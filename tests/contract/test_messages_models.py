@@ -7,7 +7,7 @@ import traitlets
 import adkit as ad
 from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
-from adkit.views import EpisodeAttention, Player, learning_curves, replay
+from adkit.views import EpisodeAttention, Player, SideBySide, learning_curves, replay
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
@@ -125,7 +125,10 @@ MISTAKES = {
     "must have as many lifetimes, got .*100, .*1}; try": (
         lambda: Player({"a": LIVED, "b": LIVED[0]})
     ),
-    "`env` must be the one of the lifetime": (
+    "must show the same lifetimes, of equally many .*, got .*100, 8.*1, 8": (
+        lambda: SideBySide({"a": replay(LIVED), "b": replay(LIVED[0])})
+    ),
+    "`env` must be the one of EnvSpec": (
         lambda: EpisodeAttention(MODEL, LIVED[0], ad.envs.DarkRoom())
     ),
     r"`action_names` must have 5, got \['up'\]": (
@@ -139,7 +142,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("sentence", MISTAKES)
 def test_a_mistake_is_answered_with_a_sentence(sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, traitlets.TraitError), match=sentence):
         MISTAKES[sentence]()
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import pytest
+import torch
 from scipy.special import softmax
 
 import adkit as ad
@@ -69,19 +69,9 @@ def test_the_replay_names_its_lifetime_and_is_one_page(histories, tmp_path):
 def lifetime_in(world: str) -> ad.Histories:
     env, agent, episodes = {
         "maze": (ad.envs.Watermaze(ends="platform"), ad.sources.GoalSearch(), 4),
-        "keys": (ad.envs.DarkKeyToDoor(size=5, horizon=12), ad.sources.Random(), 4),
         "bandit": (ad.envs.AdversarialBandit(), ad.sources.UCB(), 20),
     }[world]
     return ad.collect(env, env.tasks()[[3]], agent, episodes=episodes)
-
-
-@pytest.mark.parametrize(
-    ("world", "names"), [("maze", ["platform"]), ("keys", ["key", "door"]), ("bandit", ["best"])]
-)
-def test_the_player_marks_what_is_hidden_in_every_world(world, names):
-    lifetime = lifetime_in(world)
-    player = ad.views.Player({"one": lifetime, "other": lifetime.episodes[:2]}, episode=3)
-    assert [mark["name"] for mark in player.data["lifetimes"][0]["marks"]] == names
 
 
 def test_a_round_room_is_drawn_where_it_is():
@@ -132,22 +122,8 @@ def test_the_player_draws_home_jar_and_garden_and_what_comes_and_goes():
     assert (maps.of(lifetime).columns, maps.of(lifetime).rows) == (5, 5)
 
 
-@pytest.fixture
-def attention(env, model, histories):
-    return ad.views.EpisodeAttention(model, histories[7], env, episode=6)
-
-
-def test_the_browser_gets_shares_of_attention_that_sum_to_one(attention):
-    data = attention.data
-    shape, scale = data["pooled"]["shape"], np.frombuffer(data["pooled_scale"]["bytes"], "<f4")
-    sent = np.frombuffer(data["pooled"]["bytes"], np.uint8).reshape(
-        shape
-    )  # (E, H, L, heads + 2, W)
-    shares = sent * scale.reshape(shape[2:4])[..., None] / 255
-    np.testing.assert_allclose(shares.sum(-1), 1, atol=0.02)
-
-
-def test_interventions_change_the_decision_as_the_model_says(attention, model, histories):
+def test_interventions_change_the_decision_as_the_model_says(env, model, histories):
+    attention = ad.views.EpisodeAttention(model, histories, env, lifetime=7, episode=6)
     start = int(attention.starts[6])
     window = histories[7].episodes[start:7]
     without = window.episodes[np.delete(np.arange(window.n_episodes), 1)]
@@ -158,13 +134,18 @@ def test_interventions_change_the_decision_as_the_model_says(attention, model, h
         ablated = predicted(window)
     np.testing.assert_allclose(attention.probabilities(6, 3, ablate=(1, 0)), ablated, atol=1e-5)
     assert np.abs(ablated - predicted(window)).max() > 1e-3
-    question = {"ask": "without", "lifetime": 0, "episode": 6, "step": 3, "layer": 1, "head": 0}
+    question = {"ask": "without", "episode": 6, "step": 3, "layer": 1, "head": 0}
     message, _ = attention._reply(question | {"attended": start + 1})
     np.testing.assert_allclose(message["head"], ablated, atol=1e-5)
     np.testing.assert_allclose(message["episode"], shown, atol=1e-5)
 
 
 def test_attention_opens_where_a_reward_can_be_recalled(env, model, histories):
-    first = np.flatnonzero(histories[7].episode_returns[0] > 0)[0]
-    view = ad.views.EpisodeAttention(model, histories[7], env)
+    first = np.flatnonzero(histories.episode_returns[7] > 0)[0]
+    with ad.edit(model, {"blocks.1.attn.z": torch.zeros_like}):
+        view = ad.views.EpisodeAttention(model, histories, env, lifetime=7)
     assert view.episode == first + 1 and (view.layer, view.head) == (1, 2)
+    view.lifetime = 3  # the view keeps the model as it was
+    same = [view.probabilities(3, 3), view.probabilities(3, 3, ablate=(1, 2))]
+    np.testing.assert_array_equal(*same)
+    assert len(view._state()["kept"]) > 20 and len(view._state(at_most=0)["kept"]) == 0

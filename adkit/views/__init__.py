@@ -6,6 +6,7 @@ _WHERE = {
     "learning_curves": "curves",
     "result_curves": "curves",
     "heat_map": "curves",
+    "intervals": "dots",
     "Figure": "figure",
     "EpisodeAttention": "attention",
     "PolicyField": "fields",

@@ -11,10 +11,12 @@ from adkit.histories import Histories
 from adkit.protocols import Env
 from adkit.stats import bootstrap_draws
 from adkit.tables import has_optimum, optimal_returns
-from adkit.views.figure import GREY, Figure, add_curve, lay_out, plain, styles
+from adkit.views.figure import Figure, add_curve, lay_out, plain, styles
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OPEN = "circle-open", "square-open", "diamond-open"
 
 
 def learning_curves(
@@ -41,7 +43,8 @@ def learning_curves(
         best = np.mean([optimal_returns(env, each.tasks).mean() for each in histories.values()])
         line = {"mode": "lines", "line": styles(["optimum"])["optimum"] | {"width": 1}}
         figure.add_scatter(x=[1, last], y=[best] * 2, name="optimum", **line)
-    lay_out(figure, "", "episode", "return per episode", log_x)
+    says = "line: mean; band: 95% bootstrap over tasks and lifetimes"
+    lay_out(figure, "", "episode", "return per episode", log_x, says)
     return figure
 
 
@@ -57,21 +60,25 @@ def result_curves(
 ) -> Figure:
     """Draw column `y` over column `x` for each value of column `by`, one row per training seed.
 
-    Lines are means over seeds, bands reach from the least to the most. `paper` has curves (x, y)
-    read off a published figure, drawn in grey dots under their names.
+    A line is the mean over seeds; where there are several, a band reaches from the least to the
+    most. `paper` has curves (x, y) read off a published figure: thin lines with open markers, in
+    the colour of the agent with which their names begin.
     """
-    figure = Figure()
-    style = styles(map(str, table[by].unique()))
+    figure, paper = Figure(), paper or {}
+    style = styles([*map(str, table[by].unique()), *paper])
+    banded = table.duplicated([by, x])
     for name, rows in table.groupby(by, sort=False):
         seeds = rows.groupby(x)[y].agg(["mean", "min", "max"])
         mode = "lines" if len(seeds) > 12 else "lines+markers"
-        summary = seeds.index.to_numpy(), *seeds.to_numpy().T
-        add_curve(figure, str(name), style[str(name)], *summary, mode)
-    line = {"color": GREY, "dash": "dot", "width": 1.5}
-    for name, (at, values) in (paper or {}).items():
-        curve = {"x": list(at), "y": list(values), "name": plain(name)}
-        figure.add_scatter(**curve, mode="lines+markers", line=line)
-    lay_out(figure, title, x, y, log_x)
+        at, mean, *ends = seeds.index.to_numpy(), *seeds.to_numpy().T
+        ends = ends if banded[rows.index].any() else (None, None)
+        add_curve(figure, str(name), style[str(name)], at, mean, *ends, mode)
+    for i, (name, (at, values)) in enumerate(paper.items()):
+        curve = {"x": list(at), "y": list(values), "name": plain(name), "mode": "lines+markers"}
+        marker = {"symbol": OPEN[i % len(OPEN)], "size": 7}
+        figure.add_scatter(**curve, line=style[name] | {"width": 1.2}, marker=marker)
+    says = "line: mean of training seeds; band: from the least to the most" if banded.any() else ""
+    lay_out(figure, title, x, y, log_x, says)
     return figure
 
 

@@ -26,12 +26,13 @@ AGENTS = {  # one colour and one dash for one meaning, in every figure
     "source": (COLOURS[4], "dash"),
     "expert distillation": (COLOURS[3], "dashdot"),
     "RL2": (COLOURS[2], "longdash"),
-    "random": ("#999999", "longdashdot"),
-    "optimum": (GREY, "dash"),
+    "particle filter": (COLOURS[5], "longdashdot"),
+    "random": ("#8C6D46", "longdashdot"),
+    "optimum": (GREY, "dash"),  # alone in grey
 }
-# from Tol's muted palette, and Okabe & Ito's light blue
-OTHERS = [(COLOURS[5], "solid"), ("#AA4499", "dash"), ("#999933", "dot"), ("#44AA99", "dashdot")]
-OTHERS += [("#882255", "longdash"), ("#6699CC", "longdashdot")]
+# from Tol's muted palette
+OTHERS = [("#AA4499", "solid"), ("#999933", "dash"), ("#44AA99", "dot"), ("#6699CC", "dashdot")]
+OTHERS += [("#882255", "longdash")]
 templates["adkit"] = go.layout.Template(
     layout={
         "font": {"color": GREY},
@@ -88,6 +89,11 @@ def band(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({r},{g},{b},{alpha})"
 
 
+def agent(name) -> str | None:
+    """Return the agent of `AGENTS` with which a name begins, None if there is none."""
+    return next((agent for agent in AGENTS if str(name).startswith(agent)), None)
+
+
 def styles(names: Iterable[str]) -> dict[str, dict]:
     """Return each curve's colour and dash: an agent's own if its name begins with one of `AGENTS`.
 
@@ -96,8 +102,7 @@ def styles(names: Iterable[str]) -> dict[str, dict]:
     """
     given, others = {}, iter(OTHERS)
     for name in names:
-        role = next((agent for agent in AGENTS if name.startswith(agent)), None)
-        colour, dash = AGENTS[role] if role else next(others, ("", ""))
+        colour, dash = AGENTS.get(agent(name)) or next(others, ("", ""))
         used = [style["dash"] for style in given.values() if style["color"] == colour]
         dash = next((d for d in (dash, *DASHES) if d not in used), None)
         if not (colour and dash):
@@ -107,18 +112,31 @@ def styles(names: Iterable[str]) -> dict[str, dict]:
     return given
 
 
-def add_curve(figure: Figure, name: str, style: dict, at, mean, low, high, mode="lines") -> None:
-    """Add a line with its band; `style` is one of `styles`."""
-    colour, name = style["color"], plain(name)
+def add_curve(
+    figure: Figure, name: str, style: dict, at, mean, low=None, high=None, mode="lines"
+) -> None:
+    """Add a line, with its band if it has one; `style` is one of `styles`."""
+    name = plain(name)
     group = {"name": name, "legendgroup": name}
-    area = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "mode": "none"}
-    hidden = {"fillcolor": band(colour), "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(**area, **hidden, **group)
+    if low is not None:
+        area = {"x": np.r_[at, at[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself"}
+        hidden = {"mode": "none", "hoverinfo": "skip", "showlegend": False}
+        figure.add_scatter(**area, **hidden, **group, fillcolor=band(style["color"]))
     figure.add_scatter(x=at, y=mean, mode=mode, line=style | {"width": 2}, **group)
 
 
-def lay_out(figure: Figure, title: str, x: str, y: str, log_x: bool = False) -> None:
-    """Give a figure of curves its title, axes and height."""
-    figure.update_layout(title=plain(title), height=420)
+def head(figure: Figure, title: str, subtitle: str = "") -> None:
+    """Give a figure its title, a line under it, and room for those that are there."""
+    text = {"text": plain(title), "subtitle": {"text": plain(subtitle)}}
+    place = {"yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 12}}
+    figure.update_layout(title=text | place, margin={"t": 68 if title and subtitle else 40})
+
+
+def lay_out(
+    figure: Figure, title: str, x: str, y: str, log_x: bool = False, subtitle: str = ""
+) -> None:
+    """Give a figure of curves its title, what its lines and bands are, its axes and height."""
+    head(figure, title, subtitle)
+    figure.update_layout(height=420)
     figure.update_xaxes(title=plain(x), type="log" if log_x else None)
     figure.update_yaxes(title=plain(y), rangemode="tozero")

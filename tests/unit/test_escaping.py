@@ -46,6 +46,9 @@ def test_no_text_from_a_file_becomes_markup(histories, tmp_path):
         table, x="episode", y="return", by="name", paper=paper, title=EVIL
     )
     assert_figure_is_harmless(curves)
+    one = pd.DataFrame({"estimate": [0.5], "kind of": [EVIL]}, index=[EVIL])
+    titles = {"title": EVIL, "subtitle": EVIL}
+    assert_figure_is_harmless(ad.views.intervals(one, EVIL, by="kind of", **titles))
 
 
 def test_no_text_of_a_study_becomes_markup():

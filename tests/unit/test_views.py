@@ -31,15 +31,18 @@ def test_the_band_is_a_bootstrap_over_tasks_and_lifetimes(histories):
         np.testing.assert_allclose([high_then_low[e], high_then_low[-1 - e]], [high, low])
 
 
-def test_result_curves_average_seeds_and_show_the_papers_in_grey():
+def test_result_curves_average_seeds_and_show_the_papers():
     columns = {"episode": [1, 2, 1, 2, 1], "return": [0.0, 1.0, 1.0, 3.0, 9.0]}
     table = pd.DataFrame(columns | {"curve": ["ours"] * 4 + ["other"]})
-    paper = {"AD (paper)": ([10], [2.0])}
+    paper = {"ours (paper)": ([10], [2.0]), "second (paper)": ([10], [3.0])}
     figure = ad.views.result_curves(table, x="episode", y="return", by="curve", paper=paper)
-    ours, other, paper = (trace for trace in figure.data if trace.fill != "toself")
+    ours, other, paper, second = (trace for trace in figure.data if trace.fill != "toself")
     assert (ours.name, list(ours.x), list(ours.y)) == ("ours", [1, 2], [0.5, 2.0])
     assert list(other.y) == [9.0]
-    assert paper.name == "AD (paper)" and paper.line.dash == "dot" and list(paper.y) == [2.0]
+    assert paper.name == "ours (paper)" and list(paper.y) == [2.0]
+    look = lambda trace: (trace.line.color, trace.line.dash, trace.marker.symbol)
+    assert len({look(trace)[:2] for trace in (ours, other, paper, second)}) == 4
+    assert (look(paper)[2], look(second)[2]) == ("circle-open", "square-open")
     assert list(figure.data[0].y) == [1, 3, 1, 0], "a band from the least to the most"
 
 

@@ -60,24 +60,26 @@ def result_curves(
 ) -> Figure:
     """Draw column `y` over column `x` for each value of column `by`, one row per training seed.
 
-    A line is the mean over seeds; where there are several, a band reaches from the least to the
-    most. `paper` has curves (x, y) read off a published figure: thin lines with open markers, in
-    the colour of the agent with which their names begin.
+    A line is the mean over seeds; where these differ, a band reaches from the least to the most.
+    `paper` has curves (x, y) read off a published figure: thin lines with open markers, in the
+    colour of the agent with which their names begin.
     """
     figure, paper = Figure(), paper or {}
     style = styles([*map(str, table[by].unique()), *paper])
-    banded = table.duplicated([by, x])
+    banded = False
     for name, rows in table.groupby(by, sort=False):
         seeds = rows.groupby(x)[y].agg(["mean", "min", "max"])
         mode = "lines" if len(seeds) > 12 else "lines+markers"
         at, mean, *ends = seeds.index.to_numpy(), *seeds.to_numpy().T
-        ends = ends if banded[rows.index].any() else (None, None)
+        differ = (ends[0] < ends[1]).any()
+        banded |= differ
+        ends = ends if differ else (None, None)
         add_curve(figure, str(name), style[str(name)], at, mean, *ends, mode)
     for i, (name, (at, values)) in enumerate(paper.items()):
         curve = {"x": list(at), "y": list(values), "name": plain(name), "mode": "lines+markers"}
         marker = {"symbol": OPEN[i % len(OPEN)], "size": 7}
         figure.add_scatter(**curve, line=style[name] | {"width": 1.2}, marker=marker)
-    says = "line: mean of training seeds; band: from the least to the most" if banded.any() else ""
+    says = "line: mean of training seeds; band: from the least to the most" if banded else ""
     lay_out(figure, title, x, y, log_x, says)
     return figure
 

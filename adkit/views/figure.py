@@ -33,16 +33,16 @@ AGENTS = {  # one colour and one dash for one meaning, in every figure
 # from Tol's muted palette
 OTHERS = [("#AA4499", "solid"), ("#999933", "dash"), ("#44AA99", "dot"), ("#6699CC", "dashdot")]
 OTHERS += [("#882255", "longdash")]
-templates["adkit"] = go.layout.Template(
-    layout={
-        "font": {"color": GREY},
-        "paper_bgcolor": CLEAR,
-        "plot_bgcolor": CLEAR,
-        "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
-        "legend": {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
-        "xaxis": AXIS,
-        "yaxis": AXIS,
-    }
+# plotly's "simple_white" less its looks of forty kinds of traces, which each figure would carry
+templates["adkit"] = go.layout.Template(layout=templates["simple_white"].layout)
+templates["adkit"].layout.update(
+    font={"color": GREY},
+    paper_bgcolor=CLEAR,
+    plot_bgcolor=CLEAR,
+    margin={"l": 60, "r": 20, "t": 40, "b": 50},
+    legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+    xaxis=AXIS,
+    yaxis=AXIS,
 )
 
 
@@ -57,7 +57,7 @@ class Figure(go.Figure):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.update_layout(template="simple_white+adkit")
+        self.update_layout(template="adkit")
 
     def _repr_mimebundle_(self, *args, **kwargs):
         """Return the figure as JupyterLab draws it, live, and a line of text."""

@@ -39,7 +39,8 @@ def test_it_asks_a_question_and_is_committed_with_small_outputs(path):
     title, first, question = notebook["cells"][:3]
     assert title["cell_type"] == "markdown" and len(title["source"]) == 1
     opening = "".join(first["outputs"][-1]["data"]["text/markdown"])
-    assert re.match(r"\*\*Found\.\*\* .+\n\n\*\*How sure\.\*\* .+\n\n\*\*Why it matters\.\*\* .+", opening)
+    said = [rf"\*\*{name}\.\*\* .+" for name in ("Found", "How sure", "Why it matters")]
+    assert re.fullmatch("\n\n".join(said), opening)
     asks = "".join(question["source"])
     assert all(word in asks for word in ("?**", "| needs |", "| makes |", "| time, memory |"))
     assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1

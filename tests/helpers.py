@@ -68,10 +68,10 @@ def looked_at(view) -> tuple[int, np.ndarray, np.ndarray]:
     The first episode of the window; which of its tokens (w, H + 1) the decision can see; its
     attention on each (w, H + 1).
     """
-    lengths = view.lifetime.length[0]
+    lengths = view.shown.length[0]
     e, t = view.episode, min(view.step, lengths[view.episode] - 1)
-    start, per = int(view.starts[e]), view.lifetime.spec.horizon + 1
-    attention, _ = view._window(start)
+    start, per = int(view.starts[e]), view.shown.spec.horizon + 1
+    attention, _ = view._window(view.shown, start)
     last = np.append(lengths[start:e], t)  # earlier episodes in full
     row = attention[e - start, t, view.layer, view.head].reshape(-1, per)[: len(last)]
     return start, np.arange(per) <= last[:, None], row

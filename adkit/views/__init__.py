@@ -13,5 +13,6 @@ _WHERE = {
     "ArrowFields": "fields",
     "Player": "player",
     "replay": "player",
+    "SideBySide": "side_by_side",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _WHERE)

@@ -2,23 +2,34 @@
 
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
-  const data = model.get("data");
-  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, kind, columns, rows, optimum, random, marks } = data;
+  let data = model.get("data");
+  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, kind, columns, rows } = data;
   if (!E) {
     el.append(make("p", { className: "adkit-view" }, "This lifetime has no episodes: there is nothing to look back at."));
     return;
   }
-  const get = (name) => adkit.array(data[name]);
-  const [numbers, lengths, starts, returns] = ["numbers", "lengths", "starts", "returns"].map(get);
-  const [cells, rewards, taken, chances] = ["cells", "rewards", "taken", "chances"].map(get);
-  const [pooled, pooledScale, full, fullScale] = ["pooled", "pooled_scale", "full", "full_scale"].map(get);
+  let optimum, random, marks, numbers, lengths, starts, returns, cells, rewards, taken, chances, pooled, pooledScale, full, fullScale, whole;
+  const fetched = new Map(); // rows the kernel has sent, by "lifetime/episode/step"
+  let thumbnails = { dark: null, pictures: [] };
+
+  /** Take the arrays of the lifetime that is there now. */
+  function load() {
+    data = model.get("data");
+    ({ optimum, random, marks } = data);
+    const get = (name) => adkit.array(data[name]);
+    [numbers, lengths, starts, returns, cells, rewards, taken, chances] = ["numbers", "lengths", "starts", "returns", "cells", "rewards", "taken", "chances"].map(get);
+    [pooled, pooledScale, full, fullScale] = ["pooled", "pooled_scale", "full", "full_scale"].map(get);
+    whole = full.length > 0;
+    fetched.clear();
+    thumbnails = { dark: null, pictures: [] };
+  }
+  load();
+  model.on("change:data", load);
+  const ends = new Set([() => model.off("change:data", load)]); // what to undo when the view goes away
   const P = H + 1; // tokens of an episode
   const S = W * P; // tokens of a window
   const maps = heads + 2; // every head, their mean, attention rollout
-  const ends = new Set(); // what to undo when the view goes away
   const headName = (h) => (h < heads ? `head ${h}` : h === heads ? "mean of heads" : "rollout");
-  const whole = full.length > 0;
-  const fetched = new Map(); // rows the kernel has sent, by "episode/step"
 
   // ---- numbers ----
 
@@ -51,7 +62,7 @@ function render({ model, el }) {
       for (let k = 0; k < S; k++) values[k] = (full[at + k] * fullScale[c.map]) / 255;
       return values;
     }
-    const known = fetched.get(`${c.e}/${c.t}`);
+    const known = fetched.get(`${data.lifetime}/${c.e}/${c.t}`);
     return known ? known.subarray(c.map * S, (c.map + 1) * S) : null;
   }
 
@@ -79,10 +90,11 @@ function render({ model, el }) {
     "[": () => choose(-1),
     "]": () => choose(1),
     Escape: () => set(model, { attended: -1 }),
-  });
+  }, model);
   const { bar, panels, say } = adkit.parts(view, 3);
 
   const controls = [
+    ...adkit.picker(model),
     adkit.slider(model, "episode", E - 1),
     adkit.slider(model, "step", H - 1),
     adkit.playButton(model),
@@ -93,24 +105,31 @@ function render({ model, el }) {
     adkit.checkbox(model, "logarithmic", "log"),
     ...(marks.length ? [adkit.checkbox(model, "show_goal", adkit.showing(marks))] : []),
   ];
-  ends.add(adkit.fillBar(bar, controls));
+  ends.add(adkit.fillBar(bar, controls, model));
+  ends.add(adkit.follows(model, view));
 
-  function panel(title, height, area, hint) {
-    const heading = make("h4", { title: hint }, title);
+  function panel(title, height, area, ...meanings) {
+    const heading = make("h4", {}, title);
     const canvas = adkit.canvas(height, title);
-    const box = make("div", {}, heading, canvas);
+    const box = make("div", {}, heading, canvas, adkit.legend(...meanings));
     box.style.gridArea = area;
     panels.append(box);
-    return { heading, canvas };
+    return { heading, canvas, box };
   }
   const headsHeight = Math.min(300, 34 + 44 * L);
-  const room = panel("room, blue: attention", columns ? 292 : 30, "room", "orange: now; green: start; small squares: earlier visits");
-  const returnsPanel = panel("return per episode", 118, "returns", "shaded: the window this decision sees; click to jump");
-  const massPanel = panel("attention per episode", 138, "masses", "line: what uniform attention would give; triangle: an episode with reward; click to see its steps");
-  const headsPanel = panel("layers × heads", headsHeight, "heads", "down: the deciding episode; across: how many episodes back it looks; click to select");
-  const strip = panel("attention per step", 118, "strip", "each token of the episode: its restart, then what each action led to");
-  const actions = panel("action probabilities", 118, "actions", "orange label: the action taken");
-  [returnsPanel, massPanel, headsPanel].forEach((p) => p.canvas.classList.add("click"));
+  const attention = ["ramp", "hot", "attention"];
+  const now = ["dot", "cursor", "now"];
+  const uniform = ["line", "text", "if uniform"];
+  const reward = ["triangle", "reward", "reward"];
+  const hidden = marks.length ? [["box", "reward", adkit.showing(marks).replace("show ", "") + ", if shown"]] : [];
+  const roomMeans = [["ramp", "hot", "attention on what was seen there"], now, ["ring", "good", "start"], ["line", "text", "way so far"], ["small", "faint", "earlier visits"], ...hidden];
+  const room = panel("room", columns ? 292 : 30, "room", ...(columns ? roomMeans : []));
+  const returnsPanel = panel("return per episode", 118, "returns", now, ["", "window", "what this decision can see"], "click or drag to jump");
+  const massPanel = panel("attention per episode", 138, "masses", ["", "attention", "attention"], uniform, reward, ["box", "cursor", "steps shown below (click)"]);
+  const headsPanel = panel("layers × heads", headsHeight, "heads", attention, "down: the episode that decides", "across: how many episodes back", ["box", "cursor", "selected (click)"]);
+  const strip = panel("attention per step", 118, "strip", ["", "attention", "attention"], uniform, reward, ["upright", "text", "restart"], ["box", "cursor", "now"]);
+  const actions = panel("action probabilities", 118, "actions");
+  [massPanel, headsPanel].forEach((p) => p.canvas.classList.add("click"));
   room.canvas.classList.add("ad-room");
   returnsPanel.canvas.classList.add("ad-returns");
   massPanel.canvas.classList.add("ad-masses");
@@ -171,7 +190,7 @@ function render({ model, el }) {
     const [low, top] = adkit.extent([returns, lines.map(([v]) => v)]);
     const box = { left: 38, right: width - 6, top: 8, bottom: height - 18 };
     const y = (v) => box.bottom - ((box.bottom - box.top) * (v - low)) / (top - low);
-    ctx.fillStyle = adkit.mix(colours.cold, colours.hot, 0.15); // the window that this decision sees
+    ctx.fillStyle = colours.window; // what this decision sees
     const edge = returnX(box, c.start) - 2;
     ctx.fillRect(edge, box.top, returnX(box, c.e) + 2 - edge, box.bottom - box.top);
     ctx.strokeStyle = colours.line;
@@ -236,7 +255,7 @@ function render({ model, el }) {
       ctx.textAlign = "center";
       if (step > 22 || w === 0 || e === c.e) ctx.fillText(e === c.e ? "now" : String(numbers[e]), x + step / 2, height - 8);
     });
-    massPanel.heading.textContent = `${normalised ? "attention over uniform" : "attention"} per episode; ▲ rewarded`;
+    massPanel.heading.textContent = `${normalised ? "attention over uniform" : "attention"} per episode`;
     massPanel.canvas.setAttribute("aria-label", `Attention per episode, mostly on episode ${numbers[chosen]}`);
   }
 
@@ -251,7 +270,7 @@ function render({ model, el }) {
 
   function drawStrip(c, values, chosen, all, colours) {
     const [ctx, width, height] = strip.canvas.begin();
-    strip.heading.textContent = `within episode ${numbers[chosen]}: attention per step; ▲ reward received, ┊ restart, line: uniform`;
+    strip.heading.textContent = `within episode ${numbers[chosen]}: attention per step`;
     if (!values) {
       ctx.fillStyle = colours.faint;
       const why = model.offline ? "This lifetime is too long for a file to hold every step; open it with a kernel." : trouble || "asking the kernel …";
@@ -295,8 +314,6 @@ function render({ model, el }) {
 
   // Thumbnails: down, the episode that decides; across, how many episodes back it looks, 0 on the left. Drawn once per theme.
   const tall = Math.min(E, 48);
-  let thumbnails = { dark: null, pictures: [] };
-
   function pictures(colours) {
     if (thumbnails.dark === colours.dark) return thumbnails.pictures;
     thumbnails = { dark: colours.dark, pictures: [] };
@@ -350,17 +367,17 @@ function render({ model, el }) {
 
   function drawActions(c, without, colours) {
     const [ctx, width, height] = actions.canvas.begin();
-    const bars = [["now", Array.from(chances.subarray((c.e * H + c.t) * A, (c.e * H + c.t + 1) * A)), colours.attention]];
+    const bars = [["now", Array.from(chances.subarray((c.e * H + c.t) * A, (c.e * H + c.t + 1) * A)), colours.attention, "attention"]];
     if (without) {
-      if (without.head) bars.push([`no ${c.head < heads ? `head ${c.head}` : "heads"}`, without.head, colours.reward]);
-      if (without.episode) bars.push(["episode removed", without.episode, colours.good]);
+      if (without.head) bars.push([`no ${c.head < heads ? `head ${c.head}` : "heads"}`, without.head, colours.reward, "reward"]);
+      if (without.episode) bars.push(["episode removed", without.episode, colours.good, "good"]);
     }
     actions.heading.textContent = `action probabilities${without ? "" : trouble && `; without a head or an episode: ${trouble}`}`;
     const names = data.action_names;
     const spoken = bars.map(([name, values]) => `${name}: ${values.map((v, a) => `${names[a]} ${short(v)}`).join(", ")}`);
     actions.canvas.setAttribute("aria-label", `Action probabilities, ${spoken.join("; ")}`);
     const step = (width - 8) / A;
-    const bottom = height - 32;
+    const bottom = height - 18;
     for (let a = 0; a < A; a++) {
       const x = 4 + a * step;
       bars.forEach(([, values, colour], i) => {
@@ -373,14 +390,11 @@ function render({ model, el }) {
       ctx.textAlign = "center";
       if (A <= 16) ctx.fillText(names[a], x + step / 2, bottom + 9);
     }
-    ctx.textAlign = "left";
-    let x = 4;
-    for (const [name, , colour] of bars) {
-      ctx.fillStyle = colour;
-      ctx.fillRect(x, height - 12, 8, 8);
-      ctx.fillStyle = colours.faint;
-      ctx.fillText(name, x + 11, height - 8);
-      x += ctx.measureText(name).width + 22;
+    const words = JSON.stringify(bars.map(([name]) => name));
+    if (actions.words !== words) {
+      actions.words = words;
+      const meanings = bars.map(([name, , , colour]) => ["", colour, name]);
+      actions.box.lastChild.replaceWith(adkit.legend(...meanings, ["dot", "cursor", "label of the action taken"]));
     }
     ctx.fillStyle = colours.line;
     ctx.fillRect(4, bottom, width - 8, 1);
@@ -406,7 +420,7 @@ function render({ model, el }) {
   /** What the probabilities would be without the selected head, and without the attended episode; null until known. */
   function without(c, chosen) {
     if (model.offline) return null;
-    const question = { episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen };
+    const question = { lifetime: data.lifetime, episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen };
     const key = JSON.stringify(question);
     if (answer && answer.key === key) return answer;
     if (asked !== key) {
@@ -417,9 +431,9 @@ function render({ model, el }) {
   }
 
   function fetchRow(c) {
-    if (whole || model.offline || wanted || fetched.has(`${c.e}/${c.t}`)) return;
-    wanted = `${c.e}/${c.t}`;
-    send({ ask: "row", key: wanted, episode: c.e, step: c.t });
+    if (whole || model.offline || wanted || fetched.has(`${data.lifetime}/${c.e}/${c.t}`)) return;
+    wanted = `${data.lifetime}/${c.e}/${c.t}`;
+    send({ ask: "row", key: wanted, lifetime: data.lifetime, episode: c.e, step: c.t });
   }
 
   function heard(message, buffers) {
@@ -452,17 +466,18 @@ function render({ model, el }) {
     const share = short(m.raw[chosen - c.start]);
     const text = `${where} puts ${share} of its attention on episode ${numbers[chosen]}.${unpaid ? " No reward in this lifetime." : ""}`;
     say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
-    const shown = { episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen, masses: m.shown, steps, painted };
+    const shown = { lifetime: data.lifetime, episode: c.e, step: c.t, layer: c.layer, head: c.head, attended: chosen, masses: m.shown, steps, painted };
     const how = { normalised: model.get("normalised"), logarithmic: model.get("logarithmic"), dark: colours.dark };
     adkit.publish(view, say, text, { ...shown, ...how, probabilities, without: other });
     fetchRow(c);
   }
 
   const settle = () => {
+    if (model.group) return; // others may go on longer
     const e = clamp(model.get("episode"), E - 1);
     if (model.get("step") >= lengths[e]) set(model, { step: lengths[e] - 1 });
   };
-  const traits = ["episode", "step", "layer", "head", "attended", "normalised", "logarithmic", "show_goal"];
+  const traits = ["data", "episode", "step", "layer", "head", "attended", "normalised", "logarithmic", "show_goal"];
   const [redraw, end] = adkit.follow(model, view, traits, draw, settle);
   ends.add(end);
   model.on("msg:custom", heard);
@@ -472,19 +487,19 @@ function render({ model, el }) {
 
   // ---- moving ----
 
+  const last = adkit.slowest(model, (e) => lengths[e] - 1);
+
   function jump(episode) {
     const e = clamp(episode, E - 1);
-    set(model, { episode: e, step: Math.min(model.get("step"), lengths[e] - 1) });
+    set(model, { episode: e, step: Math.min(model.get("step"), last(e)) });
   }
 
   function move(by) {
-    const { e, t } = cursor();
-    if (t + by >= lengths[e]) {
-      if (e === E - 1) return set(model, { playing: false });
-      return set(model, { episode: e + 1, step: 0 });
-    }
-    if (t + by < 0) return e > 0 && set(model, { episode: e - 1, step: lengths[e - 1] - 1 });
-    set(model, { step: t + by });
+    const { e } = cursor();
+    const t = Math.min(model.get("step"), last(e)) + by;
+    if (t > last(e)) return e === E - 1 ? set(model, { playing: false }) : set(model, { episode: e + 1, step: 0 });
+    if (t < 0) return e > 0 && set(model, { episode: e - 1, step: last(e - 1) });
+    set(model, { step: t });
   }
 
   /** Show the steps of the episode before or after the one that is shown. */
@@ -494,10 +509,10 @@ function render({ model, el }) {
   }
 
   const at = (event) => [event.offsetX, event.offsetY];
-  returnsPanel.canvas.onclick = (event) => {
+  adkit.dragged(returnsPanel.canvas, (x) => {
     const box = { left: 38, right: returnsPanel.canvas.clientWidth - 6 };
-    jump(Math.round(((at(event)[0] - box.left - 4) / (box.right - box.left - 8)) * (E - 1)));
-  };
+    jump(Math.round(((x - box.left - 4) / (box.right - box.left - 8)) * (E - 1)));
+  });
   massPanel.canvas.onclick = (event) => {
     const c = cursor();
     const step = (massPanel.canvas.clientWidth - 6 - 38) / (c.e - c.start + 1);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -26,18 +27,19 @@ from adkit.views import maps, page
 FULL_AT_MOST = 16 * 2**20
 
 
-class EpisodeAttention(page.View):
-    """One lifetime, one cursor (episode, step), and what the decision there attends to.
+class EpisodeAttention(page.LifetimeView):
+    """A lifetime, a cursor (episode, step), and what the decision there attends to.
 
     Linked panels: the room with attention painted onto its cells, return per episode, attention per
     episode and per step, a map of every head, and the action probabilities, also without the
-    selected head and with the attended episode removed. `episode`, `step`, `layer` and `head` are
-    two-way traits: read them, set them, `jslink` them. `head` counts the heads of the layer, then
-    their mean, then attention rollout up to this layer (Abnar & Zuidema 2020).
+    selected head and with the attended episode removed. `lifetime`, `episode`, `step`, `layer` and
+    `head` are two-way traits: read them, set them, `jslink` them. `head` counts the heads of the
+    layer, then their mean, then attention rollout up to this layer (Abnar & Zuidema 2020).
 
     The past is as a model with memory reads it: an agent without memory, or with a prompt, acted
     from another window. Attention is exact to 1/510 of each head's maximum. With `env`, the return
-    panel shows random and optimum.
+    panel shows random and optimum. The view keeps the model as it is now: inside `with edit(...)`,
+    edited.
     """
 
     _esm = page.script("attention.js")
@@ -59,99 +61,112 @@ class EpisodeAttention(page.View):
     def __init__(
         self,
         model: CausalTransformer,
-        lifetime: Histories,
+        histories: Histories,
         env: Env | None = None,
         *,
+        lifetime: int = 0,
         episode: int | None = None,
         action_names: Sequence[str] | None = None,
     ):
-        if len(lifetime) != 1:
-            raise ValueError(f"`lifetime` must hold one, got {len(lifetime)}; try rollouts[0]")
-        model.check_spec(lifetime.spec)
-        if env is not None and env.spec != lifetime.spec:
-            raise ValueError(f"`env` must be the one of the lifetime, {lifetime.spec}, got {env!r}")
+        model.check_spec(histories.spec)
+        if env is not None and env.spec != histories.spec:
+            raise ValueError(
+                f"`env` must be the one of the lifetime, {histories.spec}, got {env!r}"
+            )
         names = [str(name) for name in action_names or range(model.spec.n_actions)]
         if len(names) != model.spec.n_actions:
             raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
-        self.model, self.lifetime = model, lifetime
-        drawn = maps.of(lifetime)
-        flat = {"columns": 0, "rows": 0, "marks": []}  # arms are no room to look back at
-        self.map = replace(drawn, **flat) if drawn.kind == "arms" else drawn
-        self.starts = window_starts(lifetime.n_episodes, model.window, kept(model.window))
+        self.model, self.histories, self.env = deepcopy(model), histories, env
+        self.action_names = names
+        episodes, config = histories.n_episodes, model.config
+        self.starts = window_starts(episodes, model.window, kept(model.window))
+        self.limits = {"lifetime": len(histories) - 1, "episode": episodes - 1}
+        self.limits |= {"attended": episodes - 1, "step": histories.spec.horizon - 1}
+        self.limits |= {"layer": config["layers"] - 1, "head": config["heads"] + 1}
+        self._references: dict[int, dict] = {}  # by task
+        last = {"layer": config["layers"] - 1, "head": config["heads"]}
+        super().__init__([histories], lifetime, **last)
         if episode is None:  # the first decisions that can attend to a reward
-            rewarded = lifetime.episode_returns[0] > 0
-            episode = min(rewarded.argmax() + 1, lifetime.n_episodes - 1) if rewarded.any() else 0
-        layer, head = model.config["layers"] - 1, model.config["heads"]
-        data = self._numbers() | self._references(env) | {"action_names": names}
-        super().__init__(data=data, episode=int(episode), layer=layer, head=head)
+            rewarded = histories.episode_returns[lifetime] > 0
+            episode = min(rewarded.argmax() + 1, episodes - 1) if rewarded.any() else 0
+        self.episode = int(episode)
         self.on_msg(self._answer)
 
-    @traitlets.validate("episode", "step", "layer", "head", "attended")
-    def _check_range(self, proposal) -> int:
-        name, value, config = proposal["trait"].name, proposal["value"], self.model.config
-        most = {"layer": config["layers"] - 1, "head": config["heads"] + 1}
-        most |= {"step": self.lifetime.spec.horizon - 1}
-        least, most = -(name == "attended"), most.get(name, self.lifetime.n_episodes - 1)
-        if not least <= value <= most:
-            raise traitlets.TraitError(f"`{name}` must be in {least} to {most}, got {value}")
-        return value
+    @property
+    def shown(self) -> Histories:
+        """Return the lifetime that is shown."""
+        return self.histories[self.lifetime]
 
     # ---- numbers ----
 
-    def _references(self, env: Env | None) -> dict:
-        """Return the random and the optimal return, None where not known."""
+    def _reference(self, task: int) -> dict:
+        """Return the random and the optimal return on a task, None where not known."""
         found: dict = {"random": None, "optimum": None}
-        if env is not None:
-            tasks = self.lifetime.task_values[self.lifetime.task]
-            rollouts = collect(env, tasks, Random(), episodes=8, lifetimes=50)
+        if self.env is not None:
+            tasks = self.histories.task_values[[task]]
+            rollouts = collect(self.env, tasks, Random(), episodes=8, lifetimes=50)
             found["random"] = float(rollouts.returns.mean())
-            if has_optimum(env):
-                found["optimum"] = float(optimal_returns(env, tasks)[0])
+            if has_optimum(self.env):
+                found["optimum"] = float(optimal_returns(self.env, tasks)[0])
         return found
 
-    def _numbers(self) -> dict:
+    def numbers(self, lifetime: int) -> dict:
         """Return sizes, attention, action probabilities and the lifetime; arrays are packed."""
-        lifetime, window, config = self.lifetime, self.model.window, self.model.config
-        episodes, horizon = lifetime.n_episodes, lifetime.spec.horizon
+        task = int(self.histories.task[lifetime])
+        if task not in self._references:
+            self._references[task] = self._reference(task)
+        one = self.histories[lifetime]
+        drawn = maps.of(one)
+        # arms are no room to look back at
+        flat = {"columns": 0, "rows": 0, "marks": []} if drawn.kind == "arms" else {}
+        drawn = replace(drawn, **flat)
+        marks = [mark for mark in drawn.marks if "when" not in mark]
+        sizes = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows, "marks": marks}
+        numbers = {"lifetime": lifetime, "action_names": self.action_names}
+        numbers |= sizes | maps.packed(one, drawn.cells) | self._references[task]
+        return numbers | self._attention(one)
+
+    def _attention(self, one: Histories) -> dict:
+        """Return what the model attends to and would do in a lifetime, and what was done."""
+        window, config = self.model.window, self.model.config
+        episodes, horizon = one.n_episodes, one.spec.horizon
         shape = episodes, horizon, config["layers"], config["heads"] + 2
         pooled = np.zeros((*shape, window), np.float32)
-        chances = np.zeros((episodes, horizon, lifetime.spec.n_actions), np.float32)
+        chances = np.zeros((episodes, horizon, one.spec.n_actions), np.float32)
         tokens = window * (horizon + 1)
         whole = np.prod(shape) * tokens <= FULL_AT_MOST
         full = np.zeros((*shape, tokens if whole else 0), np.float32)
         for start in np.unique(self.starts):
             acted = np.flatnonzero(self.starts == start)
-            attention, logits = (values[acted - start] for values in self._window(start))
+            attention, logits = (values[acted - start] for values in self._window(one, start))
             pooled[acted] = attention.reshape(*attention.shape[:-1], window, -1).sum(-1)
             chances[acted] = softmax(logits, axis=-1)
             if whole:
                 full[acted] = attention
-        return maps.packed(lifetime, self.map.cells) | {
+        return {
             "episodes": episodes,
             "horizon": horizon,
             "window": window,
             "layers": config["layers"],
             "heads": config["heads"],
-            "actions": lifetime.spec.n_actions,
-            "columns": self.map.columns,
-            "rows": self.map.rows,
-            "kind": self.map.kind,
-            "marks": [mark for mark in self.map.marks if "when" not in mark],
+            "actions": one.spec.n_actions,
             "starts": page.packed(self.starts, "int32"),
-            "rewards": page.packed(lifetime.arrays["reward"][0], "float32"),
-            "taken": page.packed(lifetime.arrays["action"][0], "uint8"),
+            "rewards": page.packed(one.arrays["reward"][0], "float32"),
+            "taken": page.packed(one.arrays["action"][0], "uint8"),
             "chances": page.packed(chances, "float32"),
             **_quantised("pooled", pooled),
             **_quantised("full", full),
         }
 
-    def _window(self, start: int, without: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _window(
+        self, one: Histories, start: int, without: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return attention (w, H, L, heads + 2, S) and logits (w, H, A) of a window of w episodes.
 
-        `without` leaves an episode out, as if it had not happened.
+        `without` leaves an episode of the lifetime out, as if it had not happened.
         """
-        window = np.arange(start, min(start + self.model.window, self.lifetime.n_episodes))
-        some = self.lifetime.episodes[window[window != without]]
+        window = np.arange(start, min(start + self.model.window, one.n_episodes))
+        some = one.episodes[window[window != without]]
         seen = record(self.model, some, "blocks.*.attn.pattern", "logits")
         *patterns, logits = seen.values.values()
         layers = [
@@ -176,7 +191,7 @@ class EpisodeAttention(page.View):
         `ablate` is a (layer, head); the number after the last head ablates all heads of the layer.
         `without` is an earlier episode of the window to leave out.
         """
-        if not 0 <= step < self.lifetime.length[0, episode]:
+        if not 0 <= step < self.histories.length[self.lifetime, episode]:
             raise ValueError(f"episode {episode} has no step {step}")
         start = self.starts[episode]
         if without is not None and not start <= without < episode:
@@ -187,7 +202,7 @@ class EpisodeAttention(page.View):
             every = head == self.model.config["heads"]
             changes[f"blocks.{layer}.attn.z"] = torch.zeros_like if every else ablate_head(head)
         with edit(self.model, changes):
-            _, logits = self._window(start, without)
+            _, logits = self._window(self.shown, start, without)
         return softmax(logits[episode - start - (without is not None), step])
 
     def _answer(self, widget, question: dict, buffers) -> None:
@@ -201,10 +216,12 @@ class EpisodeAttention(page.View):
 
     def _reply(self, question: dict) -> tuple[dict, list[bytes]]:
         """Return step-by-step attention on demand, or a decision under interventions."""
+        if question["lifetime"] != self.lifetime:
+            raise ValueError(f"lifetime {question['lifetime']} is no longer shown")
         episode, step = int(question["episode"]), int(question["step"])
         if question["ask"] == "row":
             start = self.starts[episode]
-            attention, _ = self._window(start)
+            attention, _ = self._window(self.shown, start)
             row = attention[episode - start, step].astype("<f4")  # (L, heads + 2, S)
             return {}, [row.tobytes()]
         layer, head, attended = (int(question[name]) for name in ("layer", "head", "attended"))
@@ -217,7 +234,10 @@ class EpisodeAttention(page.View):
 
     def describe(self) -> str:
         """Return the number of episodes and the name of the environment."""
-        return f"EpisodeAttention: {self.lifetime.n_episodes} episodes of {self.lifetime.spec.name}"
+        what = (
+            f"EpisodeAttention: {self.histories.n_episodes} episodes of {self.histories.spec.name}"
+        )
+        return what + self.picked()
 
 
 def _quantised(name: str, values: np.ndarray) -> dict:

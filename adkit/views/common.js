@@ -26,19 +26,26 @@ const adkit = (() => {
     const dark = flag ? flag === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
     const css = getComputedStyle(node);
     const read = (name, fallback) => css.getPropertyValue(name).trim() || fallback;
-    return {
+    const [cold, hot] = dark ? [[32, 38, 46], [86, 180, 233]] : [[246, 248, 250], [0, 90, 156]]; // Okabe & Ito blue: attention
+    const colours = {
       dark,
+      cold,
+      hot,
+      window: mix(cold, hot, 0.15),
       text: read("--jp-ui-font-color1", dark ? "#eeeeee" : "#212121"),
       faint: dark ? "#9aa0a6" : "#5f6368",
       line: dark ? "#5a5f66" : "#c4c9cf",
       back: read("--jp-layout-color0", dark ? "#111111" : "#ffffff"),
-      cold: dark ? [32, 38, 46] : [246, 248, 250],
-      hot: dark ? [86, 180, 233] : [0, 90, 156], // Okabe & Ito blue: attention
       attention: dark ? "#56B4E9" : "#0072B2",
       cursor: dark ? "#FF8A4C" : "#D55E00", // where we are
       reward: "#E69F00",
       good: "#009E73", // start; optimum
     };
+    if (node.dataset.dark !== String(dark)) { // for the legends
+      node.dataset.dark = dark;
+      for (const [name, colour] of Object.entries(colours)) node.style.setProperty(`--ad-${name}`, Array.isArray(colour) ? `rgb(${colour})` : colour);
+    }
+    return colours;
   }
 
   const mix = (a, b, share) => `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * share)).join()})`;
@@ -224,9 +231,13 @@ const adkit = (() => {
     return { bar, panels, say };
   }
 
-  /** Put controls into a bar; returns what ends them. */
-  function fillBar(bar, controls) {
-    controls.forEach(([node]) => bar.append(node));
+  /** Put controls into a bar, those that views share once into the bar of all; returns what ends them. */
+  function fillBar(bar, controls, { group } = {}) {
+    for (const [node, , name] of controls) {
+      if (!group?.shared.includes(name)) bar.append(node);
+      else if (!group.bar.querySelector(`[data-trait=${name}]`)) group.bar.append(node);
+      node.dataset.trait = name;
+    }
     return () => controls.forEach(([, end]) => end());
   }
 
@@ -254,10 +265,11 @@ const adkit = (() => {
     let last = 0;
     let frame = 0;
     const me = {};
+    const whose = model.group?.model ?? model;
     const tick = (now) => {
       if (!model.get("playing")) return (frame = 0);
-      if (!playing.has(model)) playing.set(model, me);
-      if (playing.get(model) === me && now - last >= 1000 / model.get("speed")) {
+      if (!playing.has(whose)) playing.set(whose, me);
+      if (playing.get(whose) === me && now - last >= 1000 / model.get("speed")) {
         last = now;
         step();
       }
@@ -269,10 +281,17 @@ const adkit = (() => {
     model.on("change:playing", start);
     start();
     return () => {
-      if (playing.get(model) === me) playing.delete(model);
+      if (playing.get(whose) === me) playing.delete(whose);
       cancelAnimationFrame(frame);
       model.off("change:playing", start);
     };
+  }
+
+  /** The last step of an episode, for who moves the clock: of all views that share it, the one that goes on longest. */
+  function slowest(model, last) {
+    const all = (model.group ?? {}).lasts ?? [];
+    all.push(last);
+    return (episode) => Math.min(model.group?.limits.step ?? Infinity, Math.max(last(episode), ...all.map((other) => other(episode))));
   }
 
   function set(model, values) {
@@ -291,6 +310,7 @@ const adkit = (() => {
 
   /** A slider from 0 to the last value of a trait; `text` says what its value means. */
   function slider(model, name, last, { label = name, step = 1, text = String } = {}) {
+    last = Math.min(last, model.group?.limits[name] ?? last);
     const node = make("input", { type: "range", min: 0, max: last, step, "aria-label": label, className: `ad-${name}` });
     const value = make("output", {});
     const show = (v) => {
@@ -298,20 +318,91 @@ const adkit = (() => {
       value.textContent = text(v);
     };
     const end = tie(model, node, name, { read: () => Number(node.value), show });
-    return [make("label", {}, `${label} `, node, value), end];
+    return [make("label", {}, `${label} `, node, value), end, name];
   }
 
   function select(model, name, choices) {
     const node = make("select", { "aria-label": name, className: `ad-${name}` });
-    choices.forEach(([value, text]) => node.append(make("option", { value: JSON.stringify(value), textContent: text })));
+    choices.forEach(([value, text, disabled = false]) => node.append(make("option", { value: JSON.stringify(value), textContent: text, disabled })));
     const end = tie(model, node, name, { read: () => JSON.parse(node.value), show: (v) => (node.value = JSON.stringify(v)) });
-    return [make("label", {}, `${name} `, node), end];
+    return [make("label", {}, `${name} `, node), end, name];
+  }
+
+  /** One slider over all steps of all episodes, with a mark where each episode begins. `last(e)` is an episode's last step, `called(e)` its number. */
+  function timeline(model, episodes, last, called) {
+    const node = make("input", { type: "range", min: 0, step: 1, "aria-label": "time", className: "ad-time" });
+    const marks = canvas(14, "");
+    const value = make("output", {});
+    let begins = [];
+    const at = () => {
+      const e = clamp(model.get("episode"), episodes - 1);
+      return [e, clamp(model.get("step"), last(e))];
+    };
+    const show = () => {
+      begins = [0];
+      for (let e = 0; e < episodes; e++) begins.push(begins[e] + last(e) + 1);
+      const [e, t] = at();
+      node.max = begins[episodes] - 1;
+      node.value = begins[e] + t;
+      value.textContent = `episode ${called(e)}, step ${t}`;
+      node.setAttribute("aria-valuetext", value.textContent);
+    };
+    const draw = () => {
+      const [ctx, width] = marks.begin();
+      const colours = theme(marks);
+      ctx.fillStyle = colours.faint;
+      ctx.textAlign = "center";
+      const x = (e) => 8 + ((width - 16) * begins[e]) / Math.max(1, begins[episodes] - 1); // as the thumb moves, 16 pixels wide
+      const apart = (width - 16) / episodes;
+      const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((n) => n * apart > 28) || episodes;
+      for (let e = 0; e < episodes; e++) {
+        const named = e % every === 0;
+        if (named || apart > 3) ctx.fillRect(x(e), 0, 1, named ? 4 : 2);
+        if (named) ctx.fillText(called(e), x(e), 9);
+      }
+    };
+    node.oninput = () => {
+      const e = begins.findLastIndex((begin, i) => i < episodes && begin <= Number(node.value));
+      set(model, { episode: e, step: Number(node.value) - begins[e] });
+    };
+    const names = ["change:episode", "change:step", "change:data"];
+    names.forEach((name) => model.on(name, show));
+    show();
+    const unwatch = watch(marks, draw);
+    const end = () => {
+      names.forEach((name) => model.off(name, show));
+      unwatch();
+    };
+    const label = make("label", { className: "time" }, make("span", { className: "track" }, node, marks), value);
+    return [label, end, "episode"];
+  }
+
+  /** Call with the place across a canvas, 0 to its width, on a click and while it is dragged. */
+  function dragged(node, call) {
+    node.classList.add("click");
+    node.onpointerdown = (event) => {
+      node.setPointerCapture(event.pointerId);
+      call(event.offsetX);
+    };
+    node.onpointermove = (event) => event.buttons & 1 && call(event.offsetX);
+  }
+
+  /** What the colours of a panel mean, in words: [shape, colour, meaning] each, or a plain sentence. */
+  function legend(...entries) {
+    const one = (entry) => {
+      if (typeof entry === "string") return make("span", {}, entry);
+      const [shape, colour, meaning] = entry;
+      const swatch = make("i", { className: shape });
+      swatch.style.setProperty("--c", `var(--ad-${colour})`);
+      return make("span", {}, swatch, meaning);
+    };
+    return make("div", { className: "legend" }, ...entries.map(one));
   }
 
   function checkbox(model, name, text) {
     const node = make("input", { type: "checkbox", "aria-label": text, className: `ad-${name}` });
     const end = tie(model, node, name, { read: () => node.checked, show: (v) => (node.checked = v) });
-    return [make("label", {}, node, ` ${text}`), end];
+    return [make("label", {}, node, ` ${text}`), end, name];
   }
 
   function playButton(model) {
@@ -324,19 +415,74 @@ const adkit = (() => {
     node.onclick = () => set(model, { playing: !model.get("playing") });
     model.on("change:playing", show);
     show();
-    return [node, () => model.off("change:playing", show)];
+    return [node, () => model.off("change:playing", show), "playing"];
+  }
+
+  // ---- lifetimes ----
+
+  /** Which lifetimes can be shown, in order: all where there is a kernel, else those that the page holds. */
+  const there = (model) => model.get("lifetimes").map((_, n) => n).filter((n) => !model.offline || model.get("kept")[n]);
+
+  /** The control that picks a lifetime, by name, or the one before or after; none if there is but one. */
+  function picker(model) {
+    const names = model.get("lifetimes");
+    if (names.length < 2) return [];
+    if (model.offline) model.get("kept")[model.get("lifetime")] ||= model.get("data");
+    const can = there(model);
+    const [label, end] = select(model, "lifetime", names.map((name, n) => [n, can.includes(n) ? name : `${name} (needs a kernel)`, !can.includes(n)]));
+    const go = (text, title, next) => {
+      const node = make("button", { type: "button", textContent: text, title, "aria-label": title });
+      node.onclick = () => {
+        const n = next(model.get("lifetime"));
+        if (n !== undefined) set(model, { lifetime: n });
+      };
+      return node;
+    };
+    const before = go("‹", "previous lifetime", (now) => can.findLast((n) => n < now));
+    const after = go("›", "next lifetime", (now) => can.find((n) => n > now));
+    const count = can.length < names.length ? `${can.length} of ${names.length} are kept here, the others need a kernel` : `of ${names.length}`;
+    return [[make("span", { className: "picker" }, label, before, after, make("span", { className: "note" }, count)), end, "lifetime"]];
+  }
+
+  /** Keep the data of a view that of the lifetime picked: from the page, or as the kernel sends it. Meanwhile, say so. */
+  function follows(model, view) {
+    const note = make("p", { className: "wait", role: "status" });
+    view.querySelector(".panels")?.before(note);
+    let late = 0;
+    const say = (text) => (note.textContent = text && `${model.get("lifetimes")[model.get("lifetime")]}: ${text}`);
+    const changed = async () => {
+      const picked = model.get("lifetime");
+      const done = model.get("data").lifetime === picked;
+      clearTimeout(late);
+      view.classList.toggle("waiting", !done);
+      if (done) return say("");
+      const kept = model.offline && model.get("kept")[picked];
+      if (model.offline && !kept) return say("this page does not hold it; run the cell, with a kernel, to see it");
+      say("one moment …");
+      if (!kept) late = setTimeout(() => say("the kernel has not sent it yet: it is busy, or gone, and then run the cell again"), 5000);
+      const data = typeof kept === "string" ? await unpack(kept) : kept;
+      if (data && model.get("lifetime") === picked) model.set("data", data);
+    };
+    const names = ["change:lifetime", "change:data"];
+    names.forEach((name) => model.on(name, changed));
+    changed();
+    return () => {
+      clearTimeout(late);
+      names.forEach((name) => model.off(name, changed));
+    };
   }
 
   const speeds = [2, 5, 10, 20, 50].map((n) => [n, `${n} steps/s`]);
 
   /** The box of a view: reachable by keyboard, with JupyterLab's own shortcuts kept out. */
-  function root(el, name, keys) {
+  function root(el, name, keys, { group } = {}) {
+    if (group) for (const key in keys) group.keys[key] ??= keys[key];
     const node = make("div", { className: `adkit-view ${name}`, tabIndex: 0, role: "group", "aria-label": name });
     node.dataset.lmSuppressShortcuts = "true";
     node.addEventListener("keydown", (event) => {
       const key = keys[event.key];
       const typing = ["SELECT", "BUTTON"].includes(event.target.tagName) || event.target.type === "checkbox";
-      const arrows = event.target.type === "range" && event.key.startsWith("Arrow");
+      const arrows = event.target.type === "range" && event.target.className !== "ad-time" && event.key.startsWith("Arrow");
       if (!key || typing || arrows) return;
       event.preventDefault();
       event.stopPropagation();
@@ -355,6 +501,30 @@ const adkit = (() => {
     .adkit-view { container-type: inline-size }
     .adkit-view .panels { display: grid; gap: 10px 18px; align-items: start; grid-template-columns: repeat(var(--columns, 4), minmax(0, 280px)) }
     .adkit-view .panels > div { min-width: 0 }
+    .adkit-view select { max-width: min(100%, 34ch) }
+    .adkit-view .picker { display: inline-flex; flex-wrap: wrap; gap: 4px; align-items: center }
+    .adkit-view .note, .adkit-view .wait { opacity: .75 }
+    .adkit-view .wait:empty { display: none }
+    .adkit-view.waiting > .panels { opacity: .15 }
+    .adkit-view.waiting > .say { visibility: hidden }
+    .adkit-view label.time { flex: 1 1 320px; flex-wrap: nowrap; align-items: start; gap: 8px }
+    .adkit-view .track { flex: 1 1 auto; min-width: 0 }
+    .adkit-view .track input { display: block; width: 100%; margin: 0 }
+    .adkit-view .time output { white-space: nowrap; min-width: 17ch }
+    .adkit-view .legend { font-size: 11px; line-height: 1.5; display: flex; flex-wrap: wrap; gap: 0 10px; margin-top: 3px }
+    .adkit-view .legend > span { white-space: normal }
+    .adkit-view .legend i { display: inline-block; box-sizing: border-box; width: 10px; height: 10px; margin-right: 4px; vertical-align: -1px; background: var(--c) }
+    .adkit-view .legend i.ramp { width: 26px; background: linear-gradient(90deg, var(--ad-cold), var(--c)) }
+    .adkit-view .legend i.dot, .adkit-view .legend i.ring { border-radius: 50% }
+    .adkit-view .legend i.ring, .adkit-view .legend i.box { background: none; border: 2px solid var(--c) }
+    .adkit-view .legend i.small { width: 5px; height: 5px; vertical-align: 1px }
+    .adkit-view .legend i.line { width: 14px; height: 2px; vertical-align: 3px }
+    .adkit-view .legend i.dashed { width: 16px; height: 0; background: none; border-top: 2px dashed var(--c); vertical-align: 3px }
+    .adkit-view .legend i.upright { width: 0; background: none; border-left: 2px dotted var(--c) }
+    .adkit-view .legend i.triangle { clip-path: polygon(50% 0, 100% 100%, 0 100%) }
+    .adkit-view.SideBySide { max-width: none }
+    .SideBySide > .panels { grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)) }
+    .SideBySide > .panels > div > h3 { font: 600 14px system-ui, sans-serif; margin: 0 0 4px }
     .EpisodeAttention .panels { grid-template: "room returns heads" "room masses heads" "strip strip actions" / minmax(230px, 300px) minmax(280px, 1fr) minmax(190px, 300px) }
     @container (max-width: 735px) {
       .adkit-view .panels { grid-template-columns: repeat(min(2, var(--columns, 4)), minmax(0, 320px)) }
@@ -369,17 +539,24 @@ const adkit = (() => {
     .adkit-view canvas.click { cursor: pointer }
     .adkit-view:focus-visible { outline: 2px solid #0072B2 }`;
 
+  /** What Python's `compressed` packed, with its arrays as bytes. */
+  async function unpack(packed) {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return revive(await new Response(stream).json());
+  }
+
+  function revive(value) {
+    if (Array.isArray(value)) return value.map(revive);
+    if (value && typeof value === "object") {
+      if ("base64" in value) return new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+      return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, revive(part)]));
+    }
+    return value;
+  }
+
   /** The part of a widget's model that views use, for a page without a kernel. */
-  function offline(state) {
-    const revive = (value) => {
-      if (Array.isArray(value)) return value.map(revive);
-      if (value && typeof value === "object") {
-        if ("base64" in value) return new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
-        return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, revive(part)]));
-      }
-      return value;
-    };
-    const values = revive(state);
+  function offline(values) {
     const heard = {};
     return {
       offline: true,
@@ -415,22 +592,27 @@ const adkit = (() => {
 
   /** Render a view from the state that its output holds, and again when its widget is there. */
   async function show(place, view, packed) {
-    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const state = await new Response(stream).json();
+    const state = await unpack(packed);
     let end;
     const render = (model) => {
       if (end) end();
       place.replaceChildren();
       end = view.render({ model, el: place });
     };
-    const widget = widgets.get(state.key);
-    render(widget || offline(state));
-    if (!widget) waiting.set(state.key, [...(waiting.get(state.key) || []), render]);
+    if (!widgets.has(state.key)) render(offline(state));
+    whenThere(state.key, render);
   }
 
+  /** Call with a widget as soon as there is one of this key. */
+  function whenThere(key, call) {
+    if (widgets.has(key)) call(widgets.get(key));
+    else waiting.set(key, [...(waiting.get(key) || []), call]);
+  }
+
+  const kinds = {}; // front ends by the name of their class, for views within a view
+
   return {
-    array, canvas, checkbox, clamp, clock, extent, fillBar, follow, grid, initialize, make, mix, parts, playButton, publish, root, room, select, set, short,
-    show, showing, slider, speeds, theme,
+    array, canvas, checkbox, clamp, clock, dragged, extent, fillBar, follow, follows, grid, initialize, kinds, legend, make, mix, offline, parts, picker,
+    playButton, publish, root, room, select, set, short, show, showing, slider, slowest, speeds, theme, timeline, whenThere,
   };
 })();

@@ -2,42 +2,51 @@
 
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
-  const { kind, columns, rows, horizon: H, lifetimes } = model.get("data");
-  const lives = lifetimes.map((life) => {
-    const read = (name) => adkit.array(life[name]);
-    const names = ["cells", "headings", "lengths", "returns", "numbers"];
-    const marks = life.marks.map((mark) => (mark.when ? { ...mark, when: adkit.array(mark.when) } : mark));
-    return { ...life, marks, ...Object.fromEntries(names.map((name) => [name, read(name)])) };
-  });
+  const { kind, columns, rows, horizon: H } = model.get("data");
+  const lives = model.get("data").lifetimes.map(({ name }) => ({ name }));
+
+  /** Take the arrays of the lifetimes that are there now. */
+  function load() {
+    model.get("data").lifetimes.forEach((sent, i) => {
+      for (const name of ["cells", "headings", "lengths", "returns", "numbers"]) lives[i][name] = adkit.array(sent[name]);
+      lives[i].marks = sent.marks.map((mark) => (mark.when ? { ...mark, when: adkit.array(mark.when) } : mark));
+    });
+  }
+  load();
+  model.on("change:data", load);
+  const ends = new Set([() => model.off("change:data", load)]); // what to undo when the view goes away
   const E = Math.max(...lives.map((life) => life.lengths.length));
-  const ends = new Set();
   const view = adkit.root(el, "Player", {
     ArrowLeft: () => move(-1),
     ArrowRight: () => move(1),
     ArrowUp: () => jump(model.get("episode") - 1),
     ArrowDown: () => jump(model.get("episode") + 1),
     " ": () => set(model, { playing: !model.get("playing") }),
-  });
+  }, model);
   if (!E) {
     view.append("These lifetimes have no episodes: there is nothing to play.");
     return;
   }
 
   const { bar, panels, say } = adkit.parts(view, Math.min(4, lives.length));
+  // the clock waits for the slowest
+  const last = adkit.slowest(model, (episode) => Math.max(0, ...lives.map((life) => life.lengths[episode] ?? 0)));
+  const called = (e) => (lives.every((life) => life.numbers[e] === lives[0].numbers[e]) ? lives[0].numbers[e] : e);
+  const byEpisode = model.group?.kinds.includes("EpisodeAttention"); // which has a slider for each
   const controls = [
-    adkit.slider(model, "episode", E - 1),
-    adkit.slider(model, "step", H),
+    ...adkit.picker(model),
     adkit.playButton(model),
+    ...(byEpisode ? [adkit.slider(model, "episode", E - 1), adkit.slider(model, "step", H)] : [adkit.timeline(model, E, last, called)]),
     adkit.select(model, "speed", adkit.speeds),
     ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks.filter(({ when }) => !when))))] : []),
   ];
-  ends.add(adkit.fillBar(bar, controls));
+  ends.add(adkit.fillBar(bar, controls, model));
+  ends.add(adkit.follows(model, view));
   for (const life of lives) {
     life.heading = make("h4", {}, life.name);
     life.room = adkit.canvas(kind === "arms" ? 52 : lives.length > 2 ? 210 : 260, life.name);
     life.curve = adkit.canvas(64, `return per episode of ${life.name}`);
-    life.curve.classList.add("click");
-    life.curve.onclick = (event) => jump(Math.round((event.offsetX / life.curve.clientWidth) * (E - 1)));
+    adkit.dragged(life.curve, (x) => jump(Math.round((x / life.curve.clientWidth) * (E - 1))));
     panels.append(make("div", {}, life.heading, life.room, life.curve));
   }
 
@@ -102,10 +111,10 @@ function render({ model, el }) {
     const nothing = lives.every((life) => life.returns.every((v) => v === 0));
     const text = `${told.join(" · ")}.${nothing ? " No reward in any of these lifetimes." : ""}`;
     say.setAttribute("aria-live", model.get("playing") ? "off" : "polite");
-    adkit.publish(view, say, text, { episode: model.get("episode"), step: model.get("step"), places });
+    adkit.publish(view, say, text, { lifetime: model.get("data").lifetime, episode: model.get("episode"), step: model.get("step"), places });
   }
 
-  const [redraw, end] = adkit.follow(model, view, ["episode", "step", "show_goal"], draw);
+  const [redraw, end] = adkit.follow(model, view, ["data", "episode", "step", "show_goal"], draw);
   ends.add(end);
   ends.add(adkit.clock(model, () => move(1)));
 
@@ -113,7 +122,6 @@ function render({ model, el }) {
 
   function move(by) {
     const e = clamp(model.get("episode"), E - 1);
-    const last = (episode) => Math.max(...lives.map((life) => life.lengths[episode] ?? 0)); // the clock waits for the slowest
     const t = Math.min(model.get("step"), last(e)) + by;
     if (t > last(e)) return e === E - 1 ? set(model, { playing: false }) : set(model, { episode: e + 1, step: 0 });
     if (t < 0) return e > 0 && set(model, { episode: e - 1, step: last(e - 1) });

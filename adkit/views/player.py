@@ -10,52 +10,59 @@ from adkit.histories import Histories
 from adkit.views import maps, page
 
 
-class Player(page.View):
-    """Lifetimes in their rooms, side by side: `Player({"source": source[0], "ours": rollouts[0]})`.
+class Player(page.LifetimeView):
+    """Lifetimes in their rooms, side by side: `Player({"source": source, "ours": rollouts})`.
 
     `episode` and `step` are two-way traits, the clock that all lifetimes share; a lifetime that is
-    over stands still. Step t shows where the first t actions have led. Shades: earlier visits.
-    Green: start. Orange: now, with the heading if there is one. If shown, what is hidden: goal, key
-    and door, platform, best arm (numbers: earlier pulls); home, jar, lid, cookies, garden.
+    over stands still. `lifetime` says which lifetime of each is shown. Step t shows where the first
+    t actions have led. Shades: earlier visits. Green: start. Orange: now, with the heading if there
+    is one. If shown, what is hidden: goal, key and door, platform, best arm (numbers: earlier
+    pulls); home, jar, lid, cookies, garden.
     """
 
     _esm = page.script("player.js")
 
-    episode = traitlets.Int(0, min=0).tag(sync=True)
-    step = traitlets.Int(0, min=0).tag(sync=True)
+    episode = traitlets.Int(0).tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
     show_goal = traitlets.Bool(True).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     speed = traitlets.Int(10).tag(sync=True)
     """Steps a second."""
 
-    def __init__(self, lifetimes: Mapping[str, Histories], episode: int = 0):
-        for name, each in lifetimes.items():
-            if len(each) != 1:
-                raise ValueError(f"{name!r} must be one lifetime, got {len(each)}; try rollouts[0]")
-        self.lifetimes = dict(lifetimes)
-        self.maps = [maps.of(each) for each in lifetimes.values()]
-        drawn, (first, *_) = self.maps[0], lifetimes.values()
-        if drawn.kind is None:
+    def __init__(self, histories: Mapping[str, Histories], episode: int = 0, lifetime: int = 0):
+        counts = {name: len(each) for name, each in histories.items()}
+        if len(set(counts.values())) != 1 or 0 in counts.values():
+            raise ValueError(f"each must have as many lifetimes, got {counts}; try rollouts[0]")
+        self.histories, (first, *_) = dict(histories), histories.values()
+        drawn = [maps.of(each[0]) for each in histories.values()]
+        if drawn[0].kind is None:
             raise ValueError(f"{first.spec.name} has no map to draw, for it observes no places")
-        sizes = {(drawn.kind, drawn.columns, drawn.rows) for drawn in self.maps}
-        if len(sizes | {each.spec.horizon for each in lifetimes.values()}) > 2:
+        sizes = {(one.kind, one.columns, one.rows) for one in drawn}
+        if len(sizes | {each.spec.horizon for each in histories.values()}) > 2:
             raise ValueError("lifetimes side by side must have one map and one horizon")
-        last = max(each.n_episodes for each in lifetimes.values()) - 1
+        last = max(each.n_episodes for each in histories.values()) - 1
         if not 0 <= episode <= last:
             raise ValueError(f"`episode` must be in 0 to {last}, got {episode}")
-        data = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows}
-        data |= {"horizon": first.spec.horizon, "lifetimes": []}
-        for (name, each), drawn in zip(lifetimes.items(), self.maps, strict=True):
-            of_one = {"name": str(name), "marks": drawn.marks} | maps.packed(each, drawn.cells)
-            of_one["headings"] = page.packed(drawn.headings, "float32")
-            data["lifetimes"].append(of_one)
-        super().__init__(data=data, episode=episode, step=first.spec.horizon)
+        horizon = first.spec.horizon
+        self.limits = {"lifetime": len(first) - 1, "episode": last, "step": horizon}
+        super().__init__([*histories.values()], lifetime, episode=episode, step=horizon)
+
+    def numbers(self, lifetime: int) -> dict:
+        """Return the map, and where each of the lifetimes with this number went."""
+        of_each = []
+        for name, each in self.histories.items():
+            one = each[lifetime]
+            drawn = maps.of(one)
+            of_one = {"name": str(name), "marks": drawn.marks} | maps.packed(one, drawn.cells)
+            of_each.append(of_one | {"headings": page.packed(drawn.headings, "float32")})
+        size = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows}
+        return size | {"horizon": one.spec.horizon, "lifetime": lifetime, "lifetimes": of_each}
 
     def describe(self) -> str:
         """Return the names of the lifetimes."""
-        return f"Player: {', '.join(self.lifetimes)}"
+        return f"Player: {', '.join(self.histories)}{self.picked()}"
 
 
-def replay(lifetime: Histories, episode: int = 0) -> Player:
-    """Show one lifetime behind sliders; without a kernel, a picture of `episode`."""
-    return Player({lifetime.spec.name: lifetime}, episode)
+def replay(histories: Histories, episode: int = 0, lifetime: int = 0) -> Player:
+    """Show lifetimes, one at a time, behind a slider; without a kernel, a picture of `episode`."""
+    return Player({histories.spec.name: histories}, episode, lifetime)

@@ -78,7 +78,7 @@ def agrees(page, view) -> dict:
     np.testing.assert_allclose(now["steps"], attention[chosen][tokens[chosen]], atol=error)
     expected = view.probabilities(now["episode"], now["step"])
     np.testing.assert_allclose(now["probabilities"], expected, atol=1e-5)
-    cells = maps.of(view.lifetime).cells[start : now["episode"] + 1][tokens]
+    cells = maps.of(view.shown).cells[start : now["episode"] + 1][tokens]
     painted, visits = np.zeros((2, 9, 9))
     np.add.at(painted, tuple(cells.T), attention[tokens])
     np.add.at(visits, tuple(cells.T), 1)

@@ -7,7 +7,7 @@ import traitlets
 import adkit as ad
 from adkit.probing import ablate_head, difference_of_means, fit, patch
 from adkit.probing.record import only_at
-from adkit.views import EpisodeAttention, learning_curves, replay
+from adkit.views import EpisodeAttention, Player, learning_curves, replay
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 POSES, BLIND = ad.envs.Watermaze(view="pose", n_tasks=3), ad.envs.Watermaze(view="nothing")
@@ -120,9 +120,11 @@ MISTAKES = {
     "histories need names on a figure": lambda: learning_curves(LIVED),
     "need names on a figure; try {'distilled'": lambda: learning_curves({}),
     "FrozenLake-v1 has no map to draw": lambda: replay(lake()),
-    "must be one lifetime, got 100; try rollouts": lambda: replay(LIVED),
+    "`lifetime` must be in 0 to 99, got 100": lambda: replay(LIVED, lifetime=100),
     "`episode` must be in 0 to 7, got 8": lambda: replay(LIVED[0], 8),
-    "`lifetime` must hold one, got 100; try": lambda: EpisodeAttention(MODEL, LIVED),
+    "must have as many lifetimes, got .*100, .*1}; try": (
+        lambda: Player({"a": LIVED, "b": LIVED[0]})
+    ),
     "`env` must be the one of the lifetime": (
         lambda: EpisodeAttention(MODEL, LIVED[0], ad.envs.DarkRoom())
     ),

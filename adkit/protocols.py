@@ -6,6 +6,7 @@ methods *is* an environment or an agent; `adkit.testing` checks whether it keeps
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ class EnvSpec:
             raise ValueError(
                 f"{self.name} has real-valued observations; a tabular learner needs discrete ones"
             )
-        return int(np.prod(self.cardinality))
+        return math.prod(self.cardinality)
 
     def index(self, obs: np.ndarray) -> np.ndarray:
         """Return the flat index (N,) of discrete observations (N, coordinates), row-major."""

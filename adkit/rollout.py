@@ -137,7 +137,13 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
     rows, episode, time, t = np.arange(n), np.zeros(n, int), np.zeros(n, int), 0
     state, obs = env.reset(tasks, env_rng.at(0))
     first = np.ones(n, bool)
-    bar = {"desc": "episodes", "disable": None, "delay": 2, "mininterval": 0.5}
+    bar = {
+        "desc": f"{type(learner).__name__} in {env.spec.name}",
+        "unit": "episode",
+        "disable": None,
+        "delay": 2,
+        "mininterval": 0.5,
+    }
     with tqdm(total=n * episodes, **bar) as progress:
         while episode.min() < episodes:
             action = learner.act(obs, first)

@@ -170,7 +170,14 @@ def spread(
         results = ((i, work(*job)) for i, job in enumerate(jobs))
     else:
         results = _results(executor, work, jobs, retries, workers)
-    yield from tqdm(results, total=len(jobs), desc="lifetimes", disable=None, mininterval=0.5)
+    yield from tqdm(
+        results,
+        total=len(jobs),
+        desc="collect",
+        unit="shard of lifetimes",
+        disable=None,
+        mininterval=0.5,
+    )
 
 
 def _results(

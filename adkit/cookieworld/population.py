@@ -20,6 +20,7 @@ from adkit.cookieworld.shard import RECOVERY, USE, YOKED
 from adkit.cookieworld.world import CLOSED, DECOY, GIFT, HUNGER, POSITION, STOCK, CookieWorld
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
+from adkit.sources.settings import cannot_learn
 from adkit.tables import in_parallel, stored_at
 
 TYPES = ("P", "N", "S", "L", "R")  # numbered as in adkit.cookieworld.agent_state
@@ -81,9 +82,9 @@ class Shards:
 
     def prepare(self, lifetimes: Lifetimes) -> tuple[Shards, Tasks]:
         """Return the agents, told their bodies (rho, psi) and layouts, and their worlds."""
-        name = lifetimes.env.spec.name
-        if name != "CookieWorld":
-            raise ValueError(f"Shards act in CookieWorld only, got {name}; try QLearning()")
+        spec = lifetimes.env.spec
+        if spec.name != "CookieWorld":
+            raise cannot_learn("Shards", spec, "they live in CookieWorld only")
         tasks = self._worlds(lifetimes)
         return replace(self, tasks=tasks), tasks
 

@@ -106,9 +106,10 @@ def distill(
     `first_action_weight` times. `predict` names an episode label (N, E) that a model with
     `predictions=1` learns to predict from each episode's first token; it is never an input.
     `precision` is "float32", "bfloat16", or "auto": bfloat16 where it is native and twice as fast.
-    An interrupted call resumes from the folder `checkpoint` and reaches the same weights. Trains on
-    a GPU if there is one. Under `accelerate launch` or `notebook_launcher`, all processes train one
-    model on the batches of one process.
+    An interrupted call leaves the table of the steps taken in `model.log`; called again, it resumes
+    from the folder `checkpoint` and reaches the same weights. Trains on a GPU if there is one.
+    Under `accelerate launch` or `notebook_launcher`, all processes train one model on the batches
+    of one process.
     """
     _check(model, histories, validation, steps, batch, label_smoothing)
     team = processes()
@@ -124,17 +125,20 @@ def distill(
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))
     left = progress("distill", steps, done=len(log))
-    for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
-        total = _backward(model, windows, loss, team)
-        value = descend(total, model.parameters(), optimizers, schedule.factor(step, steps))
-        log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
-        if validation and due(step + 1, steps, validation.every or steps // 4):
-            log[-1] |= validation.measure(model, seed)
-        if checkpoint and due(step + 1, steps, steps // CHECKPOINTS):
-            if team.number == 0:
-                save(checkpoint, settings, model, optimizers, log)
-            team.wait()
-    return frame(log)
+    try:
+        for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
+            total = _backward(model, windows, loss, team)
+            value = descend(total, model.parameters(), optimizers, schedule.factor(step, steps))
+            log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
+            if validation and due(step + 1, steps, validation.every or steps // 4):
+                log[-1] |= validation.measure(model, seed)
+            if checkpoint and due(step + 1, steps, steps // CHECKPOINTS):
+                if team.number == 0:
+                    save(checkpoint, settings, model, optimizers, log)
+                team.wait()
+    finally:  # also after Kernel > Interrupt
+        model.log = frame(log)
+    return model.log
 
 
 def due(step: int, steps: int, every: int) -> bool:

@@ -19,7 +19,7 @@ from adkit._lazy import extra
 def progress(name: str, steps: int, done: int = 0) -> tqdm:
     """Return the steps that are left, with a progress bar in a terminal or notebook."""
     left = range(done, steps)
-    return tqdm(left, name, steps, initial=done, disable=None, mininterval=0.5)
+    return tqdm(left, name, steps, initial=done, unit="step", disable=None, mininterval=0.5)
 
 
 def descend(
@@ -47,7 +47,7 @@ def half_decay(step: int, steps: int, warm_up: int = 1) -> float:
 
 def frame(log: list[dict]) -> pd.DataFrame:
     """Return the log, a row per step, as a table."""
-    return pd.DataFrame(log).set_index("step")
+    return pd.DataFrame(log or {"step": []}).set_index("step")
 
 
 def auto_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -11,7 +11,7 @@ The controls are those of Hewitt & Liang (2019) and Elber-Dorozko & Loewenstein 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Sums:
         return bootstrap(errors, [groups], lambda mean: 1 - mean[..., 0] / mean[..., 1])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Probe:
     """A read-out of a label, its score on held-out groups, and the scores of its controls."""
 
@@ -75,17 +75,30 @@ class Probe:
     cannot be fitted; and every comparison."""
     null: np.ndarray
     """(permutations,) scores with exchanged labels, each the highest over taps."""
-    read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    read: Callable[[np.ndarray], np.ndarray]
     """Returns the labels (..., labels) read in activations (..., D)."""
-    sums: dict[str, Sums] = field(repr=False)
+    sums: dict[str, Sums]
     """Of the "probe" and every comparison."""
-    history: np.ndarray = field(repr=False)
+    history: np.ndarray
     """(histories,) the held-out lifetimes."""
 
     @property
     def score(self) -> float:
         """R2 over labels and tokens, 0 being the training mean."""
         return self.sums["probe"].score
+
+    def __repr__(self) -> str:
+        """Say which tap is read, how well, and how well the controls do."""
+        lines = {
+            f"{tap}, on held-out groups": f"R2 {score:.3f}" for tap, score in self.taps.items()
+        }
+        lines[f"{self.tap}, on held-out groups"] += f", 95% interval {self.interval}"
+        lines |= {name: f"{score:.3f}" for name, score in self.controls.items()}
+        if len(self.null):
+            lines["shuffled"] += f", 95th percentile of {len(self.null)}; p = {self.p:.2g}"
+        wide = max(map(len, lines))
+        table = "\n".join(f"  {name:{wide}}  {score}" for name, score in lines.items())
+        return f"Probe of {self.tap}, which reads best on the validation groups\n{table}"
 
     @property
     def p(self) -> float:

@@ -23,7 +23,7 @@ BATCH = 16  # lifetimes that run at once
 STREAM = re.compile(r"embed|blocks\.\d+\.resid")  # taps of the residual stream between blocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """Activations of N lifetimes at named taps."""
 
@@ -34,6 +34,11 @@ class Recording:
     """(N,) the task of each lifetime."""
     window_start: np.ndarray
     """(E,) the first episode of the window in which each episode was computed."""
+
+    def __repr__(self) -> str:
+        n, episodes, tokens, *_ = next(iter(self.values.values())).shape
+        taps = ", ".join(f"{tap} {values.shape[3:]}" for tap, values in self.values.items())
+        return f"Recording of {n} lifetimes, {episodes} episodes, {tokens} tokens each: {taps}"
 
     def __getitem__(self, tap: str) -> np.ndarray:
         return self.values[tap]

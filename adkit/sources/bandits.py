@@ -13,6 +13,7 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, mix, uniform
+from adkit.sources.settings import cannot_learn
 
 CHOOSE, SAMPLE = np.uint64(0), np.uint64(1)  # draws of a step: which of tied arms; the posterior's
 SAMPLES = -1.0  # in place of the bonus: sample from the posterior
@@ -45,10 +46,8 @@ class BanditLearner:
 
     def __init__(self, config: UCB | ThompsonSampling, spec: EnvSpec, rng: Rng, bonus: float):
         if spec.cardinality is None or spec.n_observations != 1:
-            raise ValueError(
-                f"{type(config).__name__} learns one value per action, but {spec.name} has "
-                "observations; try QLearning() or PosteriorSampling()"
-            )
+            why = "it learns one value per action, and the world has observations"
+            raise cannot_learn(type(config).__name__, spec, why)
         self.bonus, self.rng, self.t = bonus, rng, 0
         self.pulls, self.total = np.zeros((2, len(rng), spec.n_actions))
 

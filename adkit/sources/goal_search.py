@@ -15,7 +15,7 @@ from numba.extending import register_jitable
 from adkit.envs.watermaze import PLATFORM, RING, toward
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import Rng, uniform
-from adkit.sources.settings import check_shares
+from adkit.sources.settings import cannot_learn, check_shares
 
 NOISE, CHOOSE, SAMPLE = np.uint64(0), np.uint64(1), np.uint64(2)  # draws of a step
 
@@ -36,9 +36,7 @@ class GoalSearch:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> GoalSearcher:
         if spec.name != "Watermaze":
-            raise ValueError(
-                f"GoalSearch knows the Watermaze only, got {spec.name}; try PosteriorSampling()"
-            )
+            raise cannot_learn("GoalSearch", spec, "it knows the Watermaze only")
         return GoalSearcher(self, spec, rng)
 
 

@@ -16,9 +16,9 @@ from numba import njit
 
 from adkit.protocols import EnvSpec, Transition
 from adkit.seeds import mix, uniform
+from adkit.sources.settings import MOST_INPUTS, cannot_learn, inputs
 
 BETA1, BETA2, EPS = map(np.float32, (0.9, 0.999, 1e-6))  # Adam's, as in the paper
-MOST_INPUTS = 4096  # pixels need a convolution instead
 WEIGHTS = np.uint64(0xD1B54A32D192ED03)  # sets initial weights' stream apart from the actions'
 ZERO, ONE = np.float32(0), np.float32(1)
 GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2  # how an episode went on after a step
@@ -26,12 +26,9 @@ GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2  # how an episode went on after a step
 
 def shape_of(config, spec: EnvSpec, outputs: int) -> tuple[int, int, int, int]:
     """Return the `shape` of a source's networks; ValueError if there are too many inputs."""
-    n = sum(spec.cardinality) if spec.cardinality else features(spec, np.zeros(spec.obs_shape)).size
-    if n > MOST_INPUTS:
-        raise ValueError(
-            f"{type(config).__name__} reads at most {MOST_INPUTS} numbers, {spec.name} has {n}; "
-            "give it coordinates, such as the pose that a picture is drawn from"
-        )
+    if (n := inputs(spec)) > MOST_INPUTS:
+        why = f"its observations are {n} numbers, more than the {MOST_INPUTS} that are read"
+        raise cannot_learn(type(config).__name__, spec, why)
     return n, config.layers, config.width, outputs
 
 

@@ -15,7 +15,7 @@ from numba import njit
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng, uniform
 from adkit.sources.bandits import best_of
-from adkit.sources.settings import check_shares
+from adkit.sources.settings import cannot_learn, check_shares
 from adkit.tables import Tables, discounted_values
 
 NOISE, CHOOSE, SAMPLE, FORGET = (np.uint64(draw) for draw in range(4))  # draws of a step
@@ -63,15 +63,12 @@ class PosteriorSampling:
         """
         env = lifetimes.env
         if not hasattr(env, "tables"):
-            raise ValueError(
-                f"PosteriorSampling needs tables, {env.spec.name} has none; try QLearning()"
-            )
+            raise cannot_learn("PosteriorSampling", env.spec, "it needs the world's tables")
         stages = env.stages() if hasattr(env, "stages") else (env.tables(env.tasks()),)
         family = Tables(*(np.stack(arrays) for arrays in zip(*stages, strict=True)))
         if env.spec.n_observations == 1 and family.cumulative.shape[-1] > 1:
-            raise ValueError(
-                f"no single reward refutes a task of {env.spec.name}; try ThompsonSampling()"
-            )
+            why = "a task is ruled out by one reward, and none of its rewards does that"
+            raise cannot_learn("PosteriorSampling", env.spec, why)
         return replace(self, family=family), lifetimes.tasks
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PosteriorSampler:

@@ -10,7 +10,15 @@ from numba import njit
 from adkit.histories import WITHOUT_LABELS
 from adkit.protocols import EnvSpec, Lifetimes, Transition
 from adkit.seeds import Rng, uniform
-from adkit.sources.settings import check_counts, check_learning, check_shares, falling
+from adkit.sources.settings import (
+    MOST_ROWS,
+    cannot_learn,
+    check_counts,
+    check_learning,
+    check_shares,
+    falling,
+    has_small_table,
+)
 from adkit.tables import OUTCOME, START, in_parallel, of_rows, stored_at
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
@@ -67,6 +75,9 @@ class QLearner:
     """N Q-learners in lock step: `q` is (N, phases, observations, actions) float32."""
 
     def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng, episodes: int):
+        if not has_small_table(spec):
+            why = f"it keeps a value for each observation, for at most {MOST_ROWS:,} of them"
+            raise cannot_learn("QLearning", spec, why)
         self.config, self.spec, self.rng = config, spec, rng
         shape = len(rng), config.phases, spec.n_observations, spec.n_actions
         self.q = np.full(shape, config.initial_q, np.float32)
@@ -122,7 +133,7 @@ class PoseQLearning:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> PoseQLearner:
         if spec.view is None:
-            raise ValueError(f"PoseQLearning needs poses, {spec.name} has none; try QLearning()")
+            raise cannot_learn("PoseQLearning", spec, "it needs poses (x, y, heading)")
         return PoseQLearner(self, spec, rng, episodes)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from adkit.protocols import EnvSpec, Lifetimes, Tasks, Transition
 from adkit.seeds import Rng
+from adkit.sources.settings import cannot_learn
 from adkit.tables import Tables, backward_induction, of_rows
 
 
@@ -43,7 +44,8 @@ class Optimal:
         """Return the agent that knows each lifetime's task."""
         env, tasks = lifetimes.env, lifetimes.tasks
         if not hasattr(env, "tables"):
-            raise ValueError(f"Optimal needs tables, and {env.spec.name} has none; leave it out")
+            why = "backward induction needs the world's tables"
+            raise cannot_learn("Optimal", env.spec, why)
         return Optimal(of_rows(env, tasks)), tasks
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> OptimalLearner:

@@ -65,7 +65,7 @@ class StableBaselines3:
         count = range(len(lifetimes.tasks))
         sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
         make = getattr(sb3, self.algorithm)
-        for n in tqdm(count, desc="lifetimes", disable=None, delay=2, mininterval=0.5):
+        for n in tqdm(count, self.algorithm, unit="lifetime", disable=None, delay=2):
             record = {name: values[n] for name, values in arrays.items()}
             draws = lifetimes.env_rng[[n]]
             world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)

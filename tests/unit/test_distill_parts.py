@@ -10,6 +10,7 @@ from helpers import scrambled
 from torch.nn import functional as F
 
 import adkit as ad
+from adkit.models import distill as distill_module
 from adkit.models.distill import Loss
 from adkit.models.tokens import tokenize
 from adkit.models.training import Processes, ahead, auto_dtype, half_decay
@@ -56,6 +57,14 @@ def test_a_predicted_label_adds_its_squared_error(days):
     loss = Loss(predict="eaten", mean=2.0, deviation=3.0)
     error = np.square((windows["eaten"] - 2.0) / 3.0).mean()
     assert sum(loss.parts(model, windows)).item() == pytest.approx(plain + 0.5 * error, rel=1e-4)
+
+
+def test_an_interrupted_training_keeps_its_log(days, monkeypatch):
+    model, taken = ad.CausalTransformer(days.spec, context=320, layers=1, width=8), iter([2.0, 1.5])
+    monkeypatch.setattr(distill_module, "descend", lambda *_: next(taken))
+    with pytest.raises(StopIteration):  # a KeyboardInterrupt would end pytest
+        ad.distill(model, days, steps=5, batch=2)
+    assert model.log.loss.tolist() == [2.0, 1.5] and model.log.index.tolist() == [1, 2]
 
 
 def test_processes_that_found_different_checkpoints_stop(monkeypatch):

@@ -41,6 +41,9 @@ def test_property_10_a_probe_on_shuffled_labels_is_at_chance_and_a_planted_label
     assert controls["weak"] < probe.score < 0.99 < controls["label"]
     assert controls["selectivity"] > 0.4
     assert list(probe.sums) == ["probe", "untrained", "weak", "label"]
+    said = str(probe)
+    assert "R2 " in said and str(probe.interval) in said and f"p = {probe.p:.2g}" in said
+    assert all(f"{score:.3f}" in said for score in controls.values())
 
 
 def test_the_score_can_be_redone_by_hand():

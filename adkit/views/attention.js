@@ -108,9 +108,9 @@ function render({ model, el }) {
   ends.add(adkit.fillBar(bar, controls, model));
   ends.add(adkit.follows(model, view));
 
-  function panel(title, height, area, ...meanings) {
+  function panel(title, height, area, meanings, shape) {
     const heading = make("h4", {}, title);
-    const canvas = adkit.canvas(height, title);
+    const canvas = adkit.canvas(height, title, shape);
     const box = make("div", {}, heading, canvas, adkit.legend(...meanings));
     box.style.gridArea = area;
     panels.append(box);
@@ -123,12 +123,12 @@ function render({ model, el }) {
   const reward = ["triangle", "reward", "reward"];
   const hidden = marks.length ? [["box", "reward", adkit.showing(marks).replace("show ", "") + ", if shown"]] : [];
   const roomMeans = [["ramp", "hot", "attention on what was seen there"], now, ["ring", "good", "start"], ["line", "text", "way so far"], ["small", "faint", "earlier visits"], ...hidden];
-  const room = panel("room", columns ? 292 : 30, "room", ...(columns ? roomMeans : []));
-  const returnsPanel = panel("return per episode", 118, "returns", now, ["", "window", "what this decision can see"], "click or drag to jump");
-  const massPanel = panel("attention per episode", 138, "masses", ["", "attention", "attention"], uniform, reward, ["box", "cursor", "steps shown below (click)"]);
-  const headsPanel = panel("layers × heads", headsHeight, "heads", attention, "down: the episode that decides", "across: how many episodes back", ["box", "cursor", "selected (click)"]);
-  const strip = panel("attention per step", 118, "strip", ["", "attention", "attention"], uniform, reward, ["upright", "text", "restart"], ["box", "cursor", "now"]);
-  const actions = panel("action probabilities", 118, "actions");
+  const room = panel("room", columns ? 292 : 30, "room", columns ? roomMeans : [], columns ? columns / rows : undefined);
+  const returnsPanel = panel("return per episode", 118, "returns", [now, ["", "window", "what this decision can see"], "click or drag to jump"]);
+  const massPanel = panel("attention per episode", 138, "masses", [["", "attention", "attention"], uniform, reward, ["box", "cursor", "steps shown below (click)"]]);
+  const headsPanel = panel("layers × heads", headsHeight, "heads", [attention, ["box", "cursor", "selected (click)"], "row: layer", "column: head, mean, or attention rollout", "inside, down: the episode that decides", "across: how many episodes back"]);
+  const strip = panel("attention per step", 118, "strip", [["", "attention", "attention"], uniform, reward, ["upright", "text", "restart"], ["box", "cursor", "now"]]);
+  const actions = panel("action probabilities", 118, "actions", []);
   [massPanel, headsPanel].forEach((p) => p.canvas.classList.add("click"));
   room.canvas.classList.add("ad-room");
   returnsPanel.canvas.classList.add("ad-returns");
@@ -367,12 +367,11 @@ function render({ model, el }) {
 
   function drawActions(c, without, colours) {
     const [ctx, width, height] = actions.canvas.begin();
-    const bars = [["now", Array.from(chances.subarray((c.e * H + c.t) * A, (c.e * H + c.t + 1) * A)), colours.attention, "attention"]];
+    const bars = [["as it is", Array.from(chances.subarray((c.e * H + c.t) * A, (c.e * H + c.t + 1) * A)), colours.attention, "attention"]];
     if (without) {
       if (without.head) bars.push([`no ${c.head < heads ? `head ${c.head}` : "heads"}`, without.head, colours.reward, "reward"]);
       if (without.episode) bars.push(["episode removed", without.episode, colours.good, "good"]);
     }
-    actions.heading.textContent = `action probabilities${without ? "" : trouble && `; without a head or an episode: ${trouble}`}`;
     const names = data.action_names;
     const spoken = bars.map(([name, values]) => `${name}: ${values.map((v, a) => `${names[a]} ${short(v)}`).join(", ")}`);
     actions.canvas.setAttribute("aria-label", `Action probabilities, ${spoken.join("; ")}`);
@@ -390,11 +389,12 @@ function render({ model, el }) {
       ctx.textAlign = "center";
       if (A <= 16) ctx.fillText(names[a], x + step / 2, bottom + 9);
     }
-    const words = JSON.stringify(bars.map(([name]) => name));
+    const missing = !without && trouble ? [`without the head, or the episode: ${trouble}`] : [];
+    const words = JSON.stringify([missing, bars.map(([name]) => name)]);
     if (actions.words !== words) {
       actions.words = words;
       const meanings = bars.map(([name, , , colour]) => ["", colour, name]);
-      actions.box.lastChild.replaceWith(adkit.legend(...meanings, ["dot", "cursor", "label of the action taken"]));
+      actions.box.lastChild.replaceWith(adkit.legend(...meanings, ["dot", "cursor", "action taken"], ...missing));
     }
     ctx.fillStyle = colours.line;
     ctx.fillRect(4, bottom, width - 8, 1);

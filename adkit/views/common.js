@@ -50,13 +50,14 @@ const adkit = (() => {
 
   const mix = (a, b, share) => `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * share)).join()})`;
 
-  /** A canvas as wide as its box, sharp on any screen. */
-  function canvas(height, label) {
+  /** A canvas as wide as its box, sharp on any screen; lower if it has a shape and the box is narrow. */
+  function canvas(most, label, shape) {
     const node = make("canvas", { role: "img", "aria-label": label });
-    node.style.cssText = `width:100%;height:${height}px;display:block`;
+    node.style.cssText = `width:100%;display:block;${shape ? `aspect-ratio:${shape};max-height:${most}px` : `height:${most}px`}`;
     node.begin = () => {
       const ratio = window.devicePixelRatio || 1;
-      const width = node.clientWidth || node.width / ratio; // while JupyterLab hides it, a canvas has no width: keep the last
+      const width = node.clientWidth || node.width / ratio; // while JupyterLab hides it, a canvas has no size: keep the last
+      const height = node.clientHeight || node.height / ratio;
       if (node.width !== Math.round(width * ratio)) node.width = Math.round(width * ratio);
       if (node.height !== Math.round(height * ratio)) node.height = Math.round(height * ratio);
       const ctx = node.getContext("2d");
@@ -328,7 +329,7 @@ const adkit = (() => {
     return [make("label", {}, `${name} `, node), end, name];
   }
 
-  /** One slider over all steps of all episodes, with a mark where each episode begins. `last(e)` is an episode's last step, `called(e)` its number. */
+  /** A play button, and one slider over all steps of all episodes, with a mark where each episode begins. `last(e)` is an episode's last step, `called(e)` its number. */
   function timeline(model, episodes, last, called) {
     const node = make("input", { type: "range", min: 0, step: 1, "aria-label": "time", className: "ad-time" });
     const marks = canvas(14, "");
@@ -372,9 +373,10 @@ const adkit = (() => {
     const end = () => {
       names.forEach((name) => model.off(name, show));
       unwatch();
+      endButton();
     };
-    const label = make("label", { className: "time" }, make("span", { className: "track" }, node, marks), value);
-    return [label, end, "episode"];
+    const [button, endButton] = playButton(model);
+    return [make("span", { className: "time" }, button, make("span", { className: "track" }, node, marks), value), end, "episode"];
   }
 
   /** Call with the place across a canvas, 0 to its width, on a click and while it is dragged. */
@@ -496,6 +498,7 @@ const adkit = (() => {
   const STYLE = `
     .adkit-view { color: var(--jp-ui-font-color1, inherit); font: 13px system-ui, sans-serif; max-width: 1060px; outline-offset: 4px }
     .adkit-view .bar { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 4px 0 8px }
+    .adkit-view .bar:empty { display: none }
     .adkit-view label { display: inline-flex; flex-wrap: wrap; gap: 4px; align-items: center }
     .adkit-view output { min-width: 3.2ch; font-variant-numeric: tabular-nums }
     .adkit-view { container-type: inline-size }
@@ -507,10 +510,10 @@ const adkit = (() => {
     .adkit-view .wait:empty { display: none }
     .adkit-view.waiting > .panels { opacity: .15 }
     .adkit-view.waiting > .say { visibility: hidden }
-    .adkit-view label.time { flex: 1 1 320px; flex-wrap: nowrap; align-items: start; gap: 8px }
+    .adkit-view .time { display: flex; flex: 1 1 100%; align-items: start; gap: 8px }
     .adkit-view .track { flex: 1 1 auto; min-width: 0 }
     .adkit-view .track input { display: block; width: 100%; margin: 0 }
-    .adkit-view .time output { white-space: nowrap; min-width: 17ch }
+    .adkit-view .time output { white-space: nowrap }
     .adkit-view .legend { font-size: 11px; line-height: 1.5; display: flex; flex-wrap: wrap; gap: 0 10px; margin-top: 3px }
     .adkit-view .legend > span { white-space: normal }
     .adkit-view .legend i { display: inline-block; box-sizing: border-box; width: 10px; height: 10px; margin-right: 4px; vertical-align: -1px; background: var(--c) }
@@ -523,7 +526,7 @@ const adkit = (() => {
     .adkit-view .legend i.upright { width: 0; background: none; border-left: 2px dotted var(--c) }
     .adkit-view .legend i.triangle { clip-path: polygon(50% 0, 100% 100%, 0 100%) }
     .adkit-view.SideBySide { max-width: none }
-    .SideBySide > .panels { grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)) }
+    .adkit-view.SideBySide > .panels { grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)) }
     .SideBySide > .panels > div > h3 { font: 600 14px system-ui, sans-serif; margin: 0 0 4px }
     .EpisodeAttention .panels { grid-template: "room returns heads" "room masses heads" "strip strip actions" / minmax(230px, 300px) minmax(280px, 1fr) minmax(190px, 300px) }
     @container (max-width: 735px) {

@@ -35,10 +35,10 @@ function render({ model, el }) {
   const byEpisode = model.group?.kinds.includes("EpisodeAttention"); // which has a slider for each
   const controls = [
     ...adkit.picker(model),
-    adkit.playButton(model),
-    ...(byEpisode ? [adkit.slider(model, "episode", E - 1), adkit.slider(model, "step", H)] : [adkit.timeline(model, E, last, called)]),
+    ...(byEpisode ? [adkit.slider(model, "episode", E - 1), adkit.slider(model, "step", H), adkit.playButton(model)] : []),
     adkit.select(model, "speed", adkit.speeds),
     ...(lives.some((life) => life.marks.length) ? [adkit.checkbox(model, "show_goal", adkit.showing(lives.flatMap((life) => life.marks.filter(({ when }) => !when))))] : []),
+    ...(byEpisode ? [] : [adkit.timeline(model, E, last, called)]),
   ];
   ends.add(adkit.fillBar(bar, controls, model));
   ends.add(adkit.follows(model, view));
@@ -49,6 +49,10 @@ function render({ model, el }) {
     adkit.dragged(life.curve, (x) => jump(Math.round((x / life.curve.clientWidth) * (E - 1))));
     panels.append(make("div", {}, life.heading, life.room, life.curve));
   }
+  const always = lives.flatMap((life) => life.marks).filter(({ when }) => !when);
+  const means = [["dot", "cursor", "now"], ["ring", "good", "start"], ["line", "text", "way so far"], ["ramp", "hot", "earlier visits"]];
+  if (always.length) means.push(["box", "reward", `${adkit.showing(always).replace("show ", "")}, if shown`]);
+  panels.after(adkit.legend(...means, "curve: return per episode; click or drag to jump"));
 
   /** Where a lifetime is when the clock shows an episode and a step; one that is over, or has arrived, stands still. */
   function place(life) {

@@ -137,7 +137,7 @@ def tidy(notebook) -> None:
         cell.outputs = [
             out
             for out in cell.outputs
-            if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))
+            if not re.search(r"\w/s\]|s/\w[\w ]*\]", str(out.get("data", {}).get("text/plain")))
         ]
 
 

@@ -47,7 +47,7 @@ class PeakMemory:
         self._watch.join()
 
     def _poll(self):
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.1):
             held = 0
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess, OSError):

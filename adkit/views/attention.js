@@ -3,7 +3,8 @@
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
   let data = model.get("data");
-  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, kind, columns, rows } = data;
+  const { episodes: E, horizon: H, window: W, layers: L, heads, actions: A, kind } = data;
+  const [columns, rows] = kind === "arms" ? [0, 0] : [data.columns, data.rows]; // arms are no room to look back at
   if (!E) {
     el.append(make("p", { className: "adkit-view" }, "This lifetime has no episodes: there is nothing to look back at."));
     return;
@@ -15,7 +16,8 @@ function render({ model, el }) {
   /** Take the arrays of the lifetime that is there now. */
   function load() {
     data = model.get("data");
-    ({ optimum, random, marks } = data);
+    ({ optimum, random } = data);
+    marks = columns ? data.marks.filter(({ when }) => !when) : [];
     const get = (name) => adkit.array(data[name]);
     [numbers, lengths, starts, returns, cells, rewards, taken, chances] = ["numbers", "lengths", "starts", "returns", "cells", "rewards", "taken", "chances"].map(get);
     [pooled, pooledScale, full, fullScale] = ["pooled", "pooled_scale", "full", "full_scale"].map(get);

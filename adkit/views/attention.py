@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -70,25 +70,21 @@ class EpisodeAttention(page.LifetimeView):
     ):
         model.check_spec(histories.spec)
         if env is not None and env.spec != histories.spec:
-            raise ValueError(
-                f"`env` must be the one of the lifetime, {histories.spec}, got {env!r}"
-            )
+            raise ValueError(f"`env` must be the one of {histories.spec}, got {env!r}")
         names = [str(name) for name in action_names or range(model.spec.n_actions)]
         if len(names) != model.spec.n_actions:
             raise ValueError(f"`action_names` must have {model.spec.n_actions}, got {names}")
         self.model, self.histories, self.env = deepcopy(model), histories, env
-        self.action_names = names
-        episodes, config = histories.n_episodes, model.config
-        self.starts = window_starts(episodes, model.window, kept(model.window))
-        self.limits = {"lifetime": len(histories) - 1, "episode": episodes - 1}
-        self.limits |= {"attended": episodes - 1, "step": histories.spec.horizon - 1}
-        self.limits |= {"layer": config["layers"] - 1, "head": config["heads"] + 1}
-        self._references: dict[int, dict] = {}  # by task
-        last = {"layer": config["layers"] - 1, "head": config["heads"]}
-        super().__init__([histories], lifetime, **last)
+        self.action_names, self._reference = names, cache(self._reference)
+        last, horizon, config = histories.n_episodes - 1, histories.spec.horizon, model.config
+        self.starts = window_starts(last + 1, model.window, kept(model.window))
+        limits = {"episode": last, "attended": last, "step": horizon - 1}
+        limits |= {"layer": config["layers"] - 1, "head": config["heads"] + 1}
+        at = {"lifetime": lifetime, "layer": limits["layer"], "head": config["heads"]}
+        super().__init__([histories], limits, **at)
         if episode is None:  # the first decisions that can attend to a reward
             rewarded = histories.episode_returns[lifetime] > 0
-            episode = min(rewarded.argmax() + 1, episodes - 1) if rewarded.any() else 0
+            episode = min(rewarded.argmax() + 1, last) if rewarded.any() else 0
         self.episode = int(episode)
         self.on_msg(self._answer)
 
@@ -112,18 +108,9 @@ class EpisodeAttention(page.LifetimeView):
 
     def numbers(self, lifetime: int) -> dict:
         """Return sizes, attention, action probabilities and the lifetime; arrays are packed."""
-        task = int(self.histories.task[lifetime])
-        if task not in self._references:
-            self._references[task] = self._reference(task)
         one = self.histories[lifetime]
-        drawn = maps.of(one)
-        # arms are no room to look back at
-        flat = {"columns": 0, "rows": 0, "marks": []} if drawn.kind == "arms" else {}
-        drawn = replace(drawn, **flat)
-        marks = [mark for mark in drawn.marks if "when" not in mark]
-        sizes = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows, "marks": marks}
-        numbers = {"lifetime": lifetime, "action_names": self.action_names}
-        numbers |= sizes | maps.packed(one, drawn.cells) | self._references[task]
+        numbers = maps.packed(one) | self._reference(int(self.histories.task[lifetime]))
+        numbers |= {"lifetime": lifetime, "action_names": self.action_names}
         return numbers | self._attention(one)
 
     def _attention(self, one: Histories) -> dict:
@@ -216,8 +203,6 @@ class EpisodeAttention(page.LifetimeView):
 
     def _reply(self, question: dict) -> tuple[dict, list[bytes]]:
         """Return step-by-step attention on demand, or a decision under interventions."""
-        if question["lifetime"] != self.lifetime:
-            raise ValueError(f"lifetime {question['lifetime']} is no longer shown")
         episode, step = int(question["episode"]), int(question["step"])
         if question["ask"] == "row":
             start = self.starts[episode]
@@ -234,10 +219,8 @@ class EpisodeAttention(page.LifetimeView):
 
     def describe(self) -> str:
         """Return the number of episodes and the name of the environment."""
-        what = (
-            f"EpisodeAttention: {self.histories.n_episodes} episodes of {self.histories.spec.name}"
-        )
-        return what + self.picked()
+        what = f"{self.histories.n_episodes} episodes of {self.histories.spec.name}"
+        return f"EpisodeAttention: {what}"
 
 
 def _quantised(name: str, values: np.ndarray) -> dict:

@@ -346,6 +346,7 @@ const adkit = (() => {
       node.max = begins[episodes] - 1;
       node.value = begins[e] + t;
       value.textContent = `episode ${called(e)}, step ${t}`;
+      value.style.minWidth = `${`episode ${called(episodes - 1)}, step 99`.length}ch`;
       node.setAttribute("aria-valuetext", value.textContent);
     };
     const draw = () => {
@@ -423,7 +424,7 @@ const adkit = (() => {
   // ---- lifetimes ----
 
   /** Which lifetimes can be shown, in order: all where there is a kernel, else those that the page holds. */
-  const there = (model) => model.get("lifetimes").map((_, n) => n).filter((n) => !model.offline || model.get("kept")[n]);
+  const there = (model) => model.get("lifetimes").map((_, n) => n).filter((n) => !model.offline || (model.group?.kept.includes(n) ?? model.get("kept")[n]));
 
   /** The control that picks a lifetime, by name, or the one before or after; none if there is but one. */
   function picker(model) {

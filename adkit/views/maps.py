@@ -75,10 +75,16 @@ def round_cells(place: np.ndarray) -> np.ndarray:
     return (place[..., :2] * [1, -1] + 1) * (ACROSS / 2) - 0.5
 
 
-def packed(lifetime: Histories, cells: np.ndarray) -> dict:
-    """Return what every front end draws of a lifetime and its cells on the map."""
+def packed(lifetime: Histories) -> dict:
+    """Return what every front end draws of a lifetime and its map."""
+    drawn = of(lifetime)
     return {
-        "cells": page.packed(cells, "float32"),
+        "kind": drawn.kind,
+        "columns": drawn.columns,
+        "rows": drawn.rows,
+        "marks": drawn.marks,
+        "cells": page.packed(drawn.cells, "float32"),
+        "headings": page.packed(drawn.headings, "float32"),
         "lengths": page.packed(lifetime.length[0], "int32"),
         "returns": page.packed(lifetime.episode_returns[0], "float32"),
         "numbers": page.packed(lifetime.episode, "int32"),

@@ -7,14 +7,13 @@ import html
 import json
 import uuid
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import anywidget
 import numpy as np
+import pandas as pd
 import traitlets
 
 from adkit.views import pictures
@@ -35,15 +34,13 @@ class View(anywidget.AnyWidget):
     `describe()`, its one line of text.
     """
 
-    limits: Mapping[str, int] = MappingProxyType({})
-    """The last value of traits that count something."""
-
     data = traitlets.Dict().tag(sync=True)
     """Everything the front end draws from, sent once."""
     key = traitlets.Unicode().tag(sync=True)
     """By which a saved output finds this widget, while there is one."""
 
-    def __init__(self, **traits):
+    def __init__(self, limits: Mapping[str, int] | None = None, **traits):
+        self.limits = limits or {}  # the last value of traits that count something
         super().__init__(key=uuid.uuid4().hex, **traits)
 
     @traitlets.validate(*COUNTED)
@@ -64,9 +61,8 @@ class View(anywidget.AnyWidget):
 
     def own(self) -> list[str]:
         """Return the names of the traits that make up what is shown."""
-        inherited = anywidget.AnyWidget.class_trait_names()
-        names = (name for name in self.trait_names(sync=True) if name not in inherited)
-        return [name for name in names if not name.startswith("_")]
+        inherited = {*anywidget.AnyWidget.class_trait_names(), "_esm", "_anywidget_id"}
+        return [name for name in self.trait_names(sync=True) if name not in inherited]
 
     def _state(self, at_most: int = KEPT_AT_MOST) -> dict:
         """Return all that an output without a kernel draws from."""
@@ -99,56 +95,44 @@ class LifetimeView(View):
     lifetimes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     """What the picker calls each lifetime."""
 
-    def __init__(self, histories: Sequence[Histories], lifetime: int, **traits):
-        if not 0 <= lifetime < len(histories[0]):
-            last = len(histories[0]) - 1
-            raise ValueError(f"`lifetime` must be in 0 to {last}, got {lifetime}")
-        numbers = [_number_on_task(each.task) for each in histories]
-        called = zip(*map(_called, histories, numbers), strict=True)
-        self.order = np.argsort(numbers[0], kind="stable").tolist()
+    def __init__(self, histories: Sequence[Histories], limits: Mapping[str, int], **traits):
+        on_task = [pd.Series(each.task).groupby(each.task).cumcount() for each in histories]
+        self.order = np.argsort(on_task[0], kind="stable").tolist()
+        called = zip(*map(_called, histories, on_task), strict=True)
         traits |= {"lifetimes": [" / ".join(dict.fromkeys(names)) for names in called]}
-        super().__init__(data=self.numbers(lifetime), lifetime=lifetime, **traits)
+        super().__init__({"lifetime": len(self.order) - 1} | limits, **traits)
 
-    def picked(self) -> str:
-        """Return the name of the lifetime shown, after a comma; nothing if there is but one."""
-        return f", {self.lifetimes[self.lifetime]}" if len(self.lifetimes) > 1 else ""
+    @traitlets.default("data")
+    def _first_data(self) -> dict:
+        return self.numbers(self.lifetime)
 
     @traitlets.observe("lifetime")
-    def _show_lifetime(self, change) -> None:
-        if self.data["lifetime"] != self.lifetime:
-            self.data = self.numbers(self.lifetime)
+    def _next_data(self, change) -> None:
+        self.data = self.numbers(self.lifetime)
 
     def _state(self, at_most: int = KEPT_AT_MOST) -> dict:
-        kept, size = {}, 0
-        others = [lifetime for lifetime in self.order if lifetime != self.lifetime]
-        room = at_most - len(compressed(self.data)) if others else 0
-        for lifetime in others:
-            if room < size:  # of the one before
-                break
-            kept[lifetime] = compressed(self.numbers(lifetime))
-            size = len(kept[lifetime])
-            room -= size
+        kept, size = {}, len(compressed(self.data))
+        room = at_most - size
+        for lifetime in self.order:
+            if room >= size and lifetime != self.lifetime:
+                kept[lifetime] = compressed(self.numbers(lifetime))
+                size = len(kept[lifetime])
+                room -= size
         return super()._state() | {"kept": kept}
 
 
-def _number_on_task(task: np.ndarray) -> list[int]:
-    """Return the number of each lifetime among those of its task, from 0."""
-    seen = Counter()
-    return [(seen.update([one]), seen[one] - 1)[1] for one in task.tolist()]
-
-
-def _called(histories: Histories, numbers: list[int]) -> list[str]:
+def _called(histories: Histories, on_task: Sequence[int]) -> list[str]:
     """Return what each lifetime is called: what its task has of its own, and its number there."""
     tasks = histories.task_values
-    varied = [name for name, of in tasks.columns.items() if (of != of[:1]).any()] or tasks.columns
-    brief = [name for name in varied if tasks[name][0].size <= 3]
-    text = lambda value: f"{value:.3g}" if isinstance(value, np.number) else str(value)
-    called = []
-    for task, number in zip(histories.task, numbers, strict=True):
-        values = {name: ", ".join(map(text, tasks[name][task].flat)) for name in brief}
-        what = (f"{n} ({v})" if "," in v else f"{n} {v}" for n, v in values.items())
-        called.append(f"{', '.join(what) or f'task {tasks.ids[task]}'}, lifetime {number}")
-    return called
+    brief = {name: values for name, values in tasks.columns.items() if values[0].size <= 3}
+    brief = {
+        name: values for name, values in brief.items() if (values != values[:1]).any()
+    } or brief
+    number = lambda x: f"{x:.3g}" if isinstance(x, np.number) else str(x)
+    several = lambda xs: f"({', '.join(map(number, xs))})" if xs.ndim else number(xs)
+    text = lambda task: ", ".join(f"{name} {several(of[task])}" for name, of in brief.items())
+    what = [text(task) or f"task {tasks.ids[task]}" for task in range(len(tasks))]
+    return [f"{what[task]}, lifetime {n}" for task, n in zip(histories.task, on_task, strict=True)]
 
 
 def compressed(state: dict) -> str:

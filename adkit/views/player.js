@@ -2,8 +2,9 @@
 
 function render({ model, el }) {
   const { clamp, make, set } = adkit;
-  const { kind, columns, rows, horizon: H } = model.get("data");
-  const lives = model.get("data").lifetimes.map(({ name }) => ({ name }));
+  const { horizon: H, lifetimes } = model.get("data");
+  const { kind, columns, rows } = lifetimes[0];
+  const lives = lifetimes.map(({ name }) => ({ name }));
 
   /** Take the arrays of the lifetimes that are there now. */
   function load() {

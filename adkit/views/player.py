@@ -41,26 +41,21 @@ class Player(page.LifetimeView):
         if len(sizes | {each.spec.horizon for each in histories.values()}) > 2:
             raise ValueError("lifetimes side by side must have one map and one horizon")
         last = max(each.n_episodes for each in histories.values()) - 1
-        if not 0 <= episode <= last:
-            raise ValueError(f"`episode` must be in 0 to {last}, got {episode}")
-        horizon = first.spec.horizon
-        self.limits = {"lifetime": len(first) - 1, "episode": last, "step": horizon}
-        super().__init__([*histories.values()], lifetime, episode=episode, step=horizon)
+        limits = {"episode": last, "step": first.spec.horizon}
+        at = {"lifetime": lifetime, "episode": episode, "step": first.spec.horizon}
+        super().__init__([*histories.values()], limits, **at)
 
     def numbers(self, lifetime: int) -> dict:
-        """Return the map, and where each of the lifetimes with this number went."""
-        of_each = []
-        for name, each in self.histories.items():
-            one = each[lifetime]
-            drawn = maps.of(one)
-            of_one = {"name": str(name), "marks": drawn.marks} | maps.packed(one, drawn.cells)
-            of_each.append(of_one | {"headings": page.packed(drawn.headings, "float32")})
-        size = {"kind": drawn.kind, "columns": drawn.columns, "rows": drawn.rows}
-        return size | {"horizon": one.spec.horizon, "lifetime": lifetime, "lifetimes": of_each}
+        """Return where each of the lifetimes with this number went, and its map."""
+        of_each = [
+            {"name": str(name)} | maps.packed(each[lifetime])
+            for name, each in self.histories.items()
+        ]
+        return {"horizon": self.limits["step"], "lifetime": lifetime, "lifetimes": of_each}
 
     def describe(self) -> str:
         """Return the names of the lifetimes."""
-        return f"Player: {', '.join(self.histories)}{self.picked()}"
+        return f"Player: {', '.join(self.histories)}"
 
 
 def replay(histories: Histories, episode: int = 0, lifetime: int = 0) -> Player:

@@ -26,14 +26,17 @@ function render({ model, el }) {
   const bar = make("div", { className: "bar" });
   const panels = make("div", { className: "panels" });
   view.append(bar, panels);
-  const group = { model, shared, limits, bar, keys, lasts: [], kinds: views.map(({ kind }) => kind) };
+  const group = { model, shared, limits, bar, keys, lasts: [], kinds: views.map(([, kind]) => kind) };
+  const states = model.offline ? model.get("states").map(adkit.offline) : null;
+  if (states) group.kept = states.reduce((both, own) => both.filter((n) => own.get("kept")[n] || n === own.get("lifetime")), views.length ? states[0].get("lifetimes").map((_, n) => n) : []);
+
   const ends = new Set();
   let ended = false;
-  views.forEach(({ name, kind, key }, i) => {
+  views.forEach(([name, kind, key], i) => {
     const place = make("div", {}, make("h3", {}, name));
     panels.append(place);
     const start = (own) => ended || ends.add(adkit.kinds[kind].render({ model: member(own, group), el: place }));
-    if (model.offline) start(adkit.offline(model.get("states")[i]));
+    if (states) start(states[i]);
     else adkit.whenThere(key, start);
   });
   return () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import traitlets
@@ -9,6 +10,7 @@ import traitlets
 from adkit.views import page
 
 NOT_SHARED = {"key", "data", "lifetimes"}
+OF_A_MODEL = {"layer", "head"}  # shared by models of one size
 
 
 class SideBySide(page.View):
@@ -18,55 +20,39 @@ class SideBySide(page.View):
     and `layer` and `head` if the models are of one size. Each begins as in the first view with it.
     """
 
-    def __init__(self, views: Mapping[str, page.View]):
-        if not views:
-            raise ValueError("`views` must name one view or more, got none")
-        self.views = dict(views)
-        for name, of in ("lifetime", "lifetimes of the same tasks"), ("episode", "episodes"):
-            counts = {n: view.limits[name] + 1 for n, view in views.items() if name in view.limits}
-            called = {tuple(view.lifetimes) for view in views.values() if name in view.limits}
-            if len(set(counts.values())) > 1 or (name == "lifetime" and len(called) > 1):
-                raise ValueError(f"views side by side must have as many {of}, got {counts}")
-        having = {
-            name: [view for view in views.values() if view.has_trait(name)]
-            for name in dict.fromkeys(name for view in views.values() for name in view.own())
-        }
-        lasts = lambda name: [view.limits[name] for view in having[name] if name in view.limits]
-        one_size = lambda name: name not in ("layer", "head") or len(set(lasts(name))) == 1
-        shared = [name for name in having if len(having[name]) > 1 and one_size(name)]
-        shared = [name for name in shared if name not in NOT_SHARED]
-        self.limits = {name: min(lasts(name)) for name in shared if lasts(name)}
-        for name in shared:
-            trait, value = having[name][0].traits()[name], getattr(having[name][0], name)
-            value = min(value, self.limits.get(name, value))
-            self.add_traits(**{name: type(trait)(value).tag(sync=True)})
-        kinds = {type(view).__name__: view._esm for view in views.values()}
-        self._esm = page.script() + "".join(_kind(*each) for each in kinds.items())
-        self._esm += (page.VIEWS / "side_by_side.js").read_text()
-        of_each = [
-            {"name": str(name), "kind": type(view).__name__, "key": view.key}
-            for name, view in views.items()
-        ]
-        super().__init__(data={"views": of_each, "shared": shared, "limits": self.limits})
-        for name in shared:
-            for view in having[name]:
+    def __init__(self, views: Mapping[str, page.LifetimeView]):
+        self.views, each = dict(views), list(views.values())
+        if len({(tuple(view.lifetimes), view.limits["episode"]) for view in each}) != 1:
+            got = {n: (len(v.lifetimes), v.limits["episode"] + 1) for n, v in views.items()}
+            what = "the same lifetimes, of equally many episodes"
+            raise ValueError(f"views side by side must show {what}, got {got} of them")
+        number = Counter(name for view in each for name in view.own())
+        shared, limits = {}, {}
+        for name in (name for name, n in number.items() if n > 1 and name not in NOT_SHARED):
+            having = [view for view in each if view.has_trait(name)]
+            lasts = [view.limits[name] for view in having if name in view.limits]
+            if name not in OF_A_MODEL or len(set(lasts)) == 1:
+                shared[name], value = having, getattr(having[0], name)
+                limits |= {name: min(lasts)} if lasts else {}
+                trait = type(having[0].traits()[name])
+                self.add_traits(**{name: trait(min(value, *lasts, value)).tag(sync=True)})
+        kinds = {type(view).__name__: view._esm.removeprefix(page.script()) for view in each}
+        wrap = lambda own: own.replace("export default", "return")
+        parts = (
+            f"adkit.kinds.{kind} = (() => {{{wrap(own)}}})();\n" for kind, own in kinds.items()
+        )
+        self._esm = "".join((page.script(), *parts, (page.VIEWS / "side_by_side.js").read_text()))
+        named = [(str(name), type(view).__name__, view.key) for name, view in views.items()]
+        data = {"views": named, "shared": list(shared), "limits": limits}
+        super().__init__(limits, data=data)
+        for name, having in shared.items():
+            for view in having:
                 traitlets.link((self, name), (view, name))
 
     def _state(self, at_most: int = page.KEPT_AT_MOST) -> dict:
         states = [view._state(at_most // len(self.views)) for view in self.views.values()]
-        kept = [set(state["kept"]) for state in states if "kept" in state]
-        for state in states:  # a picker offers what all of them hold
-            if "kept" in state:
-                both = set.intersection(*kept)
-                state["kept"] = {n: text for n, text in state["kept"].items() if n in both}
         return super()._state() | {"states": states}
 
     def describe(self) -> str:
         """Return the names of the views."""
         return f"SideBySide: {', '.join(self.views)}"
-
-
-def _kind(name: str, esm: str) -> str:
-    """Return the front end of a kind of view, without what all share, for `adkit.kinds`."""
-    own = esm.removeprefix(page.script()).replace("export default", "return")
-    return f"adkit.kinds.{name} = (() => {{\n{own}}})();\n"

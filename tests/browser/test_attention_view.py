@@ -18,10 +18,10 @@ model = ad.CausalTransformer(env.spec, layers=4, heads=4, width=32)
 generator = torch.Generator().manual_seed(0)
 for parameter in model.parameters():
     parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-def lifetime(episodes):
-    task = env.tasks()[40:41]
-    return ad.collect(env, task, ad.sources.QLearning(), episodes=episodes, seed=3)
-view = ad.views.EpisodeAttention(model, lifetime(50), env, episode=20)
+def lifetimes(episodes):
+    tasks = env.tasks()[[40, 4]]
+    return ad.collect(env, tasks, ad.sources.QLearning(), episodes=episodes, seed=3)
+view = ad.views.EpisodeAttention(model, lifetimes(50), env, episode=20)
 """
 SHOW = """
 slider = ipywidgets.IntSlider(20, 0, 49, description="dragged")
@@ -70,7 +70,7 @@ def agrees(page, view) -> dict:
     """Assert that the browser shows what Python computes there, to the rounding of one byte."""
     assert not page.errors
     now = shown(page)
-    for name in ("episode", "step", "layer", "head"):
+    for name in ("lifetime", "episode", "step", "layer", "head"):
         setattr(view, name, now[name])
     start, tokens, attention = looked_at(view)
     np.testing.assert_allclose(now["masses"], attention.sum(1), atol=rounding(view, "pooled"))
@@ -197,6 +197,24 @@ def test_python_sets_traits_and_answers_what_would_be_without_a_head_or_an_episo
     assert now["without"]["episode"] is None, "the first episode has nothing earlier to remove"
 
 
+def test_the_picker_shows_another_lifetime_where_it_can(lab, offline, view):
+    picker = ".EpisodeAttention select.ad-lifetime"
+    in_kernel(lab, "view.episode = 30")
+    before = wait_until(lab, "v.episode === 30")
+    lab.locator(picker).select_option(label="goal (0, 4), lifetime 0")
+    assert wait_until(lab, "v.lifetime === 1")["masses"] != before["masses"]
+    agrees(lab, view)
+    assert in_kernel(lab, "print(view.lifetime); view.lifetime = 0") == "1\n"
+    wait_until(lab, "v.lifetime === 0")
+    agrees(lab, view)
+    lab.locator("[title='next lifetime']").click()
+    wait_until(lab, "v.lifetime === 1")
+    agrees(lab, view)
+    assert "1 of 2 are kept here, the others need a kernel" in offline.locator(".bar").inner_text()
+    other = offline.locator(f"{picker} option").last
+    assert other.is_disabled() and other.inner_text() == "goal (0, 4), lifetime 0 (needs a kernel)"
+
+
 def test_relative_to_uniform_and_log_redraw(page):
     page.locator(".adkit-view .ad-episode").fill("33")
     raw = wait_until(page, "v.episode === 33")
@@ -224,7 +242,7 @@ def test_it_follows_jupyterlabs_theme(lab):
 
 def test_a_long_lifetime_asks_the_kernel_for_steps(lab):
     """Pooled attention is there at once; beyond the size cap, rows come on demand."""
-    in_kernel(lab, "long = ad.views.EpisodeAttention(model, lifetime(300), env, episode=200)")
+    in_kernel(lab, "long = ad.views.EpisodeAttention(model, lifetimes(300), env, episode=200)")
     in_kernel(lab, "assert not long.data['full']['bytes']; box = ipywidgets.VBox([long])")
     in_kernel(lab, "box.add_class('s-long')")
     command(lab, "notebook:insert-cell-below")

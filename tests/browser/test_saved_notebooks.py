@@ -17,11 +17,13 @@ ad.setup_notebook()
 env = ad.envs.DarkRoom(size=5, horizon=8)
 lives = ad.collect(env, env.tasks()[:4], ad.sources.QLearning(), episodes=12, lifetimes=2)
 model = ad.CausalTransformer(env.spec, context=40, layers=2, heads=2, width=16)
-attention = ad.views.EpisodeAttention(model, lives[0], env, episode=7)
+attention = ad.views.EpisodeAttention(model, lives, env, episode=7)
 """
 SHOWN = [
     "attention",
     "ad.views.replay(lives[0])",
+    "ad.views.SideBySide({'a': ad.views.EpisodeAttention(model, lives, env, episode=2), "
+    "'b': ad.views.replay(lives)})",
     "ad.views.learning_curves({'source': lives}, env)",
     "ad.views.Figure().add_bar(x=['a', 'b'], y=[1, 2])",
 ]
@@ -52,15 +54,19 @@ def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page):
     server = open_saved(page, "saved")
     wait_until(page, "v.episode === 7 && !v.without")
     page.locator(".EpisodeAttention .ad-episode").fill("9")
-    wait_until(page, "v.episode === 9")
-    page.locator(".Player .ad-episode").fill("5")
-    wait_until(page, "v.episode === 5", ".Player")
-    shown = page.locator(OUTPUTS).all()
+    page.locator(".EpisodeAttention .ad-lifetime").select_option("3")
+    wait_until(page, "v.episode === 9 && v.lifetime === 3")
+    page.locator(".Player .ad-time").fill("50")
+    wait_until(page, "v.episode === 5 && v.step === 5", ".Player")
+    page.locator(".SideBySide .ad-episode").fill("4")
+    for view in ("EpisodeAttention", "Player"):
+        wait_until(page, "v.episode === 4", f".SideBySide .{view}")
+    page.wait_for_function(f"document.querySelectorAll('{OUTPUTS}').length === 6")
+    _, *shown = page.locator(OUTPUTS).all()  # the first is what was found
     for output in shown:
         output.scroll_into_view_if_needed()
         output.locator("canvas, .main-svg, img").first.wait_for()  # plotly saves a picture, too
         assert "rror" not in output.inner_text() and output.bounding_box()["height"] > 150
-    assert len(shown) == 4
     run_all(page, server, "saved")
     wait_until(page, "v.episode === 7 && v.without")
     assert not page.errors

@@ -158,7 +158,7 @@ def test_interventions_change_the_decision_as_the_model_says(attention, model, h
         ablated = predicted(window)
     np.testing.assert_allclose(attention.probabilities(6, 3, ablate=(1, 0)), ablated, atol=1e-5)
     assert np.abs(ablated - predicted(window)).max() > 1e-3
-    question = {"ask": "without", "lifetime": 0, "episode": 6, "step": 3, "layer": 1, "head": 0}
+    question = {"ask": "without", "episode": 6, "step": 3, "layer": 1, "head": 0}
     message, _ = attention._reply(question | {"attended": start + 1})
     np.testing.assert_allclose(message["head"], ablated, atol=1e-5)
     np.testing.assert_allclose(message["episode"], shown, atol=1e-5)

@@ -27,7 +27,8 @@ SIDES = {  # bound of a rule: the marks it gives, and what it asks in words
 }
 # columns of `drift.readings`: their names in the legend
 READINGS = {"label": "true strength", "believed": "particle filter", "read": "probe of the model"}
-LOOKS = styles(READINGS.values()) | {READINGS["read"]: styles(["distilled"])["distilled"]}
+PROBE = {"color": AGENTS["distilled"][0], "dash": "dot"}
+LOOKS = styles(READINGS.values()) | {READINGS["read"]: PROBE}
 LOOK = {"margin": {"l": 60, "r": 20, "t": 60, "b": 40}, "title": ""}
 LEFT, RIGHT = {"xaxis": "x", "yaxis": "y"}, {"xaxis": "x2", "yaxis": "y2"}
 
@@ -113,12 +114,12 @@ def verdicts(judged: Mapping[str, Verdict]) -> Styler:
         row = {"claim": claim, "verdict": "not tested", "found": "", "controls": ""}
         if one := judged.get(name):
             controls = one.rules.passed[one.rules.role == "control"]
-            row["verdict"] = one.verdict + f" ({one.grade})" * bool(one.grade)
+            row["verdict"] = one.verdict + WORDS["grades"].get(one.grade, one.grade)
             row["found"] = brief(one.effect) if one.effect else "not measured"
             row["controls"] = f"{controls.sum()} of {len(controls)} hold"
         table[NAMES.get(name, name)] = row
     shown = pd.DataFrame.from_dict(table, "index").sort_index()
-    paint = lambda text: f"border-left: 8px solid {STYLES.get(text.partition(' (')[0], GREY)}"
+    paint = lambda text: f"border-left: 8px solid {STYLES.get(text.split()[0], GREY)}"
     style = shown.style.map(paint, subset=["verdict"]).set_properties(**{"text-align": "left"})
     style.set_table_attributes('class="mathjax_ignore"')
     return style.format(escape="html").format_index(escape="html")
@@ -183,7 +184,7 @@ def _add_day_slider(figure: Figure, readings: pd.DataFrame, ends: list[float]) -
 
     line, points = on(first)
     figure.add_scatter(**line, mode="lines", line={"color": GREY}, showlegend=False, **LEFT)
-    look = {"mode": "markers", "marker": {"size": 7, "color": LOOKS[READINGS["read"]]["color"]}}
+    look = {"mode": "markers", "marker": {"size": 7, "color": PROBE["color"]}}
     figure.add_scatter(**points, **look, showlegend=False, name=READINGS["read"], **RIGHT)
     steps = []
     for day in days:

@@ -183,7 +183,7 @@ def brief(value: Interval | float) -> str:
     """Return a number to three digits, an interval to two of its width: .31 [.22, .40]."""
     estimate, low, high = value if isinstance(value, tuple) else (value,) * 3
     shown = f"{estimate:.3g}"
-    if low < high:
+    if high - low > ZERO:
         digits = max(0, 1 - math.floor(math.log10(high - low)))
         shown = "{:.{n}f} [{:.{n}f}, {:.{n}f}]".format(*value, n=digits)
     return re.sub(r"\b0\.", ".", shown)

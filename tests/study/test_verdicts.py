@@ -66,7 +66,7 @@ def test_each_word_is_reached_for_its_own_reason(h2a, word):
     judged = verdict(h2a, passing(h2a) | {"phi": (0.69, 0.47, 0.98)} | change, "H2a")
     assert judged.verdict == word and why in judged.why
     says = figures.verdict(judged).layout.title.subtitle.text
-    assert ("an effect of .43" in says) == (word == "inconclusive")
+    assert ("an effect of .429" in says) == (word == "inconclusive")
 
 
 def test_grades_stop_at_the_first_that_fails(hypotheses):

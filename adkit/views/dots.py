@@ -14,10 +14,12 @@ from adkit.views.figure import GREY, Figure, agent, head, plain, styles
 
 MARKS = {"threshold": "line-ns-open", "control": "diamond-open"}
 MARKS |= {"at least": "triangle-right-open", "at most": "triangle-left-open"}
-"""Columns marked beside the dots. A triangle points to the side where a dot should be."""
+MARKS |= {"interval above": "triangle-right", "interval below": "triangle-left"}
+"""Columns marked beside the dots. A triangle points to where a dot or an interval should be."""
 SYMBOLS = "circle", "square", "x", "cross", "star", "hexagram", "hourglass", "bowtie"
+KIND = "kind of row"
 FAINT = "rgba(128,128,128,0.25)"
-LETTERS = 36  # of a row's name on one line, so that names take a third of 700 pixels
+LETTERS = 40  # of a row's name on one line, so that names take a third of 700 pixels
 
 
 def intervals(
@@ -33,25 +35,26 @@ def intervals(
 
     `table` has the columns "estimate", "low" and "high"; or "estimate" alone, of numbers or of
     `ad.stats.Interval`; a series or mapping of Intervals does as well. Its index names the rows.
-    What the columns "threshold", "control", "at least" and "at most" hold is marked on the same
-    axis. The column `by` has a word for each row's kind, which gives the dot its symbol and a
+    What columns with the names of `MARKS`, such as "threshold" and "control", hold is marked on the
+    same axis. The column `by` has a word for each row's kind, which gives the dot its symbol and a
     colour of `styles`; without it the row's name gives the colour. The column `panel` has axis
     titles, such as units, each with an axis of its own; `x` is the title where there is one axis.
     ValueError for a table without what is drawn.
     """
     table = _rows(table, by, panel)
-    kinds = list(dict.fromkeys(table["kind"]))
+    kinds = _kinds(table, by)
     colours = {name: style["color"] for name, style in styles(filter(None, kinds)).items()}
     parts = list(table.groupby(panel, sort=False)) if panel else [(x, table)]
     labels = [[_label(name) for name in part.index] for _, part in parts]
-    tall = [sum(24 + 15 * label.count("<br>") for label in each) + 10 for each in labels]
+    lines = lambda each: 1 + max(label.count("<br>") for label in each)
+    tall = [len(each) * (9 + 15 * lines(each)) + 10 for each in labels]
     inside = sum(tall) + 60 * (len(parts) - 1)
     space = {"row_heights": tall, "vertical_spacing": 60 * (len(parts) > 1) / inside}
     figure = Figure(make_subplots(len(parts), 1, **space))
     for row, (axis, part) in enumerate(parts, 1):
         for kind, symbol in zip(kinds, SYMBOLS if by else SYMBOLS[:1] * len(kinds), strict=False):
             look = {"symbol": symbol, "color": colours.get(kind, GREY)}
-            dots = _dots(part.where(part["kind"] == kind), look)
+            dots = _dots(part.where(part[KIND] == kind), look)
             figure.add_scatter(**dots, name=plain(kind), row=row, col=1)
         for column in [mark for mark in MARKS if mark in part]:
             figure.add_scatter(**_marks(part, column), name=column, row=row, col=1)
@@ -80,11 +83,17 @@ def _rows(table, by: str | None, panel: str | None) -> pd.DataFrame:
         ends = [each if isinstance(each, tuple) else (each,) * 3 for each in table["estimate"]]
         table = table.assign(**dict(zip(Interval._fields, zip(*ends, strict=True), strict=True)))
     table = table.astype(dict.fromkeys([*Interval._fields, *MARKS.keys() & table], float))
-    table["kind"] = table[by].astype(str) if by else [agent(name) or "" for name in table.index]
+    table[KIND] = table[by].astype(str) if by else [agent(name) or "" for name in table.index]
     if (table["low"] > table["high"]).any():
         row = table.index[table["low"] > table["high"]][0]
         raise ValueError(f"the low end of an interval must not be above the high end: row {row!r}")
     return table
+
+
+def _kinds(table: pd.DataFrame, by: str | None) -> list[str]:
+    """Return the kinds of rows in their order: that of their categories, or of the rows."""
+    ordered = by and isinstance(table[by].dtype, pd.CategoricalDtype)
+    return list(map(str, table[by].cat.categories if ordered else dict.fromkeys(table[KIND])))
 
 
 def _label(name) -> str:

@@ -1,21 +1,34 @@
-"""Figures of the study: drifting strengths, what a probe reads of them, and verdicts."""
+"""Figures of the study: drifting strengths, what a probe reads, verdicts in plain words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 
-from adkit.views.figure import COLOURS, DASHES, GREY, Figure, band, lay_out, plain
-from study.verdicts import VERDICTS, Verdict, verdict_table
+from adkit.stats import Interval
+from adkit.views import intervals
+from adkit.views.figure import AGENTS, GREY, Figure, plain, styles
+from study.verdicts import VERDICTS, Verdict, brief
 
-WORDS = dict(zip(VERDICTS, (COLOURS[2], COLOURS[1], COLOURS[0], "#777777"), strict=True))
-READINGS = {  # column of `drift.readings`: its name in the legend, its colour
-    "label": ("true", GREY),
-    "believed": ("particle filter's estimate", COLOURS[2]),
-    "read": ("read by the probe", COLOURS[0]),
+WORDS = yaml.safe_load(Path(__file__).parents[1].joinpath("words.yaml").read_text("utf-8"))
+NAMES = {"H2a_future": "H2a, ahead"}  # of hypotheses, where they are not their own
+STYLES = {word: style["color"] for word, style in styles(VERDICTS).items()}
+HOLDS = "as needed", "not as needed", "for comparison"  # kinds of rows in the picture of a verdict
+SIDES = {  # bound of a rule: the marks it gives, and what it asks in words
+    "at_least": ({"at least": 1}, "at least {}"),
+    "at_most": ({"at most": 1}, "at most {}"),
+    "low_at_least": ({"interval above": 1}, "interval above {}"),
+    "high_at_most": ({"interval below": 1}, "interval below {}"),
+    "within": ({"interval above": -1, "interval below": 1}, "interval within ±{}"),
 }
+# columns of `drift.readings`: their names in the legend
+READINGS = {"label": "true strength", "believed": "particle filter", "read": "probe of the model"}
+PROBE = {"color": AGENTS["distilled"][0], "dash": "dot"}
+LOOKS = styles(READINGS.values()) | {READINGS["read"]: PROBE}
 LOOK = {"margin": {"l": 60, "r": 20, "t": 60, "b": 40}, "title": ""}
 LEFT, RIGHT = {"xaxis": "x", "yaxis": "y"}, {"xaxis": "x2", "yaxis": "y2"}
 
@@ -23,64 +36,93 @@ LEFT, RIGHT = {"xaxis": "x", "yaxis": "y"}, {"xaxis": "x2", "yaxis": "y2"}
 def watermarked(figure: Figure) -> Figure:
     """Write across a figure of a smoke run that it is no evidence; return the figure."""
     font = {"size": 34, "color": "rgba(150,150,150,0.45)"}
-    middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "textangle": -15}
-    text = {"text": "smoke run, not evidence", "showarrow": False, "font": font}
-    return figure.add_annotation(**text, **middle)
+    text = {"text": "smoke run, not evidence", "showarrow": False, "textangle": -15, "font": font}
+    return figure.add_annotation(xref="paper", yref="paper", x=0.5, y=0.5, **text)
 
 
 # ---- verdicts ----
 
 
+def words(name: str, measure: str) -> list[str]:
+    """Return what a measure of a gate or hypothesis is called, and its unit."""
+    said = WORDS["measures"]
+    return said.get(f"{name}.{measure}") or said.get(measure) or [measure, ""]
+
+
+def rows(name: str, rules: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
+    """Return a row for `intervals` per measure in the rules of a gate or hypothesis."""
+    table = {}
+    for measure, of in rules.groupby("measure", sort=False):
+        said, unit = words(name, measure)
+        holds = (of.passed != (of.role == "refuted")).all()
+        row = dict(of.iloc[0][[*Interval._fields]], unit=unit, kind=HOLDS[int(not holds)])
+        for role, (bound, limit) in zip(of.role, of.rule.str.split(), strict=True):
+            marks = {"threshold": 1} if role == "refuted" else SIDES[bound][0]
+            row |= {mark: sign * float(limit) for mark, sign in marks.items()}
+        table[prefix + "control: " * ("control" in set(of.role)) + said] = row
+    return pd.DataFrame.from_dict(table, "index")
+
+
+def drawn(parts: Iterable[pd.DataFrame], kinds: tuple[str, ...] = HOLDS, **titles) -> Figure:
+    """Draw `rows` of gates or hypotheses, with the limits between which they must lie."""
+    table = pd.concat(parts)
+    table["kind"] = pd.Categorical(table["kind"], kinds)
+    return intervals(table, by="kind", panel="unit", **titles)
+
+
 def verdict(judged: Verdict) -> Figure:
-    """Draw one hypothesis: effect, 95% interval, thresholds, negligible effects and null draws."""
-    figure = Figure()
-    small = {"x": judged.sesoi * np.array([-1, 1, 1, -1]), "y": [0, 0, 1, 1]}
-    fill = {"fill": "toself", "mode": "none"}
-    figure.add_scatter(**small, **fill, fillcolor=band("#888888"), name="too small to matter")
-    if judged.null is not None and len(judged.null):
-        count, edge = np.histogram(judged.null, bins=20)
-        x = np.r_[edge[0], np.repeat(edge, 2)[1:-1], edge[-1]]
-        y = np.r_[0, np.repeat(count, 2), 0] / count.max() * 0.8
-        blue = band(COLOURS[5], 0.5)
-        figure.add_scatter(x=x, y=y, **fill, fillcolor=blue, name="null distribution")
-    rules = judged.rules[judged.rules.measure == judged.measure]  # as vertical lines
-    for i, (role, of) in enumerate(rules[rules.role != "control"].groupby("role", sort=False)):
-        line = {"color": COLOURS[2 - i], "dash": DASHES[1 + i], "width": 1.5}
-        for rule in of.rule:
-            ends = {"x": [float(rule.split()[1])] * 2, "y": [0, 1]}
-            figure.add_scatter(**ends, mode="lines", line=line, name=plain(f"{role}: {rule}"))
-    if judged.effect is not None:
-        line = {"color": COLOURS[0], "width": 4}
-        ends = {"x": judged.effect[1:], "y": [0.9, 0.9]}
-        figure.add_scatter(**ends, mode="lines", line=line, name="95% interval")
-        name = plain(f"{judged.measure} = {judged.effect}")
-        figure.add_scatter(x=judged.effect[:1], y=[0.9], mode="markers", line=line, name=name)
-    inconclusive = judged.verdict == "inconclusive"
-    mde = f" (minimum detectable effect {judged.mde:.2g})" if inconclusive else ""
-    lay_out(figure, f"{judged.name}: {judged.verdict}", f"{judged.measure}{mde}", "", False)
-    figure.update_yaxes(visible=False)
-    return figure
+    """Draw every measure of a hypothesis, its limits, and what chance makes of the first."""
+    first, unit = words(judged.name, judged.measure)
+    beside = {f"{first}: too small to matter": (0, -judged.sesoi, judged.sesoi)}
+    if judged.null is not None:
+        low, high = np.nanquantile(judged.null, [0.025, 0.975])
+        beside[f"{first}: by chance"] = np.nanmean(judged.null), low, high
+    beside = pd.DataFrame.from_dict(beside, "index", columns=[*Interval._fields])
+    least = f"; an effect of {brief(judged.mde)} would be found 8 times in 10"
+    says = "dot: estimate; line: 95% interval" + least * (judged.verdict == "inconclusive")
+    title = f"{NAMES.get(judged.name, judged.name)}: {judged.verdict}"
+    table = rows(judged.name, judged.rules)
+    parts = table[:1], beside.assign(unit=unit, kind=HOLDS[2]), table[1:]
+    return drawn(parts, title=title, subtitle=says)
+
+
+def overview(judged: Mapping[str, Verdict]) -> Figure:
+    """Draw every hypothesis's first measure with the limit that it had to pass."""
+    first = {name: one.rules[one.rules.measure == one.measure] for name, one in judged.items()}
+    parts = {name: rows(name, of, NAMES.get(name, name) + ": ") for name, of in first.items()}
+    return drawn([part.assign(kind=judged[n].verdict) for n, part in parts.items()], VERDICTS)
+
+
+def decided(judged: Verdict) -> pd.DataFrame:
+    """Return the rules on the first measure, and all others that do not hold, in plain words."""
+    rules = judged.rules
+    rules = rules[(rules.measure == judged.measure) | (rules.passed == (rules.role == "refuted"))]
+    asks = [SIDES[bound][1].format(brief(float(x))) for bound, x in rules.rule.str.split()]
+    said = {
+        "measure": [words(judged.name, measure)[0] for measure in rules.measure],
+        "found": [brief(Interval(*row)) for row in rules[[*Interval._fields]].to_numpy()],
+        "asked": rules.role.replace("supported", "support").str.cat(asks, ": ").to_list(),
+        "holds": np.where(rules.passed, "yes", "no"),
+    }
+    return pd.DataFrame(said).set_index("measure")
 
 
 def verdicts(judged: Mapping[str, Verdict]) -> Styler:
-    """Return the verdict table that fits a page, coloured by verdict.
-
-    `verdicts.verdict_table` is the whole table, reasons included.
-    """
-    table = verdict_table(judged)
-    rows = table.itertuples()
-    effects = [f"{r.measure}\n{r.effect:.3g} [{r.low:.3g}, {r.high:.3g}]" for r in rows]
-    shown = table[["verdict", "null, 95%", "sesoi", "detectable", "controls"]].copy()
-    shown["verdict"] = (table.verdict + "\n" + table.grade).str.strip()
-    shown.insert(1, "effect, 95%", effects)
-    shown.insert(2, "supported if", table.threshold.str.replace(", ", "\n"))
-    shown["null, 95%"] = shown["null, 95%"].str.replace(" to ", "\nto ")
-    paint = table.verdict.map(lambda word: f"background-color: {WORDS[word]}; color: white")
-    style = shown.style.apply(lambda _: paint, subset=["verdict"])
+    """Return claims and verdicts in plain words; those that nobody has measured say so."""
+    table = {}
+    for name, claim in (dict.fromkeys(judged, "") | WORDS["claims"]).items():
+        row = {"claim": claim, "verdict": "not tested", "found": "", "controls": ""}
+        if one := judged.get(name):
+            controls = one.rules.passed[one.rules.role == "control"]
+            row["verdict"] = one.verdict + WORDS["grades"].get(one.grade, one.grade)
+            row["found"] = brief(one.effect) if one.effect else "not measured"
+            row["controls"] = f"{controls.sum()} of {len(controls)} hold"
+        table[NAMES.get(name, name)] = row
+    shown = pd.DataFrame.from_dict(table, "index").sort_index()
+    paint = lambda text: f"border-left: 8px solid {STYLES.get(text.split()[0], GREY)}"
+    style = shown.style.map(paint, subset=["verdict"]).set_properties(**{"text-align": "left"})
     style.set_table_attributes('class="mathjax_ignore"')
-    style.set_properties(**{"white-space": "pre", "text-align": "left"})
-    digits = dict.fromkeys(("sesoi", "detectable"), "{:.3g}")
-    return style.format(digits, na_rep="", escape="html").format_index(escape="html")
+    return style.format(escape="html").format_index(escape="html")
 
 
 # ---- drift ----
@@ -93,7 +135,7 @@ def drift(strengths: Mapping[str, np.ndarray]) -> Figure:
     """
     names = [plain(name) for name in strengths]
     figure = Figure(make_subplots(1, len(names), shared_yaxes=True, subplot_titles=names))
-    thin, thick = {"color": COLOURS[5], "width": 0.8}, {"color": COLOURS[0], "width": 2.5}
+    thin, thick = {"color": GREY, "width": 0.8}, {"color": AGENTS["source"][0], "width": 2.5}
     for i, (name, values) in enumerate(zip(names, strengths.values(), strict=True), 1):
         number, day = "" if i == 1 else i, np.arange(1, values.shape[1] + 1)
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "mode": "lines", "x": day}
@@ -114,17 +156,16 @@ def lifetime(readings: pd.DataFrame) -> Figure:
     one = readings[readings["history"] == readings["history"].value_counts().idxmax()]
     titles = ["one lifetime", "all lifetimes, that day"]
     figure = Figure(make_subplots(1, 2, column_widths=[0.62, 0.38], subplot_titles=titles))
-    for dash, (column, (name, colour)) in zip(DASHES, READINGS.items(), strict=False):
-        line = {"color": colour, "width": 2, "dash": dash}
-        x, y = one["day"] + 1, one[column]
+    for column, name in READINGS.items():
+        line, x, y = LOOKS[name] | {"width": 2}, one["day"] + 1, one[column]
         figure.add_scatter(x=x, y=y, mode="lines", name=name, line=line, **LEFT)
     values = readings[list(READINGS)]
     ends = [values.min().min(), values.max().max()]
-    diagonal = {"color": "#BBBBBB", "width": 1}
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=diagonal, showlegend=False, **RIGHT)
+    same = {"mode": "lines", "line": {"color": GREY, "width": 1}, "showlegend": False}
+    figure.add_scatter(x=ends, y=ends, **same, **RIGHT)
     _add_day_slider(figure, readings, ends)
     figure.update_layout(height=430, **LOOK)
-    for col, x, y in ((1, "day", "strength, cookie over food, log"), (2, "true", "read")):
+    for col, x, y in ((1, "day", "log strength, cookie over food"), (2, "true", "probe")):
         figure.update_xaxes(title=x, col=col)
         figure.update_yaxes(title=y, col=col)
     return figure
@@ -142,10 +183,9 @@ def _add_day_slider(figure: Figure, readings: pd.DataFrame, ends: list[float]) -
         return {"x": [day + 1] * 2, "y": ends}, dots
 
     line, points = on(first)
-    red = {"color": COLOURS[1], "width": 1.5}
-    figure.add_scatter(**line, mode="lines", line=red, showlegend=False, **LEFT)
-    look = {"mode": "markers", "marker": {"size": 7}, "line": {"color": COLOURS[0]}}
-    figure.add_scatter(**points, **look, showlegend=False, name="read by the probe", **RIGHT)
+    figure.add_scatter(**line, mode="lines", line={"color": GREY}, showlegend=False, **LEFT)
+    look = {"mode": "markers", "marker": {"size": 7, "color": PROBE["color"]}}
+    figure.add_scatter(**points, **look, showlegend=False, name=READINGS["read"], **RIGHT)
     steps = []
     for day in days:
         line, points = on(day)

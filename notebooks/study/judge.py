@@ -79,20 +79,17 @@ def measured(tables: Tables, names: tuple[str, ...] = tuple(MEASURES)) -> dict[s
 def by_seed(hypotheses: Mapping, tables: Tables) -> pd.DataFrame:
     """Return every hypothesis's primary measure in each training seed alone.
 
-    The last column is the t-interval of these few numbers: between so few seeds the bootstrap's
-    interval is too narrow.
+    The column "estimate" has the t-interval of these few numbers: between so few seeds the
+    bootstrap's interval is too narrow.
     """
-    rows = {}
+    rows, seeds = {}, sorted(tables["competence"]["seed"].unique())
     for name, entry in hypotheses["hypotheses"].items():
-        _, *needed = MEASURES[name]
-        rows[name], values = {"measure": entry["measure"]}, []
-        for seed in sorted(tables["competence"]["seed"].unique()):
-            of = {table: pick(tables[table], seed=seed) for table in needed}
-            found = measured(of, (name,))[name][entry["measure"]]
-            values.append(float(np.ravel(found)[0]))
-            rows[name][f"seed {seed}"] = values[-1]
-        rows[name]["mean, t-interval"] = str(over_seeds(values))
-    return pd.DataFrame(rows).T
+        each = [{t: pick(tables[t], seed=seed) for t in MEASURES[name][1:]} for seed in seeds]
+        found = [measured(of, (name,))[name][entry["measure"]] for of in each]
+        values = [float(np.ravel(one)[0]) for one in found]
+        rows[name] = [entry["measure"], *values, over_seeds(values)]
+    columns = ["measure", *(f"seed {seed}" for seed in seeds), "estimate"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
 
 
 def alone(hypotheses: Mapping, tables: Tables, name: str, without: tuple[str, ...] = ()) -> Verdict:

@@ -8,6 +8,7 @@ A hypothesis is an entry of `hypotheses.yaml`. Its rules are {measure: {bound: l
 """
 
 import math
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -41,7 +42,6 @@ REQUIRED = {"claim", "estimator", "test", "split", "site", "corpus", "unit", "me
 REQUIRED |= {"direction", "expected", "primary", "sesoi", "gates"}
 REQUIRED |= {"supported", "refuted", "controls"}
 OPTIONAL = {"grades", "reported"}
-KINDS = ("positive", "negative")  # of controls
 
 
 def load_hypotheses(path: str | Path) -> dict:
@@ -66,7 +66,7 @@ def load_hypotheses(path: str | Path) -> dict:
             wanted = f"a bound on {entry['measure']} in the direction {entry['direction']}"
             faults.append(f"{name}.supported: {wanted} is missing")
         for measure, control in entry["controls"].items():
-            if control.get("kind") not in KINDS:
+            if control.get("kind") not in ("positive", "negative"):
                 faults.append(f"{name}.controls.{measure}: its kind must be positive or negative")
     for place, of in rules.items():
         for measure, rule in of.items():
@@ -98,40 +98,6 @@ class Verdict:
     rules: pd.DataFrame = field(repr=False)  # one row each: role, measure, rule, value, passed
     null: np.ndarray | None = field(repr=False, default=None)
     """Draws of the primary measure where there is nothing to find."""
-
-    def __str__(self) -> str:
-        effect = "not measured" if self.effect is None else str(self.effect)
-        inconclusive = self.verdict == "inconclusive"
-        mde = f"; minimum detectable effect {self.mde:.2g}" if inconclusive else ""
-        grade = f" ({self.grade})" if self.grade else ""
-        return f"{self.name}: {self.verdict}{grade}. {self.measure} = {effect}{mde}. {self.why}"
-
-    def row(self) -> dict[str, Any]:
-        """Return the verdict as a row of the verdict table."""
-        null = ""
-        if self.null is not None:
-            null = "{:.3g} to {:.3g}".format(*np.nanquantile(self.null, [0.025, 0.975]))
-        estimate, low, high = self.effect or (math.nan,) * 3
-        rules = self.rules
-        primary = (rules.role == "supported") & (rules.measure == self.measure)
-        controls = rules[rules.role == "control"]
-        failed = ", ".join(controls.measure[~controls.passed])
-        return {
-            "hypothesis": self.name,
-            "verdict": self.verdict,
-            "grade": self.grade,
-            "measure": self.measure,
-            "effect": estimate,
-            "low": low,
-            "high": high,
-            "threshold": ", ".join(rules.rule[primary]),
-            "null, 95%": null,
-            "sesoi": self.sesoi,
-            "detectable": self.mde,
-            "controls": f"failed: {failed}" if failed else f"all {len(controls)} hold",
-            "expected": self.expected,
-            "why": self.why,
-        }
 
 
 def gate(rules: Mapping, measured: Mapping) -> pd.DataFrame:
@@ -204,14 +170,23 @@ def _judged(role: str, rules: Mapping, measured: Mapping) -> list[dict]:
     rows = []
     for measure, rule in rules.items():
         value = _interval(measured.get(measure))
-        shown = "not measured" if value is None else str(value)
-        if value is not None and value.low == value.high:
-            shown = f"{value.estimate:.3g}"
+        shown = "not measured" if value is None else brief(value)
         for bound in [name for name in rule if name in BOUNDS]:
             passed = value is not None and bool(BOUNDS[bound](value, rule[bound]))
             row = {"role": role, "measure": measure, "rule": f"{bound} {rule[bound]:g}"}
-            rows.append(row | {"value": shown, "passed": passed})
+            numbers = (value or Interval(*[math.nan] * 3))._asdict()
+            rows.append(row | {"value": shown, "passed": passed} | numbers)
     return rows
+
+
+def brief(value: Interval | float) -> str:
+    """Return a number to three digits, an interval to two of its width: .31 [.22, .40]."""
+    estimate, low, high = value if isinstance(value, tuple) else (value,) * 3
+    shown = f"{estimate:.3g}"
+    if high - low > ZERO:
+        digits = max(0, 1 - math.floor(math.log10(high - low)))
+        shown = "{:.{n}f} [{:.{n}f}, {:.{n}f}]".format(*value, n=digits)
+    return re.sub(r"\b0\.", ".", shown)
 
 
 def _interval(value: Any) -> Interval | None:
@@ -247,11 +222,6 @@ def verdicts(hypotheses: Mapping, measured: Mapping[str, Mapping]) -> dict[str, 
     return judged
 
 
-def verdict_table(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """Return one row per hypothesis, the verdict first."""
-    return pd.DataFrame([judged.row() for judged in verdicts.values()]).set_index("hypothesis")
-
-
 def flips(
     hypotheses: Mapping, measured: Mapping[str, Mapping], changes: Mapping[str, float]
 ) -> pd.DataFrame:
@@ -273,5 +243,4 @@ def flips(
     before, after = verdicts(hypotheses, measured), verdicts(changed, measured)
     columns = {"before": before, "after": after}
     table = pd.DataFrame({n: {h: v.verdict for h, v in of.items()} for n, of in columns.items()})
-    why = {name: judged.why for name, judged in after.items()}
-    return table.assign(flips=table.before != table.after, why=pd.Series(why))
+    return table.assign(flips=table.before != table.after)

@@ -190,17 +190,22 @@ def rollouts() -> dict:
 def study() -> dict:
     """Verdicts from the shipped tables: words exactly, effects to five digits."""
     from study import judge
-    from study.verdicts import load_hypotheses, verdict_table, verdicts
+    from study.verdicts import load_hypotheses, verdicts
 
     root = HERE.parents[1]
     hypotheses = load_hypotheses(root / "notebooks" / "hypotheses.yaml")
     measured = judge.measured(judge.load(root / "data/cookie_world"))
-    table = verdict_table(verdicts(hypotheses, measured))
     found = {}
-    for name, row in table.iterrows():
-        found[f"{name}: words"] = [row["verdict"], row["grade"], row["threshold"], row["controls"]]
-        numbers = row[["effect", "low", "high", "sesoi", "detectable"]]
-        found[f"{name}: effect"] = ["numbers", *map(float, numbers)]
+    for name, one in verdicts(hypotheses, measured).items():
+        rules, first = (
+            one.rules,
+            (one.rules.role == "supported") & (one.rules.measure == one.measure),
+        )
+        controls = rules[rules.role == "control"]
+        failed = ", ".join(controls.measure[~controls.passed])
+        told = f"failed: {failed}" if failed else f"all {len(controls)} hold"
+        found[f"{name}: words"] = [one.verdict, one.grade, ", ".join(rules.rule[first]), told]
+        found[f"{name}: effect"] = ["numbers", *map(float, (*one.effect, one.sesoi, one.mde))]
     return found
 
 

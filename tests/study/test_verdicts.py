@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from study import figures
-from study.verdicts import flips, gate, load_hypotheses, verdict, verdicts
+from study.verdicts import brief, flips, gate, load_hypotheses, verdict, verdicts
 
 from adkit.stats import Interval
 
@@ -51,11 +51,11 @@ def test_every_hypothesis_can_be_supported_unless_a_gate_fails_or_a_control_was_
 
 REASONS = {
     "supported": ({}, "all 9 rules hold"),
-    "refuted": ({"phi": (0.1, 0.0, 0.2)}, "phi 0.1 [0, 0.2] (rule: high_at_most 0.25)"),
-    "inconclusive": ({"phi": (0.4, 0.1, 0.7)}, "not shown: phi 0.4"),
+    "refuted": ({"phi": (0.1, 0.0, 0.2)}, "phi .10 [.00, .20] (rule: high_at_most 0.25)"),
+    "inconclusive": ({"phi": (0.4, 0.1, 0.7)}, "not shown: phi .40"),
     "untestable": (
         {"headroom": (0.1, 0.05, 0.15)},
-        "positive control: headroom 0.1 [0.05, 0.15] (rule: low_at_least 0.15)",
+        "positive control: headroom .10 [.05, .15] (rule: low_at_least 0.15)",
     ),
 }
 
@@ -65,7 +65,8 @@ def test_each_word_is_reached_for_its_own_reason(h2a, word):
     change, why = REASONS[word]
     judged = verdict(h2a, passing(h2a) | {"phi": (0.69, 0.47, 0.98)} | change, "H2a")
     assert judged.verdict == word and why in judged.why
-    assert ("minimum detectable effect 0.43" in str(judged)) == (word == "inconclusive")
+    says = figures.verdict(judged).layout.title.subtitle.text
+    assert ("an effect of .429" in says) == (word == "inconclusive")
 
 
 def test_grades_stop_at_the_first_that_fails(hypotheses):
@@ -79,7 +80,7 @@ def test_grades_stop_at_the_first_that_fails(hypotheses):
 def test_p_values_are_adjusted_for_every_primary_hypothesis_measured_or_not(hypotheses):
     measured = {name: all_passing(hypotheses)[name] for name in ("G0", "G1", "H0")}
     with_p = lambda p: measured | {"H0": measured["H0"] | {"p": p}}
-    assert "p_holm 0.056" in verdicts(hypotheses, with_p(0.008))["H0"].why  # 7 x .008
+    assert "p_holm .056" in verdicts(hypotheses, with_p(0.008))["H0"].why  # 7 x .008
     assert verdicts(hypotheses, with_p(0.007))["H0"].verdict == "supported"
 
 
@@ -121,22 +122,61 @@ def test_an_interval_that_ends_at_zero_does_not_exclude_it():
     assert holds(0.0, (0.1, 0.001, 0.2)) and holds(0.5, (0.6, 0.5, 0.7))
 
 
-def test_the_figure_of_a_verdict_shows_effect_thresholds_sesoi_and_null(h2a):
+def test_the_figure_of_a_verdict_shows_effect_limits_sesoi_and_null(h2a):
     null = np.random.default_rng(0).normal(0, 0.05, 200)
     measured = passing(h2a) | {"phi": Interval(0.4, 0.1, 0.7), "null": null}
-    figure = figures.verdict(verdict(h2a, measured, "H2a"))
-    names = [trace.name for trace in figure.data]
-    assert names[:2] == ["too small to matter", "null distribution"]
-    assert "supported: at_least 0.5" in names and names[-1] == "phi = 0.4 [0.1, 0.7]"
-    assert "(minimum detectable effect 0.43)" in figure.layout.xaxis.title.text
+    judged = verdict(h2a, measured, "H2a")
+    figure = figures.verdict(judged)
+    assert figure.layout.title.text == "H2a: inconclusive"
+    on = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
+    assert on["not as needed"].x[0] == 0.4 and on["at least"].x[0] == 0.5
+    assert on["interval above"].x[0] == on["threshold"].x[0] == 0.25
+    small, chance = (on["for comparison"].error_x.array[i] for i in (1, 2))
+    assert small == h2a["sesoi"] and chance == pytest.approx(0.1, abs=0.02)
+    table = figures.decided(judged)
+    assert set(table.found) == {".40 [.10, .70]"} and set(table.holds) == {"no"}
+    assert table.asked.to_list() == [
+        "support: at least .5",
+        "support: interval above .25",
+        "refuted: interval below .25",
+    ]
 
 
-def test_the_table_has_a_colour_for_each_word(hypotheses):
+def test_figures_have_plain_words_for_every_measure_and_claim(hypotheses):
+    rules = dict(hypotheses["gates"])
+    for name, entry in hypotheses["hypotheses"].items():
+        assert name in figures.WORDS["claims"]
+        rules[name] = entry["supported"] | entry["refuted"] | entry["controls"]
+    named = {name: [figures.words(name, measure) for measure in of] for name, of in rules.items()}
+    for name, of in named.items():
+        assert all(unit and "_" not in said for said, unit in of), name
+        assert len({said for said, _ in of}) == len(of), f"{name}: two measures have one name"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ((0.3141, 0.2178, 0.4012), ".31 [.22, .40]"),
+        ((0.0212, 0.0096, 0.0366), ".021 [.010, .037]"),
+        ((10.04, -0.5, 20.0), "10 [-0, 20]"),
+        (0.00498, ".00498"),
+        (1.0, "1"),
+    ],
+)
+def test_numbers_are_short(value, says):
+    assert brief(value) == says
+
+
+def test_all_verdicts_are_drawn_and_told_and_what_is_not_tested_says_so(hypotheses):
     found = all_passing(hypotheses)
     found["H1"]["hunger_ratio"], found["H2a"]["headroom"] = (0.1, 0.0, 0.2), 0.0
-    html = figures.verdicts(verdicts(hypotheses, found)).to_html()
+    judged = verdicts(hypotheses, found)
+    html = figures.verdicts(judged).to_html()
     for word in ("supported", "refuted", "untestable"):
-        assert word in html and figures.WORDS[word] in html
+        assert word in html and figures.STYLES[word] in html
+    assert html.count("not tested") == 2 and "Not tested here" in html
+    drawn = {trace.name for trace in figures.overview(judged).data if trace.showlegend}
+    assert {"supported", "refuted", "untestable"} <= drawn and "inconclusive" not in drawn
 
 
 def test_a_lifetime_is_shown_beside_all_lifetimes_on_the_sliders_day():

@@ -61,7 +61,7 @@ def test_long_names_are_broken_into_lines_and_rows_get_room():
     table = pd.DataFrame(FOUND, index=["a name " * 20, "b", "c"])
     figure = ad.views.intervals(table)
     longest = figure.layout.yaxis.ticktext[0].split("<br>")
-    assert max(map(len, longest)) <= 36 and " ".join(longest) == ("a name " * 20).strip()
+    assert max(map(len, longest)) <= 40 and " ".join(longest) == ("a name " * 20).strip()
     assert figure.layout.yaxis.automargin
     heights = [ad.views.intervals({str(i): 0.5 for i in range(n)}).layout.height for n in (3, 30)]
     assert heights[1] - heights[0] == 27 * 24 and figure.layout.height > heights[0]

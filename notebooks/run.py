@@ -47,7 +47,7 @@ class PeakMemory:
         self._watch.join()
 
     def _poll(self):
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.1):
             held = 0
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess, OSError):
@@ -137,7 +137,7 @@ def tidy(notebook) -> None:
         cell.outputs = [
             out
             for out in cell.outputs
-            if not re.search(r"it/s\]|s/it\]", str(out.get("data", {}).get("text/plain")))
+            if not re.search(r"\w/s\]|s/\w[\w ]*\]", str(out.get("data", {}).get("text/plain")))
         ]
 
 

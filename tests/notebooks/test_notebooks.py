@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -39,9 +40,8 @@ def test_it_asks_a_question_and_is_committed_with_small_outputs(path):
     title, first, question = notebook["cells"][:3]
     assert title["cell_type"] == "markdown" and len(title["source"]) == 1
     opening = "".join(first["outputs"][-1]["data"]["text/markdown"])
-    assert re.match(
-        r"\*\*Found\.\*\* .+\n\n\*\*How sure\.\*\* .+\n\n\*\*Why it matters\.\*\* .+", opening
-    )
+    said = [rf"\*\*{name}\.\*\* .+" for name in ("Found", "How sure", "Why it matters")]
+    assert re.fullmatch("\n\n".join(said), opening)
     asks = "".join(question["source"])
     assert all(word in asks for word in ("?**", "| needs |", "| makes |", "| time, memory |"))
     assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1
@@ -53,8 +53,11 @@ def test_it_asks_a_question_and_is_committed_with_small_outputs(path):
         assert not [out for out in cell["outputs"] if out["output_type"] == "error"]
     assert "assert" in "".join(cells[-2]["source"]), "the claim is asserted"
     assert "found(" in "".join(cells[-1]["source"]), "what was found is told from the results"
-    outputs = [out for cell in cells for out in cell["outputs"]]
-    assert any("image/png" in out.get("data", {}) for out in outputs), "no picture is committed"
+    shows = lambda cell: any("image/png" in out.get("data", {}) for out in cell.get("outputs", []))
+    before = [ahead for ahead, cell in pairwise(notebook["cells"]) if shows(cell)]
+    assert before, "no picture is committed"
+    captions = ["".join(cell["source"]) for cell in before if cell["cell_type"] == "markdown"]
+    assert len(captions) == len(before) and min(map(len, captions)) > 80, "a picture has a caption"
     assert "widgets" not in notebook["metadata"] and path.stat().st_size < 1_000_000
 
 

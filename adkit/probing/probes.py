@@ -92,7 +92,7 @@ class Probe:
         lines = {
             f"{tap}, on held-out groups": f"R2 {score:.3f}" for tap, score in self.taps.items()
         }
-        lines[f"{self.tap}, on held-out groups"] += f", 95% interval {self.interval}"
+        lines[f"{self.tap}, on held-out groups"] = f"R2 {self.interval}, with its 95% interval"
         lines |= {name: f"{score:.3f}" for name, score in self.controls.items()}
         if len(self.null):
             lines["shuffled"] += f", 95th percentile of {len(self.null)}; p = {self.p:.2g}"

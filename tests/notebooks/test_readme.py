@@ -4,6 +4,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import nbformat
+import numpy as np
+from cover import COVER, cover
+from PIL import Image
+from run import result
+
 import adkit as ad
 
 ROOT = Path(ad.__file__).parents[1]
@@ -32,6 +38,14 @@ def test_every_file_it_names_exists():
     assert not [name for name in links + paths if not (ROOT / name).exists()]
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(f"`{name}`" in README for name in notebooks)
+
+
+def test_its_answers_and_its_picture_are_those_of_the_notebooks():
+    for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
+        answer = result(nbformat.read(path, as_version=4))
+        assert f"| {answer} |" in README, f"README's answer of {path.stem} should be: {answer}"
+    shown = np.asarray(Image.open(COVER).convert("RGB"), int)
+    assert abs(shown - np.asarray(cover(), int)).max() <= 16, "run notebooks/cover.py"
 
 
 def test_every_make_target_it_names_exists():

@@ -30,5 +30,5 @@ def cover() -> Image.Image:
 
 
 if __name__ == "__main__":
-    cover().quantize(256, dither=Image.Dither.NONE).save(COVER, optimize=True)
+    cover().save(COVER, optimize=True)
     print(f"Wrote {COVER.relative_to(HERE.parent)}.")

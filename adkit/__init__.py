@@ -33,6 +33,7 @@ _WHERE = {
     "RecurrentPolicy": "models.recurrent",
     "RL2": "models.rl2",
     "train_rl2": "models.rl2",
+    "diagnose": "views.diagnosis",
     "setup_notebook": "notebook",
 }
 _MODULES = (

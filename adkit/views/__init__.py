@@ -11,6 +11,7 @@ _WHERE = {
     "EpisodeAttention": "attention",
     "PolicyField": "fields",
     "ArrowFields": "fields",
+    "Diagnosis": "diagnosis",
     "Player": "player",
     "replay": "player",
     "SideBySide": "side_by_side",

@@ -1,0 +1,263 @@
+"""Why does my AD not learn? Common faults of histories, tasks, models and rollouts, and signs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adkit.histories import Histories
+from adkit.tasks import Tasks
+from adkit.views.figure import Figure, add_curve, lay_out, styles
+
+if TYPE_CHECKING:
+    from adkit.models import CausalTransformer
+
+SURE = 3.0  # standard errors: once in 700 times by chance
+RISING = 0.06  # of the whole rise, in the last quarter; a straight line rises 0.14
+FEW_TASKS = 12  # a dozen can be told apart and remembered without learning to learn
+IN_WINDOW = 0.12  # of the whole rise, from half to half; ten times a straight line over 40 windows
+FALL = 0.5  # of the whole rise, lost at one episode: learners forget less, and not all together
+SHIFTED = 0.1  # more of the change explained by a neighbour's action than by the step's own
+ALIKE = 0.98  # of actions after equal pasts; sampled ones agree as often as they are predictable
+COOL = 0.5  # a temperature below which a model hardly explores
+TRAINED = 1.0  # of the loss without a memory; a model that has learned to learn is below
+CAUGHT_UP = 0.5  # of the source's rise, in context
+ROWS = 400  # lifetimes looked at where every step counts
+
+SAYS = {  # name: what it usually means; what to try
+    "rewards are constant": "no action is better than another, so nothing is learned; "
+    "check that rewards are stored, and that the source ever finds one",
+    "the source does not improve": "there is no learning to distil; "
+    "tune the source until its own curve rises, or give it more episodes",
+    "the source is cut off": "the histories end before the source has learned; "
+    "collect more episodes, and shorten any schedule of exploration to fit",
+    "too few tasks": "the model can remember the tasks in place of learning to learn; "
+    "collect on more tasks, with fewer lifetimes each",
+    "the window is too short": "all episodes in a window look alike, so the past helps little; "
+    "keep fewer episodes with .subsample(k), or make the model with a longer context",
+    "lifetimes are joined": "a row holds two learners, and a window may cross from one to the "
+    "next; give each learner a row of its own",
+    "actions are shifted": "actions are stored one step off; store the action taken at an "
+    "observation beside that observation",
+    "train and test tasks overlap": "the test asks for memory, not for learning; "
+    "split before collecting, by value: env.tasks().split(0.8, seed=0)",
+    "decoding is greedy": "the agent does not explore; "
+    "act with ad.InContext(model, temperature=1.0)",
+    "the model is undertrained": "it has not learned to use its past; train for more steps, with "
+    "another learning rate, or with a larger model",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `diagnose` found; print it, or `draw()` it."""
+
+    findings: dict[str, str]
+    """By name: what was seen."""
+    healthy: dict[str, str]
+    """The other checks that were made: what was seen."""
+    curves: dict[str, Histories]
+    window: int | None
+    """Episodes that the model sees at once."""
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self.findings)} findings" if self.findings else "Nothing found"]
+        for name, seen in self.findings.items():
+            means, attempt = SAYS[name].split("; ", 1)
+            lines += [name.upper(), f"  seen   {seen}", f"  means  {means}", f"  try    {attempt}"]
+        return "\n".join([*lines, "healthy", *(f"  {seen}" for seen in self.healthy.values())])
+
+    def draw(self) -> Figure:
+        """Draw return per episode, of the source by quarters of its tasks; shaded: a window."""
+        figure, parts = Figure(), {}
+        source = self.curves["source"]
+        late = source.episode_returns[:, -max(1, source.n_episodes // 3) :].mean(1)
+        sums, n = np.bincount(source.task, late), np.bincount(source.task)
+        for i, tasks in enumerate(np.array_split(np.argsort(sums / n), min(4, len(n)))):
+            parts[f"source, tasks {i + 1}/{min(4, len(n))}"] = source[np.isin(source.task, tasks)]
+        if "distilled" in self.curves:
+            parts["distilled"] = self.curves["distilled"]
+        for name, style in styles(parts).items():
+            at, returns = parts[name].episode, parts[name].episode_returns
+            add_curve(figure, name, style, at + 1, returns.mean(0))
+        if self.window:
+            last = source.episode[min(self.window, source.n_episodes) - 1] + 1
+            figure.add_vrect(x0=1, x1=int(last), line_width=0, fillcolor="#767676", opacity=0.15)
+        title = ", ".join(self.findings) or "nothing found"
+        lay_out(figure, title, "episode", "return per episode", False, "shaded: one window")
+        return figure
+
+
+def diagnose(
+    histories: Histories,
+    model: CausalTransformer | None = None,
+    *,
+    window: int | None = None,
+    rollouts: Histories | None = None,
+    test: Tasks | None = None,
+) -> Diagnosis:
+    """Look for the usual reasons why a model distilled from `histories` does not learn in context.
+
+    `window` is the episodes that a model will see at once, where there is none yet; `rollouts` are
+    what it did, `test` the tasks that it is tested on (by default those of the rollouts).
+    """
+    window = model.window if model is not None else window
+    held_out = test if test is not None else rollouts and rollouts.task_values
+    checks = [*_of_source(histories, window), _shift(histories)]
+    if held_out is not None:
+        both = [len(tasks.unique()[0]) for tasks in (histories.task_values, Tasks.of(held_out))]
+        shared = sum(both) - len(_joined(histories.task_values, Tasks.of(held_out)))
+        seen = f"{shared} of {both[1]} test tasks have the values of training tasks"
+        checks.append(("train and test tasks overlap", shared > 0, seen))
+    if rollouts is not None:
+        checks.append(_greedy(histories, rollouts))
+    if model is not None or rollouts is not None:
+        checks.append(_trained(histories, model, rollouts))
+    found, healthy = ({n: s for n, bad, s in checks if bad == side} for side in (True, False))
+    curves = {"source": histories} | ({"distilled": rollouts} if rollouts is not None else {})
+    return Diagnosis(found, healthy, curves, window)
+
+
+def _joined(*parts: Tasks) -> set[str]:
+    """Return the distinct values of tasks, as text."""
+    rows = (zip(*(v.tolist() for _, v in sorted(p.columns.items())), strict=True) for p in parts)
+    return {repr(row) for part in rows for row in part}
+
+
+def _rise(returns: np.ndarray) -> tuple[float, float]:
+    """Return how much more the last third has than the first tenth, and standard errors of it."""
+    n = returns.shape[1]
+    rises = returns[:, -max(1, n // 3) :].mean(1) - returns[:, : max(1, n // 10)].mean(1)
+    return rises.mean(), rises.mean() / (rises.std() / len(rises) ** 0.5 + 1e-9)
+
+
+def _of_source(histories: Histories, window: int | None) -> Iterator[tuple[str, bool, str]]:
+    """Yield each check (name, whether it fails, what was seen) of the source's returns."""
+    returns, n = histories.episode_returns.astype(float), histories.n_episodes
+    spread = f"returns are {returns.min():.3g} to {returns.max():.3g}"
+    yield "rewards are constant", np.ptp(returns) == 0, spread
+    tasks = len(_joined(histories.task_values))
+    yield "too few tasks", tasks < FEW_TASKS, f"{tasks} distinct tasks; {FEW_TASKS} are few"
+    rise, errors = _rise(returns)
+    flat = np.ptp(returns) == 0 or errors < SURE
+    seen = f"from its first to its last episodes the return rises by {rise:.3g} ({errors:.1f} s.e.)"
+    yield "the source does not improve", flat, seen
+    if flat or n < 4:
+        return
+    k = max(1, n // 8)
+    ends = returns[:, -k:].mean(1) - returns[:, -2 * k : -k].mean(1)
+    share, errors = ends.mean() / rise, ends.mean() / (ends.std() / len(ends) ** 0.5 + 1e-9)
+    seen = f"{share:.0%} of the rise falls between the last two eighths ({errors:.1f} s.e.)"
+    yield "the source is cut off", share > RISING and errors > SURE, seen
+    k = max(1, n // 10)
+    sums = np.cumsum(np.pad(returns.mean(0), (1, 0)))
+    smooth = (sums[k:] - sums[:-k]) / k  # smooth[e] is the mean of episodes e to e + k - 1
+    falls = smooth[:-k] - smooth[k:]
+    seen = f"the largest fall of the mean return, at episode {falls.argmax() + k}, is "
+    joined = falls.max() > FALL * rise or (np.diff(histories.episode) <= 0).any()
+    yield "lifetimes are joined", joined, f"{seen}{falls.max() / rise:.0%} of the rise"
+    if window and not joined:
+        half = max(1, min(window, n) // 2)
+        smooth = (sums[half:] - sums[:-half]) / half
+        share = (smooth[half:] - smooth[:-half]).max() / rise
+        seen = f"within a window of {window} of {n} episodes, {share:.0%} of the rise can be seen"
+        yield "the window is too short", share < IN_WINDOW, seen
+
+
+def _shift(histories: Histories) -> tuple[str, bool, str]:
+    """Check which action explains a step best: its own, the one before, or the one after."""
+    some = histories[np.linspace(0, len(histories) - 1, min(ROWS, len(histories))).astype(int)]
+    some = some.episodes[-20:]
+    obs, action = (some.arrays[name] for name in ("obs", "action"))
+    inside = np.arange(some.spec.horizon)[1:-1] < some.length[..., None] - 1  # both neighbours real
+    obs = obs.reshape(*obs.shape[:3], -1)
+    change = (obs[:, :, 2:].astype(float) - obs[:, :, 1:-1])[inside]
+    place = np.zeros(len(change), int)
+    if some.spec.cardinality is not None:
+        place = np.unique(some.spec.index(obs[:, :, 1:-1][inside]), return_inverse=True)[1]
+    explained = []
+    for shift in (0, 1, 2):
+        taken = action[:, :, shift : shift + action.shape[2] - 2][inside]
+        group = np.unique(place * 256 + taken, return_inverse=True)[1]
+        n = np.maximum(1, np.bincount(group))
+        means = np.stack([np.bincount(group, c) / n for c in change.T], 1)
+        within = np.square(change - means[group]).sum() / max(1, len(change) - len(n))
+        total = np.square(change - change.mean(0)).sum() / max(1, len(change)) if len(change) else 0
+        explained.append(1 - within / total if total else 0.0)
+    before, own, after = explained
+    seen = f"an action explains {own:.0%} of its step's change, the one before {before:.0%}, "
+    bad = max(before, after) > own + SHIFTED
+    return "actions are shifted", bad, f"{seen}the one after {after:.0%}"
+
+
+def _agreement(histories: Histories) -> float:
+    """Return how often neighbouring lifetimes with equal pasts act alike."""
+    a, b = (histories[rows] for rows in (slice(None, -1), slice(1, None)))
+    seen = (a.obs == b.obs).reshape(*a.action.shape, -1).all(2)
+    same = (a.action == b.action) & (a.reward == b.reward)
+    past = np.pad(same, ((0, 0), (1, 0)), constant_values=True)[:, :-1] & seen
+    past = np.logical_and.accumulate(past, 1)
+    return float((a.action == b.action)[past].mean()) if past.any() else 0.0
+
+
+def _greedy(histories: Histories, rollouts: Histories) -> tuple[str, bool, str]:
+    share, of_source = (_agreement(h[:ROWS]) if len(h) > 1 else 0.0 for h in (rollouts, histories))
+    said = str(rollouts.about.get("agent", "")).rpartition("temperature=")[2].split(",")[0]
+    try:
+        cool = float(said) < COOL
+    except ValueError:
+        cool = False
+    seen = f"lifetimes with equal pasts act alike {share:.0%} of the time (source {of_source:.0%})"
+    bad = cool or (share > ALIKE and of_source < 0.9)
+    return "decoding is greedy", bad, seen + (f", at temperature {said}" if cool else "")
+
+
+def _trained(histories: Histories, model, rollouts) -> tuple[str, bool, str]:
+    """Compare the model's loss with that of no memory, its return in context with the source's."""
+    bad, seen = False, []
+    if model is not None:
+        loss, without = _losses(histories, model)
+        bad = loss > TRAINED * without
+        seen.append(f"the loss is {loss:.2f}; from action frequencies by observation {without:.2f}")
+    if rollouts is not None:
+        rise, _ = _rise(histories.episode_returns.astype(float))
+        n = rollouts.n_episodes
+        mine = rollouts.episode_returns[:, -max(1, n // 3) :].mean()
+        start = histories.episode_returns[:, : max(1, histories.n_episodes // 10)].mean()
+        bad |= mine - start < CAUGHT_UP * rise
+        seen.append(
+            f"in context the return rises by {mine - start:.3g}, the source's by {rise:.3g}"
+        )
+    return "the model is undertrained", bool(bad), "; ".join(seen)
+
+
+def _losses(histories: Histories, model) -> tuple[float, float]:
+    """Return the loss of a model (nats), and of action frequencies by observation."""
+    import torch
+
+    from adkit.models.distill import Loss
+    from adkit.models.tokens import sample_windows
+    from adkit.seeds import Rng
+
+    draw = Rng.of(0, "diagnose", np.arange(32))
+    window = min(model.window, histories.n_episodes)
+    windows = sample_windows(histories, window, len(draw), 0.5, draw)
+    with torch.no_grad():
+        loss = sum(part.item() for part in Loss().parts(model, windows))
+    spec, counts = histories.spec, np.ones((1, histories.spec.n_actions))  # reals share one place
+    if spec.cardinality is not None:
+        counts = np.ones((spec.n_observations, spec.n_actions))
+    np.add.at(counts, _taken(spec, histories[:: max(1, len(histories) // ROWS)].arrays), 1)
+    chance = counts / counts.sum(1, keepdims=True)
+    return loss, float(-np.log(chance[_taken(spec, windows)]).mean())
+
+
+def _taken(spec, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places and actions of the real steps."""
+    ends = (arrays["terminated"] | arrays["truncated"]).argmax(2)
+    real = np.arange(spec.horizon) <= ends[..., None]
+    obs, action = arrays["obs"][real], arrays["action"][real]
+    return 0 * action if spec.cardinality is None else spec.index(obs), action

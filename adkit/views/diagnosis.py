@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,9 +22,10 @@ IN_WINDOW = 0.12  # of the whole rise, from half to half; ten times a straight l
 FALL = 0.7  # of the rise was there before an episode and is gone after: no learner forgets so
 SHIFTED = 0.1  # more of the change explained by a neighbour's action than by the step's own
 ALIKE = 0.98  # of actions after equal pasts; sampled ones agree as often as they are predictable
-COOL = 0.5  # a temperature below which a model hardly explores
+PLACES = 100_000  # observations at most that are told apart
 TRAINED = 1.0  # of the loss without a memory; a model that has learned to learn is below
 CAUGHT_UP = 0.5  # of the source's rise, in context
+PAST = "obs", "action", "reward"
 ROWS = 400  # lifetimes looked at where every step counts
 
 SAYS = {  # name: what it usually means; what to try
@@ -168,9 +168,7 @@ def _shift(histories: Histories) -> tuple[str, bool, str]:
     inside = np.arange(some.spec.horizon)[1:-1] < some.length[..., None] - 1  # both neighbours real
     obs = obs.reshape(*obs.shape[:3], -1)
     change = (obs[:, :, 2:].astype(float) - obs[:, :, 1:-1])[inside]
-    place = np.zeros(len(change), int)
-    if some.spec.cardinality is not None:
-        place = np.unique(some.spec.index(obs[:, :, 1:-1][inside]), return_inverse=True)[1]
+    place = _places(some.spec, obs[:, :, 1:-1][inside])
     explained = []
     for shift in (0, 1, 2):
         taken = action[:, :, shift : shift + action.shape[2] - 2][inside]
@@ -186,23 +184,18 @@ def _shift(histories: Histories) -> tuple[str, bool, str]:
     return "actions are shifted", bad, f"{seen}the one after {after:.0%}"
 
 
-def _agreement(histories: Histories) -> float:
-    """Return how often neighbouring lifetimes with equal pasts act alike."""
-    a, b = (histories[rows] for rows in (slice(None, -1), slice(1, None)))
-    seen = (a.obs == b.obs).reshape(*a.action.shape, -1).all(2)
-    same = (a.action == b.action) & (a.reward == b.reward)
-    past = np.logical_and.accumulate(np.pad(same, ((0, 0), (1, 0)), constant_values=True), 1)
-    past = np.logical_and.accumulate(past[:, :-1] & seen, 1)
-    return float((a.action == b.action)[past].mean()) if past.any() else 0.0
-
-
 def _greedy(histories: Histories, rollouts: Histories) -> tuple[str, bool, str]:
-    share, of_source = (_agreement(h[:ROWS]) if len(h) > 1 else 0.0 for h in (rollouts, histories))
-    said = re.search(r"temperature=([\d.e-]+)", str(rollouts.about.get("agent", "")))
-    cool = said is not None and float(said[1]) < COOL
-    seen = f"lifetimes with equal pasts act alike {share:.0%} of the time (source {of_source:.0%})"
-    bad = cool or (share > ALIKE and of_source < 0.9)
-    return "decoding is greedy", bad, seen + (f", at temperature {said[1]}" if cool else "")
+    """Check how often neighbouring lifetimes with equal pasts act alike."""
+    shares = []
+    for some in (rollouts[:ROWS], histories[:ROWS]):
+        obs, action, reward = (some.arrays[n].reshape(*some.action.shape, -1) for n in PAST)
+        seen, acted, paid = ((x[1:] == x[:-1]).all(2) for x in (obs, action, reward))
+        before = np.pad(acted & paid, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
+        past = np.logical_and.accumulate(before & seen, 1)
+        shares.append(acted[past].mean() if past.any() else 0.0)
+    share, source = shares
+    seen = f"lifetimes with equal pasts act alike {share:.0%} of the time (source {source:.0%})"
+    return "decoding is greedy", share > ALIKE and source < 0.9, seen
 
 
 def _trained(histories: Histories, model, rollouts) -> tuple[str, bool, str]:
@@ -233,17 +226,19 @@ def _losses(histories: Histories, model) -> tuple[float, float]:
     windows = sample_windows(histories, window, len(draw), 0.5, draw)
     with torch.no_grad():
         loss = sum(part.item() for part in Loss().parts(model, windows))
-    spec, counts = histories.spec, np.ones((1, histories.spec.n_actions))  # reals share one place
-    if spec.cardinality is not None:
-        counts = np.ones((spec.n_observations, spec.n_actions))
-    np.add.at(counts, _taken(spec, histories[:: max(1, len(histories) // ROWS)].arrays), 1)
-    chance = counts / counts.sum(1, keepdims=True)
-    return loss, float(-np.log(chance[_taken(spec, windows)]).mean())
+    some = histories[:: max(1, len(histories) // ROWS)].arrays
+    for arrays in (some, windows):
+        ends = (arrays["terminated"] | arrays["truncated"]).argmax(2)
+        real = np.arange(histories.spec.horizon) <= ends[..., None]
+        at = _places(histories.spec, arrays["obs"][real]), arrays["action"][real]
+        if arrays is some:
+            counts = np.ones((PLACES, histories.spec.n_actions), np.float32)
+            np.add.at(counts, at, 1)
+            chance = counts / counts.sum(1, keepdims=True)
+    return loss, float(-np.log(chance[at]).mean())
 
 
-def _taken(spec, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places and actions of the real steps."""
-    ends = (arrays["terminated"] | arrays["truncated"]).argmax(2)
-    real = np.arange(spec.horizon) <= ends[..., None]
-    obs, action = arrays["obs"][real], arrays["action"][real]
-    return 0 * action if spec.cardinality is None else spec.index(obs), action
+def _places(spec, obs: np.ndarray) -> np.ndarray:
+    """Return the number of each discrete observation; real ones, and too many, share number 0."""
+    few = spec.cardinality is not None and spec.n_observations <= PLACES
+    return spec.index(obs) if few else np.zeros(len(obs), int)

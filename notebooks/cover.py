@@ -15,8 +15,8 @@ def picture(name: str) -> Image.Image:
     """Return the first picture that a notebook is committed with."""
     notebook = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
     outputs = [out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", ())]
-    png = next(data["image/png"] for data in outputs if "image/png" in data)
-    return Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    shown = next(data[kind] for data in outputs for kind in data if kind.startswith("image/"))
+    return Image.open(io.BytesIO(base64.b64decode(shown))).convert("RGB")
 
 
 def cover() -> Image.Image:

@@ -44,7 +44,8 @@ def test_its_answers_and_its_picture_are_those_of_the_notebooks():
     for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
         answer = result(nbformat.read(path, as_version=4))
         assert f"| {answer} |" in README, f"README's answer of {path.stem} should be: {answer}"
-    assert np.array_equal(Image.open(COVER), cover()), "run notebooks/cover.py"
+    apart = np.asarray(Image.open(COVER), int) - np.asarray(cover(), int)
+    assert abs(apart).max() <= 8, "run notebooks/cover.py"  # decoders of JPEG differ in a last bit
 
 
 def test_every_make_target_it_names_exists():

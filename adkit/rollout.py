@@ -14,12 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from adkit.histories import PER_STEP, Histories
 from adkit.protocols import Agent, Env, EnvSpec, Learner, Lifetimes, Tasks, Transition, stored_at
 from adkit.seeds import Rng
-from adkit.sharding import check_unedited, digest, joined, number_of_shards, saved, spread
+from adkit.sharding import check_unedited, digest, joined, number_of_shards, progress, saved, spread
 
 
 def collect(
@@ -137,14 +136,8 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
     rows, episode, time, t = np.arange(n), np.zeros(n, int), np.zeros(n, int), 0
     state, obs = env.reset(tasks, env_rng.at(0))
     first = np.ones(n, bool)
-    bar = {
-        "desc": f"{type(learner).__name__} in {env.spec.name}",
-        "unit": "episode",
-        "disable": None,
-        "delay": 2,
-        "mininterval": 0.5,
-    }
-    with tqdm(total=n * episodes, **bar) as progress:
+    name = f"{type(learner).__name__} in {env.spec.name}"
+    with progress(total=n * episodes, desc=name, unit="episode", delay=2) as bar:
         while episode.min() < episodes:
             action = learner.act(obs, first)
             labels = learner.labels() if hasattr(learner, "labels") else {}
@@ -162,7 +155,7 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
                 arrays[name][(i, e, s)[: arrays[name].ndim]] = values[kept]
             ended = kept & done
             arrays["final_obs"][rows[ended], stored[ended]] = next_obs[ended]
-            progress.update(int((done & (episode < episodes)).sum()))
+            bar.update(int((done & (episode < episodes)).sum()))
             t += 1
             episode, time = episode + done, np.where(done, 0, time + 1)
             if (time >= horizon).any():

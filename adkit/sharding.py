@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from adkit import folders, store
 from adkit.histories import Histories
@@ -170,14 +170,7 @@ def spread(
         results = ((i, work(*job)) for i, job in enumerate(jobs))
     else:
         results = _results(executor, work, jobs, retries, workers)
-    yield from tqdm(
-        results,
-        total=len(jobs),
-        desc="collect",
-        unit="shard of lifetimes",
-        disable=None,
-        mininterval=0.5,
-    )
+    yield from progress(results, total=len(jobs), desc="collect", unit="shard of lifetimes")
 
 
 def _results(
@@ -228,3 +221,12 @@ def _submitted(pool: Executor, tried: int, work: Callable, job: tuple) -> future
 def _attempt(tried: int, work: Callable, job: tuple) -> object:
     """Do a job. `tried` makes each try another call: Dask returns an equal call's last result."""
     return work(*job)
+
+
+def progress(steps: Iterable | None = None, **how) -> tqdm:
+    """Return a progress bar of text for a terminal or notebook; it goes when the work is done.
+
+    A bar that is a widget would be an error message in a notebook reopened without its kernel.
+    """
+    shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(steps, disable=not shown, leave=False, mininterval=0.5, **how)

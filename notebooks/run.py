@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
-from PIL import Image
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from adkit.views import figure, page, pictures
@@ -116,9 +116,18 @@ def small_picture(png: bytes, kind: str) -> bytes:
     """Return a picture in a third of the bytes, with no difference to see."""
     pixels, small = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
     if kind == "png":
-        pixels = pixels.quantize(256, dither=Image.Dither.NONE)
+        pixels = stamped(pixels).quantize(256, dither=Image.Dither.NONE)
     pixels.save(small, kind, optimize=True, quality=75)
     return small.getvalue()
+
+
+def stamped(view: Image.Image) -> Image.Image:
+    """Return the picture of a view with a line below it: its sliders look as if they moved."""
+    whole = Image.new("RGB", (view.width, view.height + 22), "white")
+    whole.paste(view, (0, 0))
+    says = "This is a picture. Run the notebook, and it moves."
+    ImageDraw.Draw(whole).text((4, view.height + 4), says, fill="#767676", font_size=13)
+    return whole
 
 
 def is_view(out: NotebookNode) -> bool:
@@ -141,7 +150,7 @@ def tidy(notebook) -> None:
         cell.outputs = [
             out
             for out in cell.outputs
-            if not re.search(r"\w/s\]|s/\w[\w ]*\]", str(out.get("data", {}).get("text/plain")))
+            if not re.search(r"\w/s\]|s/\w[\w ]*\]", out.get("text", ""))
         ]
 
 

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
+from adkit import sharding
 from adkit._lazy import extra
 
 
 def progress(name: str, steps: int, done: int = 0) -> tqdm:
     """Return the steps that are left, with a progress bar in a terminal or notebook."""
     left = range(done, steps)
-    return tqdm(left, name, steps, initial=done, unit="step", disable=None, mininterval=0.5)
+    return sharding.progress(left, desc=name, total=steps, initial=done, unit="step")
 
 
 def descend(

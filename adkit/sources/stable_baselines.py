@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from adkit._lazy import extra
 from adkit.envs.gymnasium import GymnasiumEnv
 from adkit.histories import PER_STEP
 from adkit.protocols import Env, Lifetimes, Tasks, stored_at
 from adkit.seeds import Rng
+from adkit.sharding import progress
 
 DISCRETE = ("A2C", "DQN", "PPO")
 ONE_AT_A_TIME = Lock()  # Stable-Baselines3 draws from generators that belong to the whole process
@@ -65,7 +65,7 @@ class StableBaselines3:
         count = range(len(lifetimes.tasks))
         sb3 = extra("stable_baselines3", "rl", f'StableBaselines3("{self.algorithm}")')
         make = getattr(sb3, self.algorithm)
-        for n in tqdm(count, self.algorithm, unit="lifetime", disable=None, delay=2):
+        for n in progress(count, desc=self.algorithm, unit="lifetime", delay=2):
             record = {name: values[n] for name, values in arrays.items()}
             draws = lifetimes.env_rng[[n]]
             world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)

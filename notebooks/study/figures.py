@@ -15,7 +15,7 @@ from adkit.views.figure import AGENTS, GREY, Figure, plain, styles
 from study.verdicts import VERDICTS, Verdict, brief
 
 WORDS = yaml.safe_load(Path(__file__).parents[1].joinpath("words.yaml").read_text("utf-8"))
-NAMES = {"H2a_future": "H2a, ahead"}  # of hypotheses, where they are not their own
+NAMES = {"H2a_future": "H2a ahead"}  # of hypotheses, where they are not their own
 STYLES = {word: style["color"] for word, style in styles(VERDICTS).items()}
 HOLDS = "as needed", "not as needed", "for comparison"  # kinds of rows in the picture of a verdict
 SIDES = {  # bound of a rule: the marks it gives, and what it asks in words

@@ -79,7 +79,8 @@ def test_an_executed_notebook_holds_a_picture_of_every_output(tmp_path):
         cell.outputs[-1].data[kind] for cell, kind in zip(notebook.cells[1:], kinds, strict=True)
     ]
     replay, curve = (bitmap(base64.b64decode(picture)) for picture in shown)
-    assert like(replay, VERMILION).any() and like(curve, BLUE).any()
+    assert like(replay, VERMILION).any()
+    assert (curve[..., 2] - curve[..., 0] > 60).sum() > 100, "a line in blue, as a JPEG has it"
 
 
 def test_without_a_browser_it_says_what_would_get_one(histories, monkeypatch):

@@ -147,11 +147,13 @@ def tidy(notebook) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
-        cell.outputs = [
-            out
-            for out in cell.outputs
-            if not re.search(r"\w/s\]|s/\w[\w ]*\]", out.get("text", ""))
-        ]
+        cell.outputs = [out for out in cell.outputs if not is_progress(out)]
+
+
+def is_progress(out: NotebookNode) -> bool:
+    """Return whether an output is what a progress bar wrote: itself, or the spaces after it."""
+    text = out.get("text", "x")
+    return not text.strip() or bool(re.search(r"\w/s\]|s/\w[\w ]*\]", text))
 
 
 def small(notebook) -> NotebookNode:

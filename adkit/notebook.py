@@ -20,7 +20,7 @@ def setup_notebook() -> Callable[[str, str, str], None]:
     """
     import plotly.io
     from IPython import get_ipython
-    from IPython.display import DisplayHandle, Markdown
+    from IPython.display import DisplayHandle, Markdown, display
 
     if cores := _granted("CPU_LIMIT"):
         import torch
@@ -37,6 +37,9 @@ def setup_notebook() -> Callable[[str, str, str], None]:
     plotly.io.renderers.default = "plotly_mimetype"  # figures in JupyterLab, small in the file
     top = DisplayHandle() if get_ipython() else None
     if top:
+        # on reopening, JupyterLab shows a figure's picture until the mouse enters: let it shrink
+        style = "<style>img.plot-img { max-width: 100%; height: auto }</style>"
+        display({"text/html": style, "text/plain": ""}, raw=True)
         top.display(Markdown("*What was found appears here after the last cell.*"))
 
     def found(what: str, how_sure: str, why: str) -> None:

@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from adkit.views import figure, page, pictures
+from adkit.views import figure, pictures
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "notebooks"
@@ -137,7 +137,7 @@ def is_view(out: NotebookNode) -> bool:
 def one_page(data: dict) -> str:
     """Return an output as a page of its own."""
     if figure.PLOTLY not in data:
-        return page.whole_page("", data["text/html"])
+        return pictures.whole_page("", data["text/html"])
     parts = {part: data[figure.PLOTLY][part] for part in ("data", "layout")}
     return figure.Figure(parts).page()
 

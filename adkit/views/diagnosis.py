@@ -10,7 +10,7 @@ import numpy as np
 
 from adkit.histories import Histories
 from adkit.tasks import Tasks
-from adkit.views.figure import Figure, add_curve, lay_out, styles
+from adkit.views.figure import GREY, Figure, add_curve, lay_out, styles
 
 if TYPE_CHECKING:
     from adkit.models import CausalTransformer
@@ -79,7 +79,7 @@ class Diagnosis:
             add_curve(figure, name, style, parts[name].episode + 1, returns)
         if self.window:
             last = source.episode[min(self.window, source.n_episodes) - 1] + 1
-            figure.add_vrect(x0=1, x1=int(last), line_width=0, fillcolor="#767676", opacity=0.15)
+            figure.add_vrect(x0=1, x1=int(last), line_width=0, fillcolor=GREY, opacity=0.15)
         says = "line: mean, of the source by quarters of tasks; shaded: a window"
         title = ", ".join(self.findings) or "nothing found"
         lay_out(figure, title, "episode", "return per episode", False, says)
@@ -218,7 +218,7 @@ def _losses(histories: Histories, model) -> tuple[float, float]:
     import torch
 
     from adkit.models.distill import Loss
-    from adkit.models.tokens import sample_windows
+    from adkit.models.tokens import episode_lengths, sample_windows
     from adkit.seeds import Rng
 
     draw = Rng.of(0, "diagnose", np.arange(32))
@@ -228,8 +228,7 @@ def _losses(histories: Histories, model) -> tuple[float, float]:
         loss = sum(part.item() for part in Loss().parts(model, windows))
     some = histories[:: max(1, len(histories) // ROWS)].arrays
     for arrays in (some, windows):
-        ends = (arrays["terminated"] | arrays["truncated"]).argmax(2)
-        real = np.arange(histories.spec.horizon) <= ends[..., None]
+        real = np.arange(histories.spec.horizon) < episode_lengths(arrays)[..., None]
         at = _places(histories.spec, arrays["obs"][real]), arrays["action"][real]
         if arrays is some:
             counts = np.ones((PLACES, histories.spec.n_actions), np.float32)

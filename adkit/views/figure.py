@@ -72,9 +72,8 @@ class Figure(go.Figure):
     def page(self) -> str:
         """Return the figure as one self-contained HTML page."""
         look = {"default_width": "100%", "config": {"displayModeBar": False, "responsive": True}}
-        style = "<style>:root{color-scheme:light dark} body{max-width:760px}</style>"
-        whole = self.to_html(include_plotlyjs=True, **look)
-        return whole.replace("<head>", f"<head><title>adkit</title>{style}", 1)
+        drawn = self.to_html(include_plotlyjs=True, full_html=False, **look)
+        return pictures.whole_page("adkit", f'<div style="max-width: 760px">{drawn}</div>')
 
 
 # ---- parts of figures ----

@@ -53,7 +53,7 @@ class View(anywidget.AnyWidget):
 
     def page(self) -> str:
         """Return one self-contained HTML page that works offline, with all controls."""
-        return whole_page(self.describe(), self._fragment())
+        return pictures.whole_page(self.describe(), self._fragment())
 
     def save(self, path: str | Path) -> Path:
         """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""
@@ -150,13 +150,3 @@ def packed(array: np.ndarray, dtype: str) -> dict:
     """Return an array as the front end reads it: little-endian bytes with dtype and shape."""
     array = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
     return {"dtype": dtype, "shape": list(array.shape), "bytes": array.tobytes()}
-
-
-def whole_page(title: str, fragment: str) -> str:
-    """Return a page of its own for what a notebook holds of a view."""
-    style = ":root { color-scheme: light dark } body { margin: 1rem }"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>{style}</style></head>
-<body>{fragment}</body></html>
-"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import shutil
@@ -44,6 +45,16 @@ def browser() -> str | None:
     with sync_playwright() as playwright:
         places = MACOS, playwright.chromium.executable_path
     return next((path for path in places if Path(path).exists()), None)
+
+
+def whole_page(title: str, fragment: str) -> str:
+    """Return a page of its own for what a notebook holds of a view or a figure."""
+    style = ":root { color-scheme: light dark } body { margin: 1rem }"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>{style}</style></head>
+<body>{fragment}</body></html>
+"""
 
 
 def save(path: str | Path, page: str) -> Path:

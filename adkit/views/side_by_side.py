@@ -35,7 +35,7 @@ class SideBySide(page.View):
                 shared[name], value = having, getattr(having[0], name)
                 limits |= {name: min(lasts)} if lasts else {}
                 trait = type(having[0].traits()[name])
-                self.add_traits(**{name: trait(min(value, *lasts, value)).tag(sync=True)})
+                self.add_traits(**{name: trait(min([value, *lasts])).tag(sync=True)})
         kinds = {type(view).__name__: view._esm.removeprefix(page.script()) for view in each}
         wrap = lambda own: own.replace("export default", "return")
         parts = (

@@ -61,12 +61,20 @@ def test_a_saved_notebook_moves_without_its_kernel_and_runs_again(page):
     page.locator(".SideBySide .ad-episode").fill("4")
     for view in ("EpisodeAttention", "Player"):
         wait_until(page, "v.episode === 4", f".SideBySide .{view}")
-    page.wait_for_function(f"document.querySelectorAll('{OUTPUTS}').length === 6")
-    _, *shown = page.locator(OUTPUTS).all()  # the first is what was found
+    page.wait_for_function(f"document.querySelectorAll('{OUTPUTS}').length === 7")
+    _, _, *shown = page.locator(OUTPUTS).all()  # the first are a style, and what was found
     for output in shown:
         output.scroll_into_view_if_needed()
         output.locator("canvas, .main-svg, img").first.wait_for()  # plotly saves a picture, too
         assert "rror" not in output.inner_text() and output.bounding_box()["height"] > 150
+    wide = page.viewport_size
+    page.set_viewport_size(wide | {"width": 700})
+    pictures = page.locator("img.plot-img").all()
+    assert pictures
+    for picture in pictures:  # plotly's, of the width it was saved at
+        box, place = picture.bounding_box(), picture.locator("xpath=..").bounding_box()
+        assert box["width"] <= place["width"] + 1 and box["width"] > 200
+    page.set_viewport_size(wide)
     run_all(page, server, "saved")
     wait_until(page, "v.episode === 7 && v.without")
     assert not page.errors

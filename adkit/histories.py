@@ -250,7 +250,7 @@ class Histories:
             "tasks x lifetimes": f"{len(self.task_values)} tasks, {len(self)} lifetimes",
             "episodes": f"{self.n_episodes}, each of up to {steps}",
             "return": f"{first:.2f} in the first tenth of episodes, {last:.2f} in the last",
-        }
+        } | {name: self.about[name] for name in ("missing",) if name in self.about}
 
     def __repr__(self) -> str:
         lines = (f"  {name:18} {text}" for name, text in self._summary().items())

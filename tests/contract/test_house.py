@@ -9,7 +9,7 @@ import pytest
 import adkit
 
 ADKIT = Path(adkit.__file__).parent
-FLOORS = ["spine", "envs", "sources", "cookieworld", "models", "probing", "views"]
+FLOORS = ["spine", "interchange", "envs", "sources", "cookieworld", "models", "probing", "views"]
 """Folders from the bottom up. A folder imports only from folders further down."""
 TOP = {"__init__", "recipes", "notebook"}
 """Root modules above every folder: the public names, the recipes, the notebook's first call."""

@@ -14,7 +14,7 @@ import pytest
 from helpers import listed, same
 
 import adkit as ad
-from adkit import interchange
+from adkit.interchange import tools as interchange
 
 ID = "room/x-v0"
 

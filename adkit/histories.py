@@ -92,12 +92,19 @@ class Histories:
         return self.episode_returns.reshape(len(self.task_values), -1, self.n_episodes)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per episode: task columns, lifetime, episode, return, length."""
+        """Return one row per episode: task columns, lifetime, episode, return, length.
+
+        A task's own column of such a name, `length` say, is called `task_length`.
+        """
         n, e = np.indices((len(self), self.n_episodes)).reshape(2, -1)
-        table = self.tasks.iloc[self.task[n]].reset_index()
         returns, length = self.episode_returns.ravel(), self.length.ravel()
         numbers = {"lifetime": n, "episode": self.episode[e], "return": returns, "length": length}
-        return table.assign(**numbers)
+        table, renamed = self.tasks.iloc[self.task[n]], {}
+        for name in {"task", *numbers} & set(table):
+            renamed[name] = f"task_{name}"
+            while renamed[name] in table:
+                renamed[name] = f"task_{renamed[name]}"
+        return table.rename(columns=renamed).reset_index().assign(**numbers)
 
     # ---- choosing ----
 

@@ -42,6 +42,8 @@ class EnvSpec:
     seen: int | None = None
     """How many of the discrete coordinates, from the first, a model and a Gymnasium user are shown;
     the others are for sources alone. Histories hold them all. None: all."""
+    dtype: Literal["float32", "uint8"] = "float32"
+    """Of observations that are no coordinates: "uint8" for pictures, 0 to 255."""
 
     def __post_init__(self):
         self._as_integers()
@@ -69,6 +71,9 @@ class EnvSpec:
             ),
             f"`seen` must be 1 to the {coordinates} discrete coordinates, got {self.seen}": (
                 self.seen is None or 1 <= self.seen <= coordinates
+            ),
+            f'`dtype` must be "float32", or "uint8" for pictures, got {self.dtype!r}': (
+                self.dtype == "float32" or (self.dtype == "uint8" and self.shape and view is None)
             ),
         }
         for sentence, met in requirements.items():
@@ -101,8 +106,9 @@ class EnvSpec:
     def obs_dtype(self) -> np.dtype:
         """Dtype in which observations are stored: the smallest that holds them."""
         if self.cardinality is None:
-            return np.dtype(np.float32)
-        return np.dtype(np.uint8 if max(self.cardinality) <= 256 else np.int16)
+            return np.dtype(self.dtype)
+        most = max(self.cardinality)
+        return np.dtype(np.uint8 if most <= 2**8 else np.int16 if most <= 2**15 else np.int32)
 
     def layout(self, n: int, episodes: int) -> dict[str, tuple[tuple[int, ...], type]]:
         """Return the shape and dtype of every array of the histories of n lifetimes."""
@@ -136,6 +142,18 @@ class EnvSpec:
         return np.ravel_multi_index(tuple(np.moveaxis(np.asarray(obs), -1, 0)), self.cardinality)
 
 
+class OutOfSpace(ValueError):
+    """A value of a world that its space does not hold, in lifetime `row` of those that acted.
+
+    `collect` adds the task, the lifetime and `at`, its episode and step; an episode `begins` at
+    step -1.
+    """
+
+    def __init__(self, row: int, sentence: str):
+        super().__init__(sentence)
+        self.row, self.at, self.begins = int(row), (0, -1), False
+
+
 class Step(NamedTuple):
     """An environment's answer to N actions."""
 
@@ -163,11 +181,12 @@ class Transition(NamedTuple):
 class Env(Protocol):
     """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
 
-    Four methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that only
+    Five methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that only
     the newest state can be stepped). `tables(tasks)` returns the `Tables` of a gridworld.
     `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where something
     outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset` from a
-    lifetime's second episode on. `task(...)` returns one task, for `gymnasium.make`.
+    lifetime's second episode on. `task(...)` returns one task, for `gymnasium.make`. Where a state
+    holds something open, `close(state)` is called at the end of its lifetimes.
     """
 
     spec: EnvSpec

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from adkit.histories import PER_STEP, Histories
-from adkit.protocols import Agent, Env, EnvSpec, Learner, Lifetimes, Tasks, Transition, stored_at
+from adkit.protocols import (
+    Agent,
+    Env,
+    EnvSpec,
+    Learner,
+    Lifetimes,
+    OutOfSpace,
+    Tasks,
+    Transition,
+    stored_at,
+)
 from adkit.seeds import Rng
 from adkit.sharding import check_unedited, digest, joined, number_of_shards, progress, saved, spread
 
@@ -99,9 +110,24 @@ def _simulated(
         agent, mine = agent.prepare(lifetimes)
         lifetimes = replace(lifetimes, tasks=mine)
     arrays = _empty(env.spec, agent, len(mine), len(range(0, episodes, every)))
+    try:
+        _fill(lifetimes, agent, arrays, driver)
+    except OutOfSpace as error:
+        n, (episode, step) = error.row, error.at
+        when = "before the first step" if step < 0 else f"step {step}"
+        raise ValueError(
+            f"{error} from {env.spec.name} in task {mine.ids[n]}, lifetime {number[n]}, episode "
+            f"{episode}, {when}"
+        ) from error
+    return arrays
+
+
+def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], driver: str) -> None:
+    """Fill arrays with lifetimes, by whichever driver fits."""
     compiled = driver != "batched" and hasattr(agent, "simulate")
     if not (compiled and agent.simulate(lifetimes, arrays)):
-        name = f"{type(agent).__name__} on {env.spec.name}"
+        spec = lifetimes.env.spec
+        name = f"{type(agent).__name__} on {spec.name}"
         if driver == "compiled":
             raise ValueError(
                 f"{name} has no compiled driver: it needs env.tables and agent.simulate; "
@@ -109,14 +135,40 @@ def _simulated(
             )
         if not hasattr(agent, "start"):
             raise ValueError(f'{name} runs its own loop and has no learners; try driver="auto"')
-        _lock_step(lifetimes, agent.start(env.spec, rng, episodes), arrays)
-    if not np.isfinite(arrays["reward"]).all():
+        _lock_step(lifetimes, agent.start(spec, lifetimes.rng, lifetimes.episodes), arrays)
+    elif not np.isfinite(arrays["reward"]).all():
         n, e, t = np.argwhere(~np.isfinite(arrays["reward"]))[0]
-        raise ValueError(
-            f"rewards must be finite, got {arrays['reward'][n, e, t]} from {env.spec.name} in task "
-            f"{mine.ids[n]}, lifetime {number[n]}, episode {e * every}, step {t}"
+        error = OutOfSpace(n, f"rewards must be finite, got {arrays['reward'][n, e, t]}")
+        error.at = e * lifetimes.every, t
+        raise error
+
+
+def check_values(spec: EnvSpec, obs: np.ndarray, reward: np.ndarray) -> None:
+    """Raise OutOfSpace for observations (N, *obs_shape) or rewards (N,) that cannot be.
+
+    Observations must be finite, in their shape, and coordinates 0 to below `cardinality`.
+    """
+    discrete, kind = spec.cardinality is not None, np.asarray(obs).dtype
+    if np.shape(obs) != (len(reward), *spec.obs_shape) or (
+        kind.kind not in "biu" if discrete else spec.dtype == "uint8" != kind
+    ):
+        wanted = "whole numbers" if discrete else spec.dtype
+        shape = len(reward), *spec.obs_shape
+        raise OutOfSpace(
+            0, f"observations must be {wanted} of shape {shape}, got {kind} of {np.shape(obs)}"
         )
-    return arrays
+    if discrete:
+        least, most = 0, np.subtract(spec.cardinality, 1)
+        _require("observations", obs, (obs >= least) & (obs <= most), f"0 to {most.tolist()}")
+    elif spec.dtype != "uint8":
+        _require("observations", obs, np.isfinite(obs), "finite")
+    _require("rewards", reward, np.isfinite(reward), "finite")
+
+
+def _require(name: str, values: np.ndarray, right: np.ndarray, what: str) -> None:
+    if not right.all():
+        row = np.argwhere(~right)[0][0]
+        raise OutOfSpace(row, f"{name} must be {what}, got {str(values[row])[:80]}")
 
 
 def _empty(spec: EnvSpec, agent: Agent, n: int, episodes: int) -> dict[str, np.ndarray]:
@@ -135,15 +187,18 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
     n, horizon = len(tasks), env.spec.horizon
     rows, episode, time, t = np.arange(n), np.zeros(n, int), np.zeros(n, int), 0
     state, obs = env.reset(tasks, env_rng.at(0))
+    check_values(env.spec, obs, np.zeros(n))
     first = np.ones(n, bool)
     name = f"{type(learner).__name__} in {env.spec.name}"
-    with progress(total=n * episodes, desc=name, unit="episode", delay=2) as bar:
+    bar = progress(total=n * episodes, desc=name, unit="episode", delay=2)
+    with bar, _watched(env, state, episode, time):
         while episode.min() < episodes:
             action = learner.act(obs, first)
             labels = learner.labels() if hasattr(learner, "labels") else {}
             state, (next_obs, reward, terminated, truncated) = env.step(
                 state, tasks, action, env_rng.at(t)
             )
+            check_values(env.spec, next_obs, reward)
             learner.update(Transition(obs, action, reward, terminated, truncated, next_obs))
             done = terminated | truncated
             stored = stored_at(episode, every)
@@ -157,7 +212,8 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
             arrays["final_obs"][rows[ended], stored[ended]] = next_obs[ended]
             bar.update(int((done & (episode < episodes)).sum()))
             t += 1
-            episode, time = episode + done, np.where(done, 0, time + 1)
+            episode += done
+            time[:] = np.where(done, 0, time + 1)
             if (time >= horizon).any():
                 raise ValueError(
                     f"{env.spec.name} let an episode run past its horizon of {horizon}; "
@@ -167,6 +223,19 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
             first = done
 
 
+@contextmanager
+def _watched(env: Env, state, episode: np.ndarray, time: np.ndarray) -> Iterator[None]:
+    """Say in errors where lifetimes are (N,), and close in the end what their state holds open."""
+    try:
+        yield
+    except OutOfSpace as error:
+        error.at = int(episode[error.row]), -1 if error.begins else int(time[error.row])
+        raise
+    finally:
+        if hasattr(env, "close"):
+            env.close(state)
+
+
 def begin_episodes(env: Env, state, obs, tasks: Tasks, rng: Rng, rows, new_lifetime=False) -> tuple:
     """Begin an episode in `rows` (N,) bool; return the states and observations of all N."""
     if not rows.any():
@@ -174,10 +243,16 @@ def begin_episodes(env: Env, state, obs, tasks: Tasks, rng: Rng, rows, new_lifet
     # tables are found by the identity of `tasks`, so with tables all rows begin, and some are used
     asked = np.ones(len(rows), bool) if hasattr(env, "tables") else rows
     theirs, draws = tasks if asked.all() else tasks[asked], rng[asked]
-    if new_lifetime or not hasattr(env, "next_episode"):
-        fresh, fresh_obs = env.reset(theirs, draws)
-    else:
-        fresh, fresh_obs = env.next_episode(type(state)(*(x[asked] for x in state)), theirs, draws)
+    try:
+        if new_lifetime or not hasattr(env, "next_episode"):
+            fresh, fresh_obs = env.reset(theirs, draws)
+        else:
+            old = type(state)(*(x[asked] for x in state))
+            fresh, fresh_obs = env.next_episode(old, theirs, draws)
+        check_values(env.spec, fresh_obs, np.zeros(len(theirs)))
+    except OutOfSpace as error:
+        error.row, error.begins = int(np.flatnonzero(asked)[error.row]), True
+        raise
     merged = [old.copy() for old in (*state, obs)]
     for old, new in zip(merged, (*fresh, fresh_obs), strict=True):
         old[rows] = new[rows[asked]]

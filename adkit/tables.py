@@ -55,6 +55,11 @@ def tables(
     probability = 1.0 if probability is None else probability
     _check(shape, next_state, {"start": (start, shape[:2]), "outcome": (probability, shape)})
     n, states = shape[:2]
+    if np.ndim(observation) < 2:
+        raise ValueError(
+            f"`observation` must be (states, coordinates), here {(states, *spec.obs_shape)}, got "
+            f"{np.shape(observation)}; for one coordinate, try observation[:, None]"
+        )
     full = lambda value, dtype, to=shape: np.broadcast_to(np.asarray(value, dtype), to).copy()
     observation = full(observation, spec.obs_dtype, (n, states, *spec.obs_shape))
     return Tables(

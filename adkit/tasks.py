@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,8 +23,13 @@ class Tasks:
     """(n,) the task's number in its family, kept through slicing: the address of its randomness."""
 
     def __post_init__(self):
+        if not isinstance(self.columns, Mapping):
+            raise ValueError(
+                "tasks are named columns, one row per task, such as Tasks({'goal': [(0, 1), (2, "
+                f"3)]}}), got a {type(self.columns).__name__}"
+            )
         columns = {name: np.asarray(values) for name, values in self.columns.items()}
-        sizes = {name: len(values) for name, values in columns.items()}
+        sizes = {name: len(np.atleast_1d(values)) for name, values in columns.items()}
         if not columns or len(set(sizes.values())) != 1:
             raise ValueError(
                 f"tasks need one column or more, each with one row per task, got sizes {sizes}"
@@ -77,14 +83,26 @@ class Tasks:
             inside = kept[of.reshape(len(by), len(self))]
             train, test = self[inside.all(0)], self[~inside.any(0)]
         else:
-            order, n = rng.permutation(len(self)), max(0, round(fraction * len(self)))
-            train, test = self[np.sort(order[:n])], self[np.sort(order[n:])]
+            values, of = np.unique(self._equals(), return_inverse=True)  # equal tasks stay together
+            order, n = rng.permutation(len(values)), max(0, round(fraction * len(values)))
+            inside = np.isin(of, order[:n])
+            train, test = self[inside], self[~inside]
         if not len(train) or not len(test):
             raise ValueError(
                 f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}, and "
                 f"both sides need one; try {1 / len(self):.2g} to {1 - 1 / len(self):.2g}"
             )
         return train, test
+
+    def _equals(self) -> np.ndarray:
+        """Return (n,) the first task that each task is equal to."""
+        codes = [np.zeros(len(self), int)]
+        for values in self.columns.values():
+            flat = values.reshape(len(self), math.prod(values.shape[1:]))
+            if flat.shape[1]:
+                codes.append(np.unique(flat, axis=0, return_inverse=True)[1].reshape(-1))
+        _, first, of = np.unique(np.stack(codes), axis=1, return_index=True, return_inverse=True)
+        return first[of.reshape(-1)]
 
     @property
     def frame(self) -> pd.DataFrame:

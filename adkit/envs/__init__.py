@@ -20,5 +20,5 @@ def register() -> None:
     for name in (name for name in _WHERE if name != "from_gymnasium"):
         if f"adkit/{name}-v0" not in gymnasium.registry:
             gymnasium.register(
-                f"adkit/{name}-v0", entry_point="adkit.envs.gymnasium:make", kwargs={"name": name}
+                f"adkit/{name}-v0", entry_point="adkit.envs.registered:make", kwargs={"name": name}
             )

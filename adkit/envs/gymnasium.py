@@ -1,174 +1,182 @@
-"""Gymnasium, both ways: adkit's environments by `gymnasium.make`, and Gymnasium's in adkit."""
+"""Gymnasium's environments in adkit: `from_gymnasium`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from inspect import Parameter, signature
+import copy
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
-from adkit import envs, tables
-from adkit.envs import pixels
-from adkit.protocols import Env, EnvSpec, Step, Tasks
+from adkit import tables
+from adkit.envs.instances import Maker, Registered, TaskAs, look
+from adkit.envs.spaces import Observations, actions
+from adkit.protocols import Env, EnvSpec, OutOfSpace, Step, Tasks
 from adkit.seeds import Rng
 
-# ---- adkit -> Gymnasium ----
-
-
-def make(name: str, **settings: Any) -> GymnasiumEnv:
-    """Return what `gymnasium.make("adkit/NAME-v0", **settings)` asks for.
-
-    `settings` are fields of the environment and columns of the task.
-    """
-    family = getattr(envs, name)
-    own = [each.name for each in fields(family)]
-    env = family(**{name: settings.pop(name) for name in own if name in settings})
-    columns, arguments = env.tasks().columns, signature(env.task).parameters
-    task = {name: given for name, given in arguments.items() if name in columns}
-    needed = {name for name, given in task.items() if given.default in (Parameter.empty, None)}
-    if not needed <= set(settings) <= set(task):
-        raise ValueError(
-            f"adkit/{name}-v0 takes its task as {sorted(task)} and the fields {own}; got "
-            f"{settings} for the task"
-        )
-    return GymnasiumEnv(env, env.task(**settings))
-
-
-class GymnasiumEnv(gymnasium.Env):
-    """One task of an adkit environment as a Gymnasium environment; shows what a model is shown."""
-
-    metadata = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, env: Env, task: Tasks):
-        spec = env.spec
-        self.env, self.task = env, task
-        self.action_space = spaces.Discrete(spec.n_actions)
-        if spec.cardinality:
-            self.observation_space = spaces.MultiDiscrete(spec.shown, dtype=spec.obs_dtype)
-        elif isinstance(spec.view, tuple):
-            self.observation_space = spaces.Box(0, 255, (*spec.view, 3), np.uint8)
-        else:
-            low, high = getattr(env, "bounds", (-np.inf, np.inf))
-            self.observation_space = spaces.Box(low, high, spec.shape, np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict | None = None
-    ) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.rng, self.t = Rng(np.array([self.np_random.integers(2**63)], np.uint64)), 0
-        self.state, self.obs = self.env.reset(self.task, self.rng.at(0))
-        return self._shown(), {}
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        draws = self.rng.at(self.t)
-        self.state, step = self.env.step(self.state, self.task, np.array([action]), draws)
-        self.obs, reward, terminated, truncated = step
-        self.t += 1
-        return self._shown(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
-
-    def _shown(self) -> np.ndarray:
-        """Return what a model is shown of `obs` (1, *obs_shape), all that the world shows."""
-        obs, view = self.obs[0], self.env.spec.view
-        if isinstance(view, tuple):
-            return pixels.render(obs, view)
-        return np.zeros_like(obs) if view == "nothing" else obs[: self.env.spec.seen]
-
-
-# ---- Gymnasium -> adkit ----
+SAMPLES = 2000  # transitions, in all tasks, in which a world is compared with its tables
 
 
 def from_gymnasium(
-    id: str, tasks: Sequence[dict] | None = None, horizon: int | None = None, **settings: Any
+    world: str | Registered | Callable[..., gymnasium.Env],
+    tasks: Sequence[dict] | None = None,
+    horizon: int | None = None,
+    *,
+    task_as: TaskAs = "argument",
+    wrappers: Sequence[Callable[[gymnasium.Env], gymnasium.Env]] = (),
+    bins: int | None = None,
+    **settings: Any,
 ) -> Env:
-    """Return any Gymnasium environment with discrete actions as an adkit environment.
+    """Return other people's worlds as one adkit environment.
 
-    `tasks` are keyword arguments of `gymnasium.make`, one dict per task, all with the same keys;
-    `settings` are those of all tasks; `horizon` replaces the environment's own time limit.
-    Environments that publish transition tables (`.unwrapped.P`, as FrozenLake and Taxi do) are run,
-    compiled and solved from them. Of others only the newest state can be stepped.
+    `world` is a Gymnasium id or EnvSpec, or whatever makes an Env: a class, a function, a partial.
+    `tasks` are dicts with the same keys, one per task. They reach the world as constructor
+    arguments, as `reset(options=...)`, or, with one key, as the seed of every reset (`task_as`).
+    `settings` are constructor arguments of all tasks, `wrappers` go around each world in their
+    order. `horizon` replaces the world's own time limit. `bins` cuts real-valued actions.
+
+    A lifetime has one instance, seeded once and closed at the end. Observations are described at
+    `adkit.envs.spaces.Observations`, actions at `actions`; the widest of the tasks' spaces serves.
+    A world with transition tables (`P`, as FrozenLake and Taxi have) is run, compiled and solved
+    from them if stepping it agrees. Of any other only the newest state can be stepped. Raises
+    ValueError for what cannot be read, before the first step.
     """
-    tasks = [{"variant": 0}] if tasks is None else tasks
-    if not tasks or any(set(task) != set(tasks[0]) for task in tasks):
+    if task_as not in ("argument", "options", "seed"):
+        raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
+    given = list(tasks) if tasks is not None else [{}]
+    if not given or any(not isinstance(t, dict) or set(t) != set(given[0]) for t in given):
         raise ValueError(f"`tasks` must be dicts with the same keys, one per task, got {tasks}")
-    columns = Tasks({name: np.array([task[name] for task in tasks]) for name in tasks[0]})
-    example = _make(id, settings, columns[0])
-    family = TabularGymnasium if hasattr(example.unwrapped, "P") else SteppedGymnasium
-    return family(id, settings, columns, *_spec(example, horizon))
+    columns = {name: _Column.of(name, [task[name] for task in given]) for name in given[0]}
+    if task_as == "seed" and [column.cells.dtype for column in columns.values()] != [int]:
+        raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
+    make = Maker(world, settings, tuple(wrappers), horizon, task_as)
+    looked_at = given if task_as == "argument" else given[:1]  # each may have spaces of its own
+    seen = [look(make, task, SAMPLES // len(looked_at)) for task in looked_at]
+    name, space = seen[0].name, seen[0].action_space
+    if odd := [each.action_space for each in seen if each.action_space != space]:
+        raise ValueError(f"the tasks of {name} have different action spaces, {space} and {odd[0]}")
+    observations = Observations.of(name, [each.observation_space for each in seen])
+    choices = actions(name, space, bins)
+    horizon = horizon or max(each.limit for each in seen)
+    spec = EnvSpec(name, len(choices), horizon, **observations.fields)
+    cells = {name: column.cells for name, column in columns.items()}
+    family = Tasks(cells or {"variant": np.zeros(len(given), int)})
+    tabular = task_as == "argument" and all(each.tabular for each in seen)
+    kind = TabularGymnasium if tabular else SteppedGymnasium
+    return kind(make, columns, family, spec, observations, choices)
 
 
-def _make(id: str, settings: dict, task: Tasks) -> gymnasium.Env:
-    given = {name: values[0].tolist() for name, values in task.columns.items() if name != "variant"}
-    try:
-        return gymnasium.make(id, disable_env_checker=True, **settings, **given)
-    except (gymnasium.error.Error, TypeError) as error:
-        raise ValueError(
-            f"Gymnasium cannot make {id!r}: {error} gymnasium.pprint_registry() lists all"
-        ) from error
+# ---- values of tasks ----
 
 
-def _spec(env: gymnasium.Env, horizon: int | None) -> tuple[EnvSpec, np.ndarray]:
-    """Return the spec, and the least values of discrete observations, which adkit counts from 0."""
-    id, observed, start = env.spec.id, env.observation_space, np.zeros(1, int)
-    limit = env.spec.max_episode_steps if horizon is None else horizon
-    if limit is None:
-        raise ValueError(f"{id} has no time limit; give `horizon`, the most steps of an episode")
-    if not isinstance(env.action_space, spaces.Discrete):
-        raise ValueError(f"{id} has actions {env.action_space}; adkit needs Discrete ones")
-    if isinstance(observed, spaces.Discrete):
-        sizes, start = {"cardinality": (int(observed.n),)}, np.array([observed.start])
-    elif isinstance(observed, spaces.MultiDiscrete) and observed.nvec.ndim == 1:
-        sizes, start = {"cardinality": observed.nvec.tolist()}, np.asarray(observed.start)
-    elif isinstance(observed, spaces.Box):
-        sizes = {"shape": observed.shape or (1,)}
-    else:
-        raise ValueError(
-            f"{id} has observations {observed}; adkit reads Discrete, MultiDiscrete and Box. Wrap "
-            "the environment, for instance with gymnasium.wrappers.FlattenObservation, and "
-            "register the wrapped one"
-        )
-    return EnvSpec(id, env.action_space.n, limit, **sizes), start
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One parameter of the tasks: the cells of a `Tasks` column, and the values they stand for."""
+
+    cells: np.ndarray
+    """(n, ...) the values as an array, or their text where no array holds them: None, dicts."""
+    values: dict[str, Any]
+    """The value as it was given, by its cell's text."""
+
+    @staticmethod
+    def of(name: str, given: list) -> _Column:
+        try:
+            cells = np.array(given)
+        except ValueError:  # lists of different lengths
+            cells = np.array(None)
+        for kept in (cells, np.array([repr(value) for value in given])):
+            values = {}
+            if kept.dtype.kind in "biufU":
+                pairs = zip(map(_text, kept), given, strict=True)
+                if all(_equal(values.setdefault(text, value), value) for text, value in pairs):
+                    return _Column(kept, values)
+        raise ValueError(f"the task values {name} look alike and are not equal, as {given[0]!r}")
+
+    def value(self, cell: np.ndarray) -> Any:
+        """Return the value as it was given; a new one comes as the others are."""
+        if (text := _text(cell)) in self.values:
+            return self.values[text]
+        like = type(next(iter(self.values.values())))
+        if self.cells.dtype.kind == "U" and like is not str:
+            raise ValueError(f"no task was made with {cell}; there are {list(self.values)}")
+        return tuple(cell.tolist()) if like is tuple else cell.tolist()
+
+
+def _text(cell: np.ndarray) -> str:
+    return repr(cell.tolist())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and bool(np.all(a == b))) or (a != a and b != b)
+
+
+# ---- environments ----
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Gymnasium:
-    """A family of Gymnasium environments: an id with settings, and its tasks."""
+    """A family of Gymnasium environments: how they are made, and their tasks."""
 
-    id: str
-    settings: dict
-    columns: Tasks
+    make: Maker
+    columns: dict[str, _Column]
+    family: Tasks
     spec: EnvSpec
-    start: np.ndarray
+    observations: Observations
+    actions: tuple
 
     def tasks(self) -> Tasks:
-        return self.columns
+        return self.family
+
+    def task_of(self, tasks: Tasks, row: int) -> dict:
+        """Return what the world of one of the tasks is given."""
+        return {name: column.value(tasks[name][row]) for name, column in self.columns.items()}
 
     def __repr__(self) -> str:
-        tasks, horizon = len(self.columns), self.spec.horizon
-        return f"from_gymnasium({self.id!r}, {tasks} tasks, horizon={horizon}, {self.settings})"
+        tasks, horizon, settings = len(self.family), self.spec.horizon, self.make.settings
+        return f"from_gymnasium({self.spec.name!r}, {tasks} tasks, horizon={horizon}, {settings})"
 
 
 class TabularGymnasium(_Gymnasium, tables.Tabular):
     """A Gymnasium environment run from its table `P[s][a] = [(p, s', r, terminated), ...]`."""
 
     def tables(self, tasks: Tasks) -> tables.Tables:
-        envs = [_make(self.id, self.settings, task).unwrapped for task in tasks]
-        states, actions = self.spec.n_observations, self.spec.n_actions
-        pairs = [(s, a) for s in range(states) for a in range(actions)]
-        outcomes = max(len(env.P[s][a]) for env in envs for s, a in pairs)
-        table = np.zeros((4, len(envs), states, actions, outcomes))
-        for i, env in enumerate(envs):
-            for s, a in pairs:
-                for k, outcome in enumerate(env.P[s][a]):
-                    table[:, i, s, a, k] = outcome
-        probability, next_state, reward, terminated = table
-        start, seen = np.array([env.initial_state_distrib for env in envs]), np.arange(states)
+        found = [self._table(self.task_of(tasks, row)) for row in range(len(tasks))]
+        most = max(table.shape[-1] for table, _ in found)
+        full = [np.pad(t, [(0, 0)] * 3 + [(0, most - t.shape[-1])]) for t, _ in found]
+        probability, next_state, reward, terminated = np.stack(full, axis=1)
+        start, seen = np.stack([first for _, first in found]), np.arange(self.spec.n_observations)
         return tables.tables(
             self.spec, next_state, reward, seen[:, None], start, terminated > 0, probability
         )
+
+    def _table(self, task: dict) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outcomes (4, S, A, K) of a task's world, and its first states (S,)."""
+        env, states = self.make(task), self.spec.n_observations
+        try:
+            world, actions = env.unwrapped, range(self.spec.n_actions)
+            outcomes = [[world.P[s][a] for a in actions] for s in range(len(world.P))]
+            table = np.zeros(
+                (4, states, len(actions), max(len(k) for row in outcomes for k in row))
+            )
+            table[0, len(outcomes) :, :, 0] = 1  # states of the other tasks' larger worlds
+            for s, row in enumerate(outcomes):
+                for a, each in enumerate(row):
+                    table[:, s, a, : len(each)] = np.transpose(each)
+            first = np.asarray(world.initial_state_distrib, float)
+            return table, np.pad(first, (0, states - len(first)))
+        finally:
+            env.close()
+
+
+class _World:
+    """An instance in use; it is closed when asked, or when nothing refers to it any more."""
+
+    def __init__(self, env: gymnasium.Env, task: dict):
+        self.env, self.task, self.time = env, task, 0
+        self.close = weakref.finalize(self, env.close)
 
 
 class SteppedState(NamedTuple):
@@ -179,36 +187,63 @@ class SteppedState(NamedTuple):
 
 
 class SteppedGymnasium(_Gymnasium):
-    """A Gymnasium environment that must be stepped: one instance per lifetime and episode."""
+    """A Gymnasium environment that must be stepped: one instance per lifetime."""
 
     steps_in_place = True
 
     def reset(self, tasks: Tasks, rng: Rng) -> tuple[SteppedState, np.ndarray]:
-        envs = np.empty(len(tasks), object)
-        obs = np.empty((len(tasks), *self.spec.obs_shape), self.spec.obs_dtype)
-        for n, (task, seed) in enumerate(zip(tasks, rng.integers(2**31, 8), strict=True)):
-            envs[n] = _make(self.id, self.settings, task)
-            envs[n].adkit_time = 0
-            obs[n] = self._observe(envs[n].reset(seed=int(seed))[0])
-        return SteppedState(envs, np.zeros(len(tasks), int)), obs
+        return self._begin(np.full(len(tasks), None), tasks, rng)
+
+    def next_episode(
+        self, state: SteppedState, tasks: Tasks, rng: Rng
+    ) -> tuple[SteppedState, np.ndarray]:
+        """Reset the instances, without a seed; a task that has changed gets a new one."""
+        return self._begin(state.env, tasks, rng)
+
+    def _begin(self, old: np.ndarray, tasks: Tasks, rng: Rng) -> tuple[SteppedState, np.ndarray]:
+        worlds, raw, made = np.empty(len(tasks), object), [], []
+        try:
+            for row, seed in enumerate(rng.integers(2**31, 8)):
+                task, world = self.task_of(tasks, row), old[row]
+                if world is None or repr(world.task) != repr(task):
+                    world = _World(self.make(task), task)
+                    made.append(world)
+                else:
+                    seed = None
+                world.time, worlds[row] = 0, world
+                raw.append(self.make.begin(world.env, task, seed)[0])
+            obs = self._read(raw)
+        except BaseException:
+            for world in made:
+                world.close()
+            raise
+        return SteppedState(worlds, np.zeros(len(tasks), int)), obs
 
     def step(
         self, state: SteppedState, tasks: Tasks, action: np.ndarray, rng: Rng
     ) -> tuple[SteppedState, Step]:
-        n = len(tasks)
-        obs = np.empty((n, *self.spec.obs_shape), self.spec.obs_dtype)
+        n, raw = len(tasks), []
+        action = tables.check_action(action, self.spec, n)
         reward, (terminated, truncated) = np.empty(n, np.float32), np.empty((2, n), bool)
-        for i, env in enumerate(state.env):
-            if env.adkit_time != state.time[i]:
+        for i, world in enumerate(state.env):
+            if world.time != state.time[i]:
                 raise ValueError(f"only the newest state of {self.spec.name} can be stepped")
-            env.adkit_time += 1
-            raw, reward[i], terminated[i], truncated[i], _ = env.step(int(action[i]))
-            obs[i] = self._observe(raw)
-            truncated[i] |= env.adkit_time == self.spec.horizon
-        step = Step(obs, reward, terminated, truncated & ~terminated)
+            world.time += 1
+            chosen = copy.copy(self.actions[action[i]])
+            seen, paid, terminated[i], truncated[i], _ = world.env.step(chosen)
+            raw.append(seen)
+            try:
+                reward[i] = paid if isinstance(paid, float | int) else np.asarray(paid).item()
+            except (TypeError, ValueError):
+                raise OutOfSpace(i, f"rewards must be one number, got {paid!r:.60}") from None
+            truncated[i] |= world.time == self.spec.horizon
+        step = Step(self._read(raw), reward, terminated, truncated & ~terminated)
         return SteppedState(state.env, state.time + 1), step
 
-    def _observe(self, raw: Any) -> np.ndarray:
-        """Return a raw observation in the shape and dtype of the spec."""
-        raw = np.asarray(raw) if self.spec.cardinality is None else np.asarray(raw) - self.start
-        return raw.reshape(self.spec.obs_shape).astype(self.spec.obs_dtype)
+    def close(self, state: SteppedState) -> None:
+        """Close the instances of N lifetimes."""
+        for world in state.env:
+            world.close()
+
+    def _read(self, raw: list) -> np.ndarray:
+        return self.observations.read(raw).astype(self.spec.obs_dtype, copy=False)

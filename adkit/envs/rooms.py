@@ -70,5 +70,7 @@ def check(tasks: Tasks, things: tuple[str, ...], size: int, permuted: bool) -> N
         if len(wrong):
             got = wrong[0].tolist()
             raise ValueError(f"`{name}` must be (x, y) with 0 <= x, y < {size}, got {got}")
+        if (parts := at[(at != np.floor(at)).any(1)]).size:
+            raise ValueError(f"`{name}` must be a cell, whole numbers, got {parts[0].tolist()}")
     if permuted and (np.sort(tasks["actions"], axis=-1) != np.arange(len(MOVES))).any():
         raise ValueError("`actions` must be an order of 0, 1, 2, 3, 4, such as (0, 2, 1, 4, 3)")

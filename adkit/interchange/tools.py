@@ -71,7 +71,8 @@ def _spaces(spec: EnvSpec) -> tuple:
     if spec.cardinality:
         obs = spaces.MultiDiscrete(spec.cardinality)
     else:
-        obs = spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+        least, most = (0, 255) if spec.dtype == "uint8" else (-np.inf, np.inf)
+        obs = spaces.Box(least, most, spec.shape, spec.obs_dtype.type)
     return obs, spaces.Discrete(spec.n_actions)
 
 

@@ -25,19 +25,20 @@ def encoder(spec: EnvSpec, width: int) -> nn.Module | None:
     if spec.cardinality or spec.view == "nothing":
         return None
     if spec.view is None:
-        return Vector(math.prod(spec.obs_shape), width)
+        return Vector(math.prod(spec.obs_shape), width, spec.dtype)
     return Pose(width) if spec.view == "pose" else Picture(spec.view, width)
 
 
 class Vector(nn.Module):
-    """A real vector, mapped linearly."""
+    """A real vector, or a picture of bytes as numbers in [-2, 2), mapped linearly."""
 
-    def __init__(self, inputs: int, width: int):
+    def __init__(self, inputs: int, width: int, kind: str = "float32"):
         super().__init__()
-        self.vector = Linear(inputs, width)
+        self.vector, self.bytes = Linear(inputs, width), kind == "uint8"
 
     def forward(self, obs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return self.vector(obs.float().flatten(1))
+        numbers = obs.float().flatten(1)
+        return self.vector((numbers - 128) / 64 if self.bytes else numbers)
 
 
 class Pose(nn.Module):

@@ -33,8 +33,10 @@ def shape_of(config, spec: EnvSpec, outputs: int) -> tuple[int, int, int, int]:
 
 
 def features(spec: EnvSpec, obs: np.ndarray) -> np.ndarray:
-    """Return real observations as (..., F) float32, headings as cosine and sine."""
+    """Return real observations (..., F) float32; headings as cosine and sine, bytes as 0 to 1."""
     obs = np.asarray(obs, np.float32)
+    if spec.dtype == "uint8":
+        obs = obs / np.float32(255)
     if spec.view is not None:  # a source knows the pose, whatever a model is shown
         x, y, heading = np.moveaxis(obs, -1, 0)
         return np.stack([x, y, np.cos(heading), np.sin(heading)], axis=-1)

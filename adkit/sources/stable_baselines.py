@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from adkit._lazy import extra
-from adkit.envs.gymnasium import GymnasiumEnv
+from adkit.envs.registered import GymnasiumEnv
 from adkit.histories import PER_STEP
-from adkit.protocols import Env, Lifetimes, Tasks, stored_at
+from adkit.protocols import Env, Lifetimes, OutOfSpace, Tasks, stored_at
+from adkit.rollout import check_values
 from adkit.seeds import Rng
 from adkit.sharding import progress
 
@@ -70,7 +71,7 @@ class StableBaselines3:
             draws = lifetimes.env_rng[[n]]
             world = RecordedEnv(env, lifetimes.tasks[[n]], draws, record, lifetimes.every)
             settings = {"device": "cpu", "seed": int(lifetimes.rng[[n]].integers(2**31)[0])}
-            with ONE_AT_A_TIME, _own_randomness():
+            with ONE_AT_A_TIME, _own_randomness(), _watched(world, n):
                 learner = make(self.policy, world, **settings | self.settings)
                 learner.set_logger(sb3.common.logger.Logger(None, []))  # else it makes a folder
                 learner.learn(steps, callback=lambda *_, world=world: world.episode < episodes)
@@ -85,17 +86,19 @@ class RecordedEnv(GymnasiumEnv):
         self.rng, self.record, self.every, self.t, self.episode = rng, record, every, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
-        draws = self.rng.at(self.t)
+        draws, self.time = self.rng.at(self.t), -1
         if self.episode and hasattr(self.env, "next_episode"):
             self.state, self.obs = self.env.next_episode(self.state, self.task, draws)
         else:
             self.state, self.obs = self.env.reset(self.task, draws)
         self.time = 0
+        check_values(self.env.spec, self.obs, np.zeros(1))
         return self._shown(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         before = self.obs[0]
         shown, *outcome, about = super().step(action)
+        check_values(self.env.spec, self.obs, np.array(outcome[:1]))
         episode = stored_at(self.episode, self.every)
         if 0 <= episode < len(self.record["obs"]):
             for name, value in zip(PER_STEP, (before, action, *outcome), strict=True):
@@ -104,6 +107,18 @@ class RecordedEnv(GymnasiumEnv):
         self.time += 1
         self.episode += outcome[1] or outcome[2]
         return shown, *outcome, about
+
+
+@contextmanager
+def _watched(world: RecordedEnv, row: int) -> Iterator[None]:
+    """Say in errors when they came, and close the world in the end."""
+    try:
+        yield
+    except OutOfSpace as error:
+        error.row, error.at = row, (world.episode, world.time)
+        raise
+    finally:
+        world.close()
 
 
 @contextmanager

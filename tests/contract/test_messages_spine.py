@@ -96,7 +96,6 @@ MISTAKES = [
     (step_an_old_state, "only the newest state of CartPole-v1 can be stepped"),
     (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),
     (lambda: GYM("Pendulum-v1"), "adkit needs Discrete ones"),
-    (lambda: GYM("Blackjack-v1", horizon=9), "adkit reads Discrete, MultiDiscrete and Box"),
     (lambda: GYM("Moonbase-v0"), "Gymnasium cannot make 'Moonbase-v0'"),
     (lambda: reward(2.5), "needs rewards of 0 or 1, got up to 2.5; try UCB()"),
     (

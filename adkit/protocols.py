@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -127,6 +128,11 @@ class EnvSpec:
         for name, (per, dtype, *shape) in (labels or {}).items():
             layout[name] = (*axes[per], *shape), dtype
         return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+
+    @cached_property
+    def greatest(self) -> np.ndarray:
+        """The greatest value of each discrete coordinate."""
+        return np.subtract(self.cardinality, 1)
 
     @property
     def n_observations(self) -> int:

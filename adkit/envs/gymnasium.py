@@ -17,7 +17,7 @@ from adkit.envs.spaces import Observations, actions
 from adkit.protocols import Env, EnvSpec, OutOfSpace, Step, Tasks
 from adkit.seeds import Rng
 
-SAMPLES = 2000  # transitions, in all tasks, in which a world is compared with its tables
+SAMPLES = 3000  # of all tasks' worlds, to compare them with their tables; enough for Taxi
 
 
 def from_gymnasium(
@@ -60,7 +60,7 @@ def from_gymnasium(
         raise ValueError(f"the tasks of {name} have different action spaces, {space} and {odd[0]}")
     observations = Observations.of(name, [each.observation_space for each in seen])
     choices = actions(name, space, bins)
-    horizon = horizon or max(each.limit for each in seen)
+    horizon = max(each.limit for each in seen) if horizon is None else horizon
     spec = EnvSpec(name, len(choices), horizon, **observations.fields)
     cells = {name: column.cells for name, column in columns.items()}
     family = Tasks(cells or {"variant": np.zeros(len(given), int)})

@@ -103,32 +103,37 @@ def look(make: Maker, task: dict, samples: int) -> Look:
 def _is_its_table(env: gymnasium.Env, samples: int) -> bool:
     """Return whether stepping gives what `P[s][a] = [(p, s', r, terminated), ...]` says.
 
-    Every second walk begins in a random state, so that rare ones are seen too. Chances are compared
-    by the outcomes' ranks, which are uniform if they are right (Kolmogorov and Smirnov's test).
+    A sample is some action in some state; every 50th is a walk from the start. Chances are
+    compared by the outcomes' ranks, which are uniform if they are right (Kolmogorov and Smirnov).
     """
     *around, world = _layers(env)
     spaces = env.observation_space, env.action_space
     plain = all(type(s) is gymnasium.spaces.Discrete and s.start == 0 for s in spaces)
     if not plain or any(type(each) not in HARMLESS for each in around):
         return False
-    states, rng, ranks = int(spaces[0].n), np.random.default_rng(0), []
+    (states, actions), rng, ranks = (int(s.n) for s in spaces), np.random.default_rng(0), []
     try:
-        first, taken = np.asarray(world.initial_state_distrib, float), 0
-        while taken < samples:
-            s, _ = world.reset(seed=None if taken else 0)
-            ranks.append(_rank(first, np.arange(states) == s, rng))
-            if len(ranks) % 2:
-                world.s = s = int(rng.integers(states))
-            for _ in range(10):
-                a, taken = int(rng.integers(spaces[1].n)), taken + 1
+        first = np.asarray(world.initial_state_distrib, float)
+        pairs = rng.permutation(states * actions)[:samples]
+        for i, pair in enumerate(np.resize(pairs, max(len(pairs), min(samples, 1000)))):
+            (s, a), walks = divmod(int(pair), actions), i % 50 == 0
+            began, _ = world.reset(seed=None if i else 0)
+            if walks:
+                s = began
+                ranks.append(_rank(first, np.arange(states) == began, rng))
+            else:
+                world.s = s
+            for _ in range(50 if walks else 1):
                 chance, *outcomes = zip(*world.P[s][a], strict=True)
                 s, reward, over, cut, _ = world.step(a)
                 told = [each == (s, reward, over) for each in zip(*outcomes, strict=True)]
                 if cut or not np.dot(chance, told) > 0:
                     return False
-                ranks.append(_rank(np.array(chance), np.array(told), rng))
+                if len(chance) > 1:
+                    ranks.append(_rank(np.array(chance), np.array(told), rng))
                 if over:
                     break
+                a = int(rng.integers(actions))
     except Exception:  # whatever an attribute raises that only has the right name
         return False
     even = (np.arange(len(ranks)) + 0.5) / len(ranks)
@@ -137,5 +142,6 @@ def _is_its_table(env: gymnasium.Env, samples: int) -> bool:
 
 def _rank(chance: np.ndarray, told: np.ndarray, rng: np.random.Generator) -> float:
     """Return where the outcome lies among all, in (0, 1): uniform if chances are right."""
-    k = rng.choice(len(chance), p=chance * told / np.dot(chance, told))
+    above = np.cumsum(chance * told)
+    k = np.searchsorted(above, rng.random() * above[-1], side="right")
     return chance[:k].sum() + chance[k] * rng.random()

@@ -17,6 +17,7 @@ from adkit.protocols import OutOfSpace
 
 MOST_ACTIONS = 256  # histories keep actions in bytes
 MOST_VALUES = 256  # of a whole number that is given as a one-hot, or of a Box that is counted
+MOST_COORDINATES = 1024  # of an EnvSpec
 REAL = np.finfo(np.float32).max  # the greatest number that is not infinite
 READ = "Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of these"
 
@@ -105,7 +106,13 @@ class Observations:
             widest = tuple(replace(leaf, low=low, high=high) for leaf, (low, high) in both)
         if not sum(len(leaf.low) for leaf in widest):
             raise ValueError(f"{name} has observations {given[0]}, which hold nothing")
-        return Observations(widest)
+        found = Observations(widest)
+        if len(found.fields.get("cardinality", ())) > MOST_COORDINATES:
+            raise ValueError(
+                f"{name} has observations {given[0]}, of more than {MOST_COORDINATES} whole numbers"
+                "; wrap the world with gymnasium.wrappers.TransformObservation to give floats"
+            )
+        return found
 
     @cached_property
     def kind(self) -> str:

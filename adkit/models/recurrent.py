@@ -71,7 +71,8 @@ class RecurrentPolicy(Network):
         rows = (rows + self.offsets).flatten(0, -2)
         x = F.embedding_bag(rows, self.table, mode="sum").unflatten(0, shape)
         if self.vector is not None:
-            x = x + self.vector(obs.to(dtype).flatten(len(shape)))
+            scale = 255 if self.spec.dtype == "uint8" else 1
+            x = x + self.vector(obs.to(dtype).flatten(len(shape)) / scale)
         return x + previous_reward.to(dtype)[..., None] * self.reward
 
     def cell(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,423 @@
+"""Other people's worlds: what they are given, what is read of them, and what is refused."""
+
+import pickle
+import re
+import warnings
+from dataclasses import dataclass
+from functools import partial
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from gymnasium.wrappers import TimeLimit, TransformReward
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.env_util import make_vec_env
+
+import adkit as ad
+from adkit.envs import from_gymnasium
+
+RANDOM = ad.sources.Random()
+PPO = ad.sources.StableBaselines3("PPO", n_steps=8, batch_size=8, n_epochs=1)
+OPEN = []  # worlds that are not closed
+
+
+class World(gymnasium.Env):
+    """One state, two actions, reward 1, never over; each case overrides what it needs."""
+
+    observation_space, action_space, pays, sees = spaces.Discrete(3), spaces.Discrete(2), 1.0, 0
+
+    def __init__(self, render_mode=None, **given):
+        self.given, self.resets = given, []
+        OPEN.append(self)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.resets.append((seed, options))
+        return self.sees, {}
+
+    def step(self, action):
+        assert self.action_space.contains(np.asarray(action, self.action_space.dtype))
+        return self.sees, self.paid(action), False, False, {}
+
+    def paid(self, action):
+        return self.pays
+
+    def close(self):
+        OPEN.remove(self)
+
+
+def world(**body):
+    return type("Some", (World,), body)
+
+
+def collected(made, episodes=4, lifetimes=1, agent=RANDOM, **how):
+    env = from_gymnasium(made, **{"horizon": 5} | how)
+    found = ad.collect(env, env.tasks(), agent, episodes=episodes, lifetimes=lifetimes)
+    assert not OPEN, "every world that was made is closed"
+    return found
+
+
+def paid(*a, **k):
+    return sorted(set(collected(*a, **k).reward.ravel().tolist()))
+
+
+# ---- how a world is made ----
+
+
+def test_a_world_is_an_id_a_spec_a_class_or_what_makes_one():
+    same = world()
+    gymnasium.register("Some-v0", same, max_episode_steps=5)
+    limited = lambda: TimeLimit(same(), 5)
+    made = "Some-v0", gymnasium.spec("Some-v0"), same, partial(same, x=1), limited
+    for one in made:
+        assert collected(one).length.tolist() == [[5] * 4]
+        assert collected(one, horizon=12).length.max() == 12, "no older limit cuts it"
+    del gymnasium.registry["Some-v0"]
+    assert collected(limited, horizon=None).spec.horizon == 5
+    half = partial(TransformReward, func=lambda reward: reward / 2)
+    assert paid(same, wrappers=[half, half]) == [0.25]
+
+
+def test_an_instance_lives_as_long_as_its_lifetime_and_is_seeded_once():
+    env, rng = from_gymnasium(world(), horizon=2), ad.Rng.of(0, "x", np.arange(2))
+    tasks = env.tasks()[[0, 0]]
+    state, _ = env.reset(tasks, rng)
+    for step in (1, 2):
+        state, _ = env.next_episode(state, tasks, rng.at(step))
+    seeds, *later = zip(*(one.env.resets for one in state.env), strict=True)
+    assert len({seed for seed, _ in seeds}) == 2 and later == [((None, None),) * 2] * 2
+    env.close(state)
+    assert not OPEN
+    state, _ = env.reset(tasks, rng)
+    assert len(OPEN) == 2
+    del state
+    assert not OPEN, "also what nobody closed"
+
+
+@pytest.mark.parametrize("agent", [RANDOM, PPO], ids=repr)
+@pytest.mark.parametrize("broken", ["step", "reset", "__init__"])
+def test_worlds_are_closed_after_an_error(broken, agent):
+    calls = []
+
+    def fails(self, *_, **__):
+        calls.append(self)
+        if broken != "__init__" or len(calls) == 3:  # the first is looked at, and closed
+            raise RuntimeError("the wheel came off")
+        World.__init__(self)
+
+    with pytest.raises(RuntimeError, match="wheel"):
+        collected(world(**{broken: fails}), lifetimes=2, agent=agent)
+    assert not OPEN
+
+
+# ---- tables ----
+
+LAKES = [
+    (dict(is_slippery=False), True),
+    (dict(tasks=[{"map_name": "4x4"}, {"map_name": "8x8"}]), True),
+    (dict(wrappers=[partial(TransformReward, func=lambda reward: reward)]), False),
+    (dict(tasks=[{"x": 1}], task_as="options"), False),
+]
+
+
+@pytest.mark.parametrize(("how", "tabular"), LAKES)
+def test_a_lake_is_run_from_its_tables_unless_it_is_wrapped(how, tabular):
+    assert hasattr(from_gymnasium("FrozenLake-v1", **how), "tables") == tabular
+
+
+class Straight(FrozenLakeEnv):
+    """Says that it is slippery, and is not: outcomes are among the three, but never the others."""
+
+    def step(self, a):
+        _, self.s, reward, over = self.P[self.s][a][1]
+        return self.s, reward, over, False, {}
+
+
+class Paid(TaxiEnv):
+    """Pays for one state of 500."""
+
+    def step(self, a):
+        seen, reward, *rest = super().step(a)
+        return seen, reward + (self.s == 77), *rest
+
+
+class Named(World):
+    """Has an attribute of the right name."""
+
+    P, initial_state_distrib = ({0: 1}, [1.0])
+
+
+def test_tables_that_stepping_contradicts_are_not_used():
+    assert hasattr(from_gymnasium(TaxiEnv, horizon=9), "tables")
+    for contradicts in (Straight, Paid, partial(TaxiEnv, fickle_passenger=True), Named):
+        assert not hasattr(from_gymnasium(contradicts, horizon=9), "tables")
+
+
+# ---- tasks ----
+
+PLAIN = [None, {"g": 9.8}, [1, [2, 3]], (0, (1, None)), 2**70, "a", True, 1, [], ()]
+COLUMNS = PLAIN, [(0, 1), (2, 3)], [[0, 1], (0, 1)], [3, 4], [1, 2.5], [True, False], ["a", "1"]
+
+
+@pytest.mark.parametrize("values", COLUMNS, ids=repr)
+@pytest.mark.parametrize("name", ["goal", "variant", "length", "task"])
+def test_task_values_arrive_as_they_were_given(name, values):
+    for task_as, where in (("argument", "given"), ("options", "resets")):
+        env = from_gymnasium(World, [{name: v} for v in values], 3, task_as=task_as)
+        env = pickle.loads(pickle.dumps(env)) if task_as == "options" else env
+        state, _ = env.reset(env.tasks()[::-1], ad.Rng.of(0, "x", np.arange(len(values))))
+        for one, value in zip(state.env, values[::-1], strict=True):
+            got = getattr(one.env, where)
+            (got,) = (got if task_as == "argument" else got[0][1]).values()
+            assert type(got) is type(value) and got == value
+        env.close(state)
+    columns = collected(world(), tasks=[{name: v, "task_length": 0} for v in values]).to_frame()
+    assert columns.columns.is_unique and len(columns.columns) == 7
+
+
+def test_a_task_can_be_the_seed_of_every_reset():
+    env = from_gymnasium(world(), [{"seed": 5}, {"seed": 9}], 3, task_as="seed")
+    found = ad.collect(env, env.tasks(), RANDOM, episodes=2)
+    state, _ = env.reset(env.tasks(), ad.Rng.of(0, "x", np.arange(2)))
+    state, _ = env.next_episode(state, env.tasks(), ad.Rng.of(1, "x", np.arange(2)))
+    assert [one.env.resets for one in state.env] == [[(5, None)] * 2, [(9, None)] * 2]
+    assert found.tasks["seed"].tolist() == [5, 9]
+    env.close(state)
+
+
+def test_equal_tasks_are_on_one_side_of_a_split():
+    tasks = ad.Tasks({"x": np.arange(12) % 3, "name": np.array(["b", "a", "c"] * 4)})
+    left, right = tasks.split(0.5)
+    assert len(left) + len(right) == 12 and not set(left["x"]) & set(right["x"])
+
+
+# ---- spaces ----
+
+Box, Discrete = spaces.Box, spaces.Discrete
+PICTURE = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+SEEN = [  # a space, what the world shows, the spec's fields, what adkit has
+    (Discrete(3, start=-1), 1, {"cardinality": (3,)}, [2]),
+    (Discrete(100_000), 70_000, {"cardinality": (100_000,)}, np.array([70_000], np.int32)),
+    (
+        spaces.MultiDiscrete([[3], [4]], start=[[1], [0]]),
+        [[3], [1]],
+        {"cardinality": (3, 4)},
+        [2, 1],
+    ),
+    (spaces.MultiBinary(3), [0, 1, 1], {"cardinality": (2, 2, 2)}, [0, 1, 1]),
+    (Box(-1, 3, (2,), int), [-1, 3], {"cardinality": (5, 5)}, [0, 4]),
+    (Box(-1, 1, (2,), np.float64), [0.1, -1], {"shape": (2,)}, np.float32([0.1, -1])),
+    (Box(-1, 1, ()), 0.5, {"shape": (1,)}, np.float32([0.5])),
+    (Box(0, 255, (8, 8, 3), np.uint8), PICTURE, {"shape": (8, 8, 3), "dtype": "uint8"}, PICTURE),
+    (
+        spaces.Dict(a=Discrete(3), b=spaces.Tuple([spaces.MultiBinary(2), Discrete(2)])),
+        {"b": ([0, 1], 1), "a": 2},
+        {"cardinality": (3, 2, 2, 2)},
+        [2, 0, 1, 1],
+    ),
+    (
+        spaces.Dict(a=Discrete(3, start=1), b=Box(0, 9, (1, 2)), c=Box(0, 255, (1,), np.uint8)),
+        {"a": 2, "b": [[7, 8]], "c": np.uint8([51])},
+        {"shape": (6,)},
+        np.float32([0, 1, 0, 7, 8, 0.2]),
+    ),
+]
+
+
+@pytest.mark.parametrize(("space", "shown", "fields", "wanted"), SEEN)
+def test_observations_are_read(space, shown, fields, wanted):
+    shown = np.array(shown, space.dtype) if isinstance(shown, list) else shown
+    made = world(observation_space=space, sees=shown)
+    found = collected(made, agent=ad.sources.StableBaselines3("A2C"))
+    assert found.spec == ad.EnvSpec("Some", 2, 5, **fields)
+    wanted = np.asarray(wanted, getattr(wanted, "dtype", np.uint8))
+    assert found.obs.dtype == wanted.dtype == found.spec.obs_dtype
+    assert (found.obs[0] == wanted).all() and (found.final_obs[0] == wanted).all()
+
+
+TAKEN = [  # a space, the value that is paid for an action, all that can be paid
+    (Discrete(3, start=1), float, [1, 2, 3]),
+    (spaces.MultiDiscrete([2, 2], start=[1, 5]), lambda a: a[0] * a[1], [5, 6, 10, 12]),
+    (spaces.MultiBinary(2), lambda a: np.array([a[0] + 2 * a[1]]), [0, 1, 2, 3]),
+]
+
+
+@pytest.mark.parametrize(("space", "pays", "wanted"), TAKEN)
+def test_actions_are_taken(space, pays, wanted):
+    made = world(action_space=space, paid=lambda self, action: pays(action))
+    assert paid(made, episodes=30) == wanted
+
+
+def test_real_valued_actions_are_cut_into_bins_with_a_warning():
+    made = world(action_space=Box(-1, 1, (1,)), paid=lambda self, action: action[0])
+    with pytest.warns(UserWarning, match="only 3 values of each number .* is lost"):
+        assert paid(made, bins=3, episodes=9) == [-1, 0, 1]
+
+
+def sized(self, n=3, render_mode=None):
+    World.__init__(self)
+    self.n, self.sees, self.observation_space = n, n - 1, Discrete(n)
+
+
+def test_the_widest_of_the_tasks_spaces_serves():
+    found = collected(world(__init__=sized), tasks=[{"n": 3}, {"n": 300}])
+    assert found.obs.max() == 299 and found.obs.dtype == np.int16
+
+
+def changing(after: int, **body):
+    """Return a world that shows and pays something else from its step `after` on."""
+
+    def step(self, action):
+        self.steps = getattr(self, "steps", 0) + 1
+        now = body if self.steps >= after else {}
+        return now.get("sees", self.sees), now.get("pays", 1.0), False, False, {}
+
+    return world(step=step)
+
+
+LATE = "from Some in task 0, lifetime 0, episode 1, step 1"
+NAN = np.full(2, np.nan)
+WRONG = [
+    (
+        changing(7, sees=4),
+        f"observation must be 0 to 2, as its space says (wider: {{}}), got 4 {LATE}",
+    ),
+    (changing(7, sees=-1), f"got -1 {LATE}"),
+    (changing(7, sees=256), f"got 256 {LATE}"),
+    (
+        changing(7, sees=0.5),
+        f"whole numbers of shape (), as its space says, got float64 of {{}}5 {LATE}",
+    ),
+    (changing(7, sees=[1, 1]), f"of shape (2,): [1 1] {LATE}"),
+    (changing(7, sees=None), f"got object of shape (): None {LATE}"),
+    (changing(7, pays=np.inf), f"rewards must be finite, got inf {LATE}"),
+    (changing(7, pays=None), f"rewards must be finite, got nan {LATE}"),
+    (changing(7, pays=[1, 2]), f"rewards must be one number, got [1, 2] {LATE}"),
+    (world(sees=3), "got 3 from Some in task 0, lifetime 0, episode 0, before the first step"),
+    (world(observation_space=Box(-1, 1, (2,)), sees=NAN), "must be -1.0 to 1.0, {}, got nan from"),
+    (world(observation_space=Box(0, 1, (2,)), sees=NAN[:1]), "numbers of shape (2,), {} (1,)"),
+    (world(observation_space=spaces.Dict(a=Discrete(2)), sees={}), "observation['a'] is missing"),
+    (
+        world(observation_space=Box(0, 255, (1,), np.uint8), sees=np.array([300])),
+        "must be uint8 of",
+    ),
+]
+
+
+@pytest.mark.parametrize("agent", [RANDOM, PPO], ids=repr)
+@pytest.mark.parametrize(("made", "sentence"), WRONG)
+def test_values_outside_their_space_are_refused_with_their_place(made, sentence, agent):
+    with pytest.raises(ValueError) as raised:
+        collected(made, agent=agent)
+    assert re.search(".*".join(map(re.escape, sentence.split("{}"))), str(raised.value))
+    assert not OPEN
+
+
+REFUSED = [
+    (dict(observation_space=spaces.Text(4)), {}, "Some has observations of Text(1, 4"),
+    (dict(observation_space=spaces.Dict(t=spaces.Text(4))), {}, "observations['t'] of Text"),
+    (dict(observation_space=spaces.Sequence(Discrete(2))), {}, "Wrap the world: wrappers=[...]"),
+    (dict(observation_space=spaces.MultiBinary(2000)), {}, "more than 1024 whole numbers"),
+    (dict(observation_space=spaces.Dict()), {}, "which hold nothing"),
+    (dict(action_space=Box(-1, 1, (2,))), {}, "adkit needs Discrete ones: give bins=5"),
+    (dict(action_space=Box(-1, np.inf, (2,))), {"bins": 3}, "they have no bounds: wrap"),
+    (dict(action_space=Discrete(300)), {}, "300 in all; adkit keeps 2 to 256"),
+    (dict(action_space=Discrete(1)), {}, "1 in all; adkit keeps 2 to 256"),
+    (dict(action_space=spaces.Tuple([Discrete(2)])), {}, "gymnasium.wrappers.TransformAction"),
+    (dict(), {"horizon": None}, "Some has no time limit; give `horizon`"),
+    (dict(), {"task_as": "name"}, '`task_as` must be "argument", "options" or "seed"'),
+    (dict(), {"tasks": [{"x": "a"}], "task_as": "seed"}, 'needs tasks like {"seed": 3}'),
+    (dict(), {"tasks": [{"x": 1}, {"y": 1}]}, "dicts with the same keys, one per task"),
+    (dict(reset=None, __init__=lambda self: None), {"x": 1}, "Gymnasium cannot make 'Some'"),
+]
+
+
+@pytest.mark.parametrize(("body", "how", "sentence"), REFUSED)
+def test_what_cannot_be_taken_is_refused_before_the_first_step(body, how, sentence):
+    with pytest.raises(ValueError) as raised:
+        from_gymnasium(world(**body), **{"horizon": 5} | how)
+    assert sentence in str(raised.value) and not OPEN
+
+
+def test_tasks_with_other_actions_or_kinds_of_observations_are_refused():
+    for name, other in (("action_space", Discrete(4)), ("observation_space", Box(0, 1, (2,)))):
+
+        def init(self, other=None, name=name):
+            World.__init__(self)
+            setattr(self, name, other or getattr(self, name))
+
+        with pytest.raises(ValueError, match="have different (action|observation) spaces"):
+            from_gymnasium(
+                world(__init__=init), [{}, {}][:0] or [{"other": None}, {"other": other}], 5
+            )
+        assert not OPEN
+
+
+# ---- our own worlds ----
+
+
+class Bad(ad.envs.DarkRoom):
+    """A room whose observations are wrong in one way."""
+
+    def step(self, state, tasks, action, rng):
+        state, step = super().step(state, tasks, action, rng)
+        return state, step._replace(obs=self.wrong(step.obs))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda obs: obs + np.uint8(200), r"observations must be 0 to \[4, 4\], got \[20\d 20\d\]"),
+        (lambda obs: obs[:, :1], r"must be uint8 of \(4, 2\), got uint8 of \(4, 1\)"),
+        (lambda obs: obs.astype(float), r"got float64 of \(4, 2\)"),
+    ],
+)
+def test_the_same_holds_for_worlds_of_ours(wrong, sentence):
+    env = type("Bad", (Bad,), {"wrong": staticmethod(wrong)})(5, 8)
+    with pytest.raises(ValueError, match=sentence + ".* in task 0, lifetime 0, episode 0, step 0"):
+        ad.collect(env, env.tasks()[:4], RANDOM, episodes=2)
+
+
+NAMES = [name for name in ad.envs.__all__ if name != "from_gymnasium"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_world_of_ours_is_one_of_gymnasiums(name):
+    id = f"adkit/{name}-v0"
+    longer = {"horizon": 4} if name == "AdversarialBandit" else {}  # its episode is one pull
+    env = gymnasium.make(id, render_mode="rgb_array", **longer)
+    gymnasium_check_env(env.unwrapped)
+    tasks = []
+    for seed in (0, 1, None):
+        env.reset(seed=seed)
+        env.step(1)
+        tasks.append(env.unwrapped.task.ids[0])
+        picture = env.render()
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and len(np.unique(picture)) > 1
+    assert tasks[0] != tasks[1] == tasks[2], "the seed draws a task, which then stays"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pictures are small, in its opinion
+        sb3_check_env(gymnasium.make(id, render_mode=None).unwrapped)
+    assert make_vec_env(id, n_envs=2).reset().shape[0] == 2
+    both = gymnasium.make_vec(id, num_envs=2)
+    assert both.reset(seed=0)[0].shape[0] == 2
+    short = gymnasium.make(id, max_episode_steps=1)
+    short.reset(seed=0)
+    assert any(short.step(1)[2:4])
+
+
+@dataclass(frozen=True)
+class Untold(ad.envs.DarkRoom):
+    """A world without `task`."""
+
+    task = property()
+
+
+def test_a_world_without_task_says_so(monkeypatch):
+    monkeypatch.setattr(ad.envs, "DarkRoom", Untold)
+    with pytest.raises(ValueError, match=r"adkit/DarkRoom-v0 needs a method task\(...\)"):
+        gymnasium.make("adkit/DarkRoom-v0")

@@ -182,17 +182,20 @@ class Transition(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     next_obs: np.ndarray
+    next_allowed: np.ndarray | None = None
+    """(N, A) bool: actions allowed after the step, where the world forbids some."""
 
 
 class Env(Protocol):
     """A family of tasks and their dynamics. `step` is pure: the old state is still usable.
 
-    Five methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that only
+    Six methods are optional, and `hasattr` finds them (and `steps_in_place = True` says that only
     the newest state can be stepped). `tables(tasks)` returns the `Tables` of a gridworld.
     `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where something
     outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset` from a
     lifetime's second episode on. `task(...)` returns one task, for `gymnasium.make`. Where a state
-    holds something open, `close(state)` is called at the end of its lifetimes.
+    holds something open, `close(state)` is called at the end of its lifetimes. Where some actions
+    are not allowed, `allowed(state)` returns which are, (N, A) bool, at least one in every row.
     """
 
     spec: EnvSpec
@@ -216,7 +219,8 @@ class Learner(Protocol):
     def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Return actions (N,) for observations (N, *obs_shape).
 
-        `first` (N,) marks the rows in which an episode begins.
+        `first` (N,) marks the rows in which an episode begins. A learner for worlds that forbid
+        actions has a third argument, `allowed=None`: (N, A) bool.
         """
 
     def update(self, transition: Transition) -> None:

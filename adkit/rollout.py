@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,8 @@ def _simulated(
 
 def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], driver: str) -> None:
     """Fill arrays with lifetimes, by whichever driver fits."""
-    compiled = driver != "batched" and hasattr(agent, "simulate")
+    masked = hasattr(lifetimes.env, "allowed")
+    compiled = driver != "batched" and hasattr(agent, "simulate") and not masked
     if not (compiled and agent.simulate(lifetimes, arrays)):
         spec = lifetimes.env.spec
         name = f"{type(agent).__name__} on {spec.name}"
@@ -135,8 +137,15 @@ def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], dri
                 'try driver="auto"'
             )
         if not hasattr(agent, "start"):
-            raise ValueError(f'{name} runs its own loop and has no learners; try driver="auto"')
-        _lock_step(lifetimes, agent.start(spec, lifetimes.rng, lifetimes.episodes), arrays)
+            why = "reads no action masks" if masked else 'has no learners; try driver="auto"'
+            raise ValueError(f"{name} runs its own loop and {why}")
+        learner = agent.start(spec, lifetimes.rng, lifetimes.episodes)
+        if masked and "allowed" not in signature(learner.act).parameters:
+            raise ValueError(
+                f"{name}: it reads no action masks; try Random(), QLearning(), ActorCritic() or a "
+                "model, or leave the masks out: from_gymnasium(..., masks=False)"
+            )
+        _lock_step(lifetimes, learner, arrays)
     elif not np.isfinite(arrays["reward"]).all():
         n, e, t = np.argwhere(~np.isfinite(arrays["reward"]))[0]
         error = OutOfSpace(n, f"rewards must be finite, got {arrays['reward'][n, e, t]}")
@@ -193,13 +202,15 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
     bar = progress(total=n * episodes, desc=name, unit="episode", delay=2)
     with bar, _watched(env, state, episode, time):
         while episode.min() < episodes:
-            action = learner.act(obs, first)
+            masks = (env.allowed(state),) if hasattr(env, "allowed") else ()
+            action = learner.act(obs, first, *masks)
             labels = learner.labels() if hasattr(learner, "labels") else {}
             state, (next_obs, reward, terminated, truncated) = env.step(
                 state, tasks, action, env_rng.at(t)
             )
             check_values(spec, next_obs, reward)
-            learner.update(Transition(obs, action, reward, terminated, truncated, next_obs))
+            masks = env.allowed(state) if masks else None
+            learner.update(Transition(obs, action, reward, terminated, truncated, next_obs, masks))
             done = terminated | truncated
             stored = stored_at(episode, every)
             kept = (episode < episodes) & (stored >= 0)

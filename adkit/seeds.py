@@ -81,6 +81,11 @@ class Rng:
             raise ValueError(f"`draw` must be 0 to 15, got {draw}; for more, use rng.at(step)")
         return uniform(self.keys, np.atleast_1d(self.step).astype(np.uint64), np.uint64(draw))
 
+    def among(self, allowed: np.ndarray, draw: int = 0) -> np.ndarray:
+        """Return (N,) numbers of columns, uniform among those that are allowed (N, A)."""
+        k = self.integers(allowed.sum(1), draw)
+        return (allowed.cumsum(1) <= k[:, None]).sum(1)
+
     def integers(self, n: int | np.ndarray, draw: int = 0) -> np.ndarray:
         """Return (N,) whole numbers in [0, n)."""
         return (self.uniform(draw) * n).astype(np.int64)

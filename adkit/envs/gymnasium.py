@@ -28,6 +28,7 @@ def from_gymnasium(
     task_as: TaskAs = "argument",
     wrappers: Sequence[Callable[[gymnasium.Env], gymnasium.Env]] = (),
     bins: int | None = None,
+    masks: bool | None = None,
     **settings: Any,
 ) -> Env:
     """Return other people's worlds as one adkit environment.
@@ -41,8 +42,10 @@ def from_gymnasium(
     A lifetime has one instance, seeded once and closed at the end. Observations are described at
     `adkit.envs.spaces.Observations`, actions at `actions`; the widest of the tasks' spaces serves.
     A world with transition tables (`P`, as FrozenLake and Taxi have) is run, compiled and solved
-    from them if stepping it agrees. Of any other only the newest state can be stepped. Raises
-    ValueError for what cannot be read, before the first step.
+    from them if stepping it agrees. Of any other only the newest state can be stepped. There,
+    `info["action_mask"]` says which actions are allowed; `masks=False` leaves it out, `masks=True`
+    steps a world for it that has tables. Raises ValueError for what cannot be read, before the
+    first step.
     """
     if task_as not in ("argument", "options", "seed"):
         raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
@@ -54,7 +57,7 @@ def from_gymnasium(
         raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
     make = Maker(world, settings, tuple(wrappers), horizon, task_as)
     looked_at = given if task_as == "argument" else given[:1]  # each may have spaces of its own
-    seen = [look(make, task, SAMPLES // len(looked_at)) for task in looked_at]
+    seen = [look(make, task, SAMPLES // len(looked_at), masks) for task in looked_at]
     name, space = seen[0].name, seen[0].action_space
     if odd := [each.action_space for each in seen if each.action_space != space]:
         raise ValueError(f"the tasks of {name} have different action spaces, {space} and {odd[0]}")
@@ -65,7 +68,9 @@ def from_gymnasium(
     cells = {name: column.cells for name, column in columns.items()}
     family = Tasks(cells or {"variant": np.zeros(len(given), int)})
     tabular = task_as == "argument" and all(each.tabular for each in seen)
-    kind = TabularGymnasium if tabular else SteppedGymnasium
+    masked = any(each.masked for each in seen)
+    stepped = MaskedGymnasium if masked else SteppedGymnasium
+    kind = TabularGymnasium if tabular else stepped
     return kind(make, columns, family, spec, observations, choices)
 
 
@@ -184,6 +189,8 @@ class SteppedState(NamedTuple):
 
     env: np.ndarray
     time: np.ndarray
+    mask: np.ndarray
+    """(N, A) bool: the actions that are allowed; (N, 0) where all always are."""
 
 
 class SteppedGymnasium(_Gymnasium):
@@ -201,7 +208,7 @@ class SteppedGymnasium(_Gymnasium):
         return self._begin(state.env, tasks, rng)
 
     def _begin(self, old: np.ndarray, tasks: Tasks, rng: Rng) -> tuple[SteppedState, np.ndarray]:
-        worlds, raw, made = np.empty(len(tasks), object), [], []
+        worlds, answers, made = np.empty(len(tasks), object), [], []
         try:
             for row, seed in enumerate(rng.integers(2**31, 8)):
                 task, world = self.task_of(tasks, row), old[row]
@@ -211,18 +218,18 @@ class SteppedGymnasium(_Gymnasium):
                 else:
                     seed = None
                 world.time, worlds[row] = 0, world
-                raw.append(self.make.begin(world.env, task, seed)[0])
-            obs = self._read(raw)
+                answers.append(self.make.begin(world.env, task, seed))
+            obs, mask = self._read([raw for raw, _ in answers]), self._masks(answers)
         except BaseException:
             for world in made:
                 world.close()
             raise
-        return SteppedState(worlds, np.zeros(len(tasks), int)), obs
+        return SteppedState(worlds, np.zeros(len(tasks), int), mask), obs
 
     def step(
         self, state: SteppedState, tasks: Tasks, action: np.ndarray, rng: Rng
     ) -> tuple[SteppedState, Step]:
-        n, raw = len(tasks), []
+        n, answers = len(tasks), []
         action = tables.check_action(action, self.spec, n)
         reward, (terminated, truncated) = np.empty(n, np.float32), np.empty((2, n), bool)
         for i, world in enumerate(state.env):
@@ -230,15 +237,16 @@ class SteppedGymnasium(_Gymnasium):
                 raise ValueError(f"only the newest state of {self.spec.name} can be stepped")
             world.time += 1
             chosen = copy.copy(self.actions[action[i]])
-            seen, paid, terminated[i], truncated[i], _ = world.env.step(chosen)
-            raw.append(seen)
+            raw, paid, terminated[i], truncated[i], info = world.env.step(chosen)
+            answers.append((raw, info))
             try:
                 reward[i] = paid if isinstance(paid, float | int) else np.asarray(paid).item()
             except (TypeError, ValueError):
                 raise OutOfSpace(i, f"rewards must be one number, got {paid!r:.60}") from None
             truncated[i] |= world.time == self.spec.horizon
-        step = Step(self._read(raw), reward, terminated, truncated & ~terminated)
-        return SteppedState(state.env, state.time + 1), step
+        obs = self._read([raw for raw, _ in answers])
+        step = Step(obs, reward, terminated, truncated & ~terminated)
+        return SteppedState(state.env, state.time + 1, self._masks(answers)), step
 
     def close(self, state: SteppedState) -> None:
         """Close the instances of N lifetimes."""
@@ -247,3 +255,24 @@ class SteppedGymnasium(_Gymnasium):
 
     def _read(self, raw: list) -> np.ndarray:
         return self.observations.read(raw).astype(self.spec.obs_dtype, copy=False)
+
+    def _masks(self, answers: list[tuple[Any, dict]]) -> np.ndarray:
+        return np.ones((len(answers), 0), bool)
+
+
+class MaskedGymnasium(SteppedGymnasium):
+    """A Gymnasium environment whose `info["action_mask"]` says which actions are allowed."""
+
+    def allowed(self, state: SteppedState) -> np.ndarray:
+        """Return (N, A) bool; all are allowed where there is no mask, or it allows none."""
+        return state.mask
+
+    def _masks(self, answers: list[tuple[Any, dict]]) -> np.ndarray:
+        masks = np.ones((len(answers), self.spec.n_actions), bool)
+        for row, (_, info) in enumerate(answers):
+            mask = np.asarray(info.get("action_mask", masks[row]))
+            if mask.shape != masks[row].shape:
+                need = f'info["action_mask"] must have {masks.shape[1]} flags, one an action'
+                raise OutOfSpace(row, f"{need}, got shape {mask.shape}")
+            masks[row] = mask if mask.any() else True
+        return masks

@@ -82,9 +82,11 @@ class Look(NamedTuple):
     action_space: gymnasium.Space
     limit: int
     tabular: bool
+    masked: bool
 
 
-def look(make: Maker, task: dict, samples: int) -> Look:
+def look(make: Maker, task: dict, samples: int, masks: bool | None) -> Look:
+    """Make the world of a task, and say what it is; `masks` are described at `from_gymnasium`."""
     env = make(task)
     try:
         registered = isinstance(make.world, str | Registered) and env.spec is not None
@@ -94,8 +96,11 @@ def look(make: Maker, task: dict, samples: int) -> Look:
             raise ValueError(
                 f"{name} has no time limit; give `horizon`, the most steps of an episode"
             )
-        tabular = make.task_as == "argument" and _is_its_table(env, max(50, samples))
-        return Look(name, env.observation_space, env.action_space, min(limits, default=0), tabular)
+        masked = masks is not False and "action_mask" in make.begin(env, task, 0)[1]
+        argument = make.task_as == "argument" and not (masked and masks)
+        tabular = argument and _is_its_table(env, max(50, samples))
+        spaces = env.observation_space, env.action_space
+        return Look(name, *spaces, min(limits, default=0), tabular, masked)
     finally:
         env.close()
 

@@ -97,11 +97,13 @@ class InContextLearner:
             self.window.prepend(tokenize(config.prompt.spec, windows))
             self._reread(self.every_row, episodes)
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
         opens = np.flatnonzero(first)
         if len(opens) and len(dropped := self.window.open(opens)):
             self._reread(dropped, self.window.keep)
         logits = self._append(self.every_row, obs)
+        if allowed is not None:
+            logits = logits.masked_fill(~torch.as_tensor(allowed, device=logits.device), -torch.inf)
         return sample_actions(logits / self.temperature, self.rng.at(self.t))
 
     def update(self, transition: Transition) -> None:

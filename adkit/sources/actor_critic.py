@@ -19,6 +19,7 @@ from adkit.sources.settings import check_counts, check_learning, check_shares
 from adkit.tables import in_parallel
 
 CHOOSE = np.uint64(0)  # draws of a step: which action
+FORBIDDEN = np.float32(-1e9)  # the logit of an action that is not allowed: its probability is 0
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ class ActorCriticLearner:
         self.weights = networks.initial(self.shape, row.shape[1], rng.keys)
         self.m, self.v = np.zeros((2, *self.weights.shape), np.float32)
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
         slot = self.t % self.config.unroll
         self.unroll.row[:, slot], self.unroll.value[:, slot] = networks.encode(self.spec, obs)
-        _act_all(self.weights, self.shape, self.unroll, slot, self.rng.keys, self.t)
+        allowed = np.ones((len(obs), self.spec.n_actions), bool) if allowed is None else allowed
+        _act_all(self.weights, self.shape, self.unroll, slot, self.rng.keys, self.t, allowed)
         return self.unroll.action[:, slot].copy()
 
     def update(self, transition: Transition) -> None:
@@ -131,12 +133,14 @@ def _softmax(y, p):
 @njit(cache=True)
 def _act(y, p, key, t):
     _softmax(y, p)
-    u, below = uniform(key, t, CHOOSE), 0.0
-    for a in range(len(p) - 1):
+    u, below, last = uniform(key, t, CHOOSE), 0.0, 0
+    for a in range(len(p)):
+        if p[a] > 0:
+            last = a
         below += p[a]
         if u < below:
             return a
-    return len(p) - 1
+    return last  # rounding left the sum below 1
 
 
 @njit(cache=True)
@@ -171,12 +175,15 @@ def _slopes(unroll, hyper, dy):
 
 
 @njit(cache=True)
-def _act_all(weights, shape, unroll, slot, keys, t):
+def _act_all(weights, shape, unroll, slot, keys, t, allowed):
     row, value, h, y, action, _, _, _ = unroll
     p = np.empty(y.shape[2] - 1, np.float32)
     for n in range(len(keys)):
         network = networks.parts(weights[n], shape)
         networks.forward(network, row[n, slot], value[n, slot], h[n, slot], y[n, slot])
+        for a in range(len(p)):
+            if not allowed[n, a]:
+                y[n, slot, a] = FORBIDDEN
         action[n, slot] = _act(y[n, slot], p, keys[n], np.uint64(t))
 
 

@@ -22,6 +22,7 @@ from adkit.sources.settings import (
 from adkit.tables import OUTCOME, START, in_parallel, of_rows, stored_at
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
+AGAIN = 2  # which action, where the one drawn is not allowed
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,32 @@ class QLearner:
         self.epsilon = falling(config.epsilon, 0.0, config.exploration, episodes)
         self.t, self.episode, self.phase = 0, np.full(len(rng), -1), np.zeros(len(rng), np.int64)
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
         self.episode += first
         self.phase[first] = 0
         epsilon = self.epsilon[np.minimum(self.episode, len(self.epsilon) - 1)]
-        return _act_all(*self._rows(obs), epsilon, self.rng.keys, self.t)
+        q, s = self._rows(obs)
+        if allowed is None:
+            return _act_all(q, s, epsilon, self.rng.keys, self.t)
+        values = _masked(q, s, allowed)
+        action = _act_all(values[:, None], 0 * s, epsilon, self.rng.keys, self.t)
+        other = self.rng.at(self.t).among(allowed, AGAIN).astype(np.uint8)
+        return np.where(allowed[np.arange(len(s)), action], action, other)
 
     def update(self, transition: Transition) -> None:
         q, s = self._rows(transition.obs)
         self.phase = np.minimum(self.phase + (transition.reward > 0), self.config.phases - 1)
         _, s_next = self._rows(transition.next_obs)
-        step = transition.action, transition.reward, transition.terminated, s_next
-        _learn_all(q, s, *step, np.float32(self.config.lr), np.float32(self.config.gamma))
+        lr, gamma = np.float32(self.config.lr), np.float32(self.config.gamma)
         self.t += 1
+        if transition.next_allowed is None:
+            step = transition.action, transition.reward, transition.terminated, s_next
+            _learn_all(q, s, *step, lr, gamma)
+            return
+        best = _masked(q, s_next, transition.next_allowed).max(1)
+        target = transition.reward + gamma * np.where(transition.terminated, 0, best)
+        at = np.arange(len(s)), s, transition.action
+        q[at] += lr * (target - q[at])
 
     def _rows(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return q with all phases' tables below each other, and each learner's row (N,) in it."""
@@ -256,6 +270,11 @@ def _act_all(q, s, epsilon, keys, t):
     for n in range(len(s)):
         action[n] = _act(q[n], s[n], epsilon[n], keys[n], np.uint64(t))
     return action
+
+
+def _masked(q: np.ndarray, s: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return the values (N, A) in states s (N,), -inf where actions are not allowed."""
+    return np.where(allowed, q[np.arange(len(s)), s], np.float32(-np.inf))
 
 
 @njit(cache=True)

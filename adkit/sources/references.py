@@ -26,8 +26,10 @@ class RandomLearner:
     def __init__(self, spec: EnvSpec, rng: Rng):
         self.spec, self.rng, self.t = spec, rng, 0
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return self.rng.at(self.t).integers(self.spec.n_actions).astype(np.uint8)
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
+        draws = self.rng.at(self.t)
+        action = draws.integers(self.spec.n_actions) if allowed is None else draws.among(allowed)
+        return action.astype(np.uint8)
 
     def update(self, transition: Transition) -> None:
         self.t += 1

@@ -421,3 +421,52 @@ def test_a_world_without_task_says_so(monkeypatch):
     monkeypatch.setattr(ad.envs, "DarkRoom", Untold)
     with pytest.raises(ValueError, match=r"adkit/DarkRoom-v0 needs a method task\(...\)"):
         gymnasium.make("adkit/DarkRoom-v0")
+
+
+# ---- masks ----
+
+
+class Masked(World):
+    """Where 0 and 3 are forbidden in turn; one of the others is paid."""
+
+    action_space, observation_space = Discrete(4), Discrete(2)
+
+    def reset(self, **how):
+        self.sees = 0
+        return super().reset(**how)[0], self.told()
+
+    def told(self):
+        return {"action_mask": np.array([self.sees, 1, 1, 1 - self.sees], np.int8)}
+
+    def step(self, action):
+        assert self.told()["action_mask"][action], "a forbidden action"
+        self.sees = 1 - self.sees
+        return self.sees, float(action == 1 + self.sees), False, False, self.told()
+
+
+def test_masks_are_honoured_by_sources_and_models():
+    learners = RANDOM, ad.sources.QLearning(lr=0.3), ad.sources.ActorCritic()
+    for source in learners:
+        found = collected(Masked, agent=source, episodes=200, lifetimes=8)
+        chosen = [set(found.action[found.obs[..., 0] == seen]) for seen in (0, 1)]
+        assert chosen == [{1, 2, 3}, {0, 1, 2}], "all that are allowed, and they alone"
+        late = found.episode_returns[:, -20:].mean()
+        assert late == pytest.approx(5 / 3, abs=0.2) if source is RANDOM else late > 4
+    model = ad.CausalTransformer(found.spec, context=40, layers=1, heads=2, width=16)
+    acted = collected(Masked, agent=ad.InContext(model), episodes=20, lifetimes=4)
+    assert not (acted.action == np.where(acted.obs[..., 0] == 0, 0, 3)).any()
+    for agent in (PPO, ad.sources.DQN()):
+        with pytest.raises(ValueError, match="reads no action masks"):
+            collected(Masked, agent=agent)
+
+
+def test_masks_can_be_left_out_and_a_tabular_world_is_stepped_for_them():
+    with pytest.raises(AssertionError, match="a forbidden action"):
+        collected(Masked, masks=False)
+    assert not OPEN
+    kinds = [hasattr(from_gymnasium("Taxi-v4", masks=masks), "tables") for masks in (None, True)]
+    assert kinds == [True, False]
+    short = lambda self: {"action_mask": [1, 1]}
+    with pytest.raises(ValueError, match=r'info\["action_mask"\] must have 4 flags.* first step'):
+        collected(type("Short", (Masked,), {"told": short}))
+    assert not OPEN

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -108,8 +109,9 @@ def _done(path: Path, call: str) -> Histories | None:
 def digest(value: object) -> str:
     """Return a hash of a value's content, the same in every process.
 
-    It covers numbers, text, classes, arrays (by their bytes), networks (by their weights),
-    collections, and dataclasses (by their fields). Raises ValueError for anything else.
+    It covers numbers, text, classes and functions of modules (by name), arrays (by their bytes),
+    networks (by their weights), collections, and dataclasses (by their fields). Raises ValueError
+    for anything else.
     """
     return hashlib.sha256(json.dumps(_described(value)).encode()).hexdigest()
 
@@ -136,6 +138,10 @@ def _described(value: object) -> object:
         return [kind, _described(value.detach().cpu().double().numpy())]
     if is_dataclass(value):
         return [kind, [[f.name, _described(getattr(value, f.name))] for f in fields(value)]]
+    if isinstance(value, partial):
+        return [kind, _described([value.func, value.args, value.keywords])]
+    if "<" not in (name := getattr(value, "__qualname__", "<")):  # a function of a module
+        return [kind, f"{value.__module__}.{name}"]
     raise ValueError(
         f"with out=, histories are kept under a description of the call, and {kind} cannot be "
         "described; make it a frozen dataclass"

@@ -52,7 +52,7 @@ def from_gymnasium(
     given = list(tasks) if tasks is not None else [{}]
     if not given or any(not isinstance(t, dict) or set(t) != set(given[0]) for t in given):
         raise ValueError(f"`tasks` must be dicts with the same keys, one per task, got {tasks}")
-    columns = {name: _Column.of(name, [task[name] for task in given]) for name in given[0]}
+    columns = {name: _Column.of([task[name] for task in given]) for name in given[0]}
     if task_as == "seed" and [column.cells.dtype for column in columns.values()] != [int]:
         raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
     make = Maker(world, settings, tuple(wrappers), horizon, task_as)
@@ -87,18 +87,17 @@ class _Column:
     """The value as it was given, by its cell's text."""
 
     @staticmethod
-    def of(name: str, given: list) -> _Column:
+    def of(given: list) -> _Column:
+        written = np.array([repr(value) for value in given])
         try:
             cells = np.array(given)
         except ValueError:  # lists of different lengths
-            cells = np.array(None)
-        for kept in (cells, np.array([repr(value) for value in given])):
-            values = {}
-            if kept.dtype.kind in "biufU":
-                pairs = zip(map(_text, kept), given, strict=True)
-                if all(_equal(values.setdefault(text, value), value) for text, value in pairs):
-                    return _Column(kept, values)
-        raise ValueError(f"the task values {name} look alike and are not equal, as {given[0]!r}")
+            cells = written
+        for kept in (cells, written) if cells.dtype.kind in "biufU" else (written,):
+            values = dict(zip(map(_text, kept), given, strict=True))
+            if all(repr(values[_text(c)]) == w for c, w in zip(kept, written, strict=True)):
+                break  # else they look alike, as 1 and True, or (0, 1) and [0, 1]
+        return _Column(kept, values)
 
     def value(self, cell: np.ndarray) -> Any:
         """Return the value as it was given; a new one comes as the others are."""
@@ -112,10 +111,6 @@ class _Column:
 
 def _text(cell: np.ndarray) -> str:
     return repr(cell.tolist())
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and bool(np.all(a == b))) or (a != a and b != b)
 
 
 # ---- environments ----

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -20,6 +19,12 @@ MOST_VALUES = 256  # of a whole number that is given as a one-hot, or of a Box t
 MOST_COORDINATES = 1024  # of an EnvSpec
 REAL = np.finfo(np.float32).max  # the greatest number that is not infinite
 READ = "Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of these"
+# what a leaf may be given as, how that is called, and what it is kept in
+KINDS = {
+    "counted": ("biu", "whole numbers", np.int64),
+    "bytes": ("u", "uint8", np.uint8),
+    "real": ("biuf", "numbers", np.float32),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +40,52 @@ class Leaf:
     high: np.ndarray
     """(size,) the least and greatest values."""
 
-    @property
-    def sizes(self) -> list[int]:
-        """How many numbers each value has in a vector: a one-hot for small whole numbers."""
-        counts = (self.high - self.low + 1).tolist() if self.kind == "counted" else []
-        return [n if n <= MOST_VALUES else 1 for n in counts] or [1] * len(self.low)
-
     def __str__(self) -> str:
         return "observation" + "".join(f"[{key!r}]" for key in self.path)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each whole number has."""
+        return tuple((self.high - self.low + 1).tolist()) if self.kind == "counted" else ()
+
+    def read(self, raw: Sequence) -> np.ndarray:
+        """Return the leaf of N observations, (N, size); OutOfSpace names the wrong one."""
+        allowed, needed, dtype = KINDS[self.kind]
+        values = np.empty((len(raw), len(self.low)), dtype)
+        for row, part in enumerate(raw):
+            try:
+                for key in self.path:
+                    part = part[key]
+                part = np.asarray(part)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise OutOfSpace(row, f"{self} is missing, or no array: {error!r}") from None
+            given = part.dtype
+            if part.shape != self.shape or given.kind not in allowed or dtype is np.uint8 != given:
+                raise OutOfSpace(
+                    row,
+                    f"{self} must be {needed} of shape {self.shape}, as its space says, got "
+                    f"{given} of shape {part.shape}: {str(part)[:60]}",
+                )
+            values[row] = part.reshape(-1)
+        inside = (values >= self.low) & (values <= self.high)  # NaN is not
+        if not inside.all():
+            row, at = np.argwhere(~inside)[0]
+            raise OutOfSpace(
+                row,
+                f"{self} must be {self.low[at]} to {self.high[at]}, as its space says (wider: "
+                f"gymnasium.wrappers.TransformObservation), got {values[row, at]}",
+            )
+        return values
+
+    def written(self, values: np.ndarray) -> np.ndarray:
+        """Return values (N, size) as they stand in a real vector of leaves of several kinds."""
+        if self.kind != "counted":
+            return values / np.float32(255) if self.kind == "bytes" else values
+        columns = [
+            values[:, [i]] == self.low[i] + np.arange(n) if n <= MOST_VALUES else values[:, [i]]
+            for i, n in enumerate(self.sizes)
+        ]
+        return np.concatenate(columns, axis=1).astype(np.float32)
 
 
 def leaves(name: str, space: spaces.Space, path: tuple = ()) -> Iterator[Leaf]:
@@ -88,6 +131,8 @@ class Observations:
     """
 
     leaves: tuple[Leaf, ...]
+    fields: dict[str, Any]
+    """The fields of the EnvSpec that say what observations are."""
 
     @staticmethod
     def of(name: str, given: Sequence[spaces.Space]) -> Observations:
@@ -100,110 +145,36 @@ class Observations:
                     f"the tasks of {name} have different observation spaces, {given[0]} and "
                     f"{given[i + 1]}; wrap the world so that all tasks have one space"
                 )
-            pairs = zip(widest, other, strict=True)
-            ends = [(np.minimum(a.low, b.low), np.maximum(a.high, b.high)) for a, b in pairs]
-            both = zip(widest, ends, strict=True)
-            widest = tuple(replace(leaf, low=low, high=high) for leaf, (low, high) in both)
-        if not sum(len(leaf.low) for leaf in widest):
-            raise ValueError(f"{name} has observations {given[0]}, which hold nothing")
-        found = Observations(widest)
-        if len(found.fields.get("cardinality", ())) > MOST_COORDINATES:
-            raise ValueError(
-                f"{name} has observations {given[0]}, of more than {MOST_COORDINATES} whole numbers"
-                "; wrap the world with gymnasium.wrappers.TransformObservation to give floats"
+            widest = tuple(
+                replace(a, low=np.minimum(a.low, b.low), high=np.maximum(a.high, b.high))
+                for a, b in zip(widest, other, strict=True)
             )
-        return found
-
-    @cached_property
-    def kind(self) -> str:
-        """ "counted", "bytes", "real" (one leaf or several) or "mixed"."""
-        kinds = {leaf.kind for leaf in self.leaves if len(leaf.low)}
-        alone = len(kinds) == 1 and ("bytes" not in kinds or len(self.leaves) == 1)
-        return kinds.pop() if alone else "mixed"
-
-    @cached_property
-    def fields(self) -> dict[str, Any]:
-        """The fields of the EnvSpec that say what observations are."""
-        if self.kind == "counted":
-            return {"cardinality": tuple((self._high - self._low + 1).tolist())}
-        alone = len(self.leaves) == 1 and self.kind != "mixed"
-        shape = self.leaves[0].shape or (1,)
-        if not alone:
-            shape = (sum(sum(leaf.sizes) for leaf in self.leaves),)
-        return {"shape": shape} | ({"dtype": "uint8"} if self.kind == "bytes" else {})
-
-    @cached_property
-    def _low(self) -> np.ndarray:
-        return np.concatenate([leaf.low for leaf in self.leaves])
-
-    @cached_property
-    def _high(self) -> np.ndarray:
-        return np.concatenate([leaf.high for leaf in self.leaves])
-
-    @cached_property
-    def _columns(self) -> list[tuple[Leaf, slice]]:
-        ends = np.cumsum([len(leaf.low) for leaf in self.leaves]).tolist()
-        return [(leaf, slice(e - len(leaf.low), e)) for leaf, e in zip(self.leaves, ends)]  # noqa: B905
+        if not (n := sum(len(leaf.low) for leaf in widest)):
+            raise ValueError(f"{name} has observations {given[0]}, which hold nothing")
+        if all(leaf.kind == "counted" for leaf in widest):
+            if n > MOST_COORDINATES:
+                raise ValueError(
+                    f"{name} has observations {given[0]}, of more than {MOST_COORDINATES} whole "
+                    "numbers; wrap it with gymnasium.wrappers.TransformObservation to give floats"
+                )
+            sizes = sum((leaf.sizes for leaf in widest), ())
+            return Observations(widest, {"cardinality": sizes})
+        if len(widest) == 1:
+            dtype = {"dtype": "uint8"} if widest[0].kind == "bytes" else {}
+            return Observations(widest, {"shape": widest[0].shape or (1,)} | dtype)
+        least = [leaf.written(leaf.low[None]) for leaf in widest]
+        return Observations(widest, {"shape": (sum(part.size for part in least),)})
 
     def read(self, raw: Sequence) -> np.ndarray:
         """Return N observations of worlds as (N, *obs_shape); OutOfSpace names the wrong one."""
-        kinds = {"counted": np.int64, "bytes": np.uint8}
-        values = np.empty((len(raw), len(self._low)), kinds.get(self.kind, np.float32))
         with np.errstate(over="ignore"):
-            for row, one in enumerate(raw):
-                for leaf, at in self._columns:
-                    values[row, at] = _array(row, leaf, one)
-        inside = (values >= self._low) & (values <= self._high)  # NaN is not
-        if not inside.all():
-            row, at = np.argwhere(~inside)[0]
-            leaf = next(leaf for leaf, columns in self._columns if at < columns.stop)
-            raise OutOfSpace(
-                row,
-                f"{leaf} must be {self._low[at]} to {self._high[at]}, as its space says (wider: "
-                f"gymnasium.wrappers.TransformObservation), got {values[row, at]}",
-            )
-        if self.kind == "counted":
-            return values - self._low
-        if self.kind == "mixed":
-            parts = [self._written(leaf, values[:, at]) for leaf, at in self._columns]
-            values = np.concatenate(parts, axis=1)
-        return values.reshape(len(raw), *self.fields["shape"])
-
-    @staticmethod
-    def _written(leaf: Leaf, values: np.ndarray) -> np.ndarray:
-        """Return a leaf's values (N, size) as they stand in a real vector (N, sum(sizes))."""
-        if leaf.kind != "counted":
-            return values / np.float32(255) if leaf.kind == "bytes" else values
-        columns = [
-            values[:, [i]] == np.arange(n) + leaf.low[i] if n > 1 else values[:, [i]]
-            for i, n in enumerate(leaf.sizes)
-        ]
-        return np.concatenate(columns, axis=1).astype(np.float32)
-
-
-KINDS = {"counted": "biu", "bytes": "u", "real": "biuf"}  # of dtypes
-
-
-def _array(row: int, leaf: Leaf, raw: Any) -> np.ndarray:
-    """Return a leaf of a raw observation, flat."""
-    try:
-        for key in leaf.path:
-            raw = raw[key]
-        part = np.asarray(raw)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise OutOfSpace(row, f"{leaf} is missing, or no array: {error!r}") from None
-    if (
-        part.shape != leaf.shape
-        or part.dtype.kind not in KINDS[leaf.kind]
-        or (leaf.kind == "bytes" and part.dtype != np.uint8)
-    ):
-        needs = {"counted": "whole numbers", "bytes": "uint8", "real": "numbers"}[leaf.kind]
-        raise OutOfSpace(
-            row,
-            f"{leaf} must be {needs} of shape {leaf.shape}, as its space says, got {part.dtype} of "
-            f"shape {part.shape}: {str(part)[:60]}",
-        )
-    return part.reshape(-1)
+            parts = [leaf.read(raw) for leaf in self.leaves]
+        both = zip(self.leaves, parts, strict=True)
+        if "cardinality" in self.fields:
+            return np.concatenate([values - leaf.low for leaf, values in both], axis=1)
+        if len(parts) > 1:
+            parts = [leaf.written(values) for leaf, values in both]
+        return np.concatenate(parts, axis=1).reshape(len(raw), *self.fields["shape"])
 
 
 # ---- actions ----

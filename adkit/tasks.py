@@ -28,8 +28,8 @@ class Tasks:
                 "tasks are named columns, one row per task, such as Tasks({'goal': [(0, 1), (2, "
                 f"3)]}}), got a {type(self.columns).__name__}"
             )
-        columns = {name: np.asarray(values) for name, values in self.columns.items()}
-        sizes = {name: len(np.atleast_1d(values)) for name, values in columns.items()}
+        columns = {name: np.atleast_1d(values) for name, values in self.columns.items()}
+        sizes = {name: len(values) for name, values in columns.items()}
         if not columns or len(set(sizes.values())) != 1:
             raise ValueError(
                 f"tasks need one column or more, each with one row per task, got sizes {sizes}"
@@ -125,6 +125,7 @@ class Tasks:
             return Tasks(columns, tasks.index.to_numpy())
         raise ValueError(
             f"`tasks` must be env.tasks(), a part of it or a task frame, got {type(tasks).__name__}"
+            "; a world's own tasks() must return ad.Tasks({...})"
         )
 
     def __repr__(self) -> str:

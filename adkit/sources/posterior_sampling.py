@@ -64,7 +64,7 @@ class PosteriorSampling:
         env = lifetimes.env
         if not hasattr(env, "tables"):
             raise cannot_learn("PosteriorSampling", env.spec, "it needs the world's tables")
-        stages = env.stages() if hasattr(env, "stages") else (env.tables(env.tasks()),)
+        stages = env.stages() if hasattr(env, "stages") else (env.tables(Tasks.of(env.tasks())),)
         family = Tables(*(np.stack(arrays) for arrays in zip(*stages, strict=True)))
         if env.spec.n_observations == 1 and family.cumulative.shape[-1] > 1:
             why = "a task is ruled out by one reward, and none of its rewards does that"

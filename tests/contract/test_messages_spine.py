@@ -64,6 +64,13 @@ class Endless(ad.envs.DarkRoom):
         return state, step._replace(truncated=np.zeros(len(tasks), bool))
 
 
+class Listed(ad.envs.DarkRoom):
+    """A room whose tasks are no table."""
+
+    def tasks(self):
+        return [{"goal": (0, 1)}]
+
+
 MISTAKES = [
     (lambda: spec(horizon=0), "`horizon` must be 1 to 2^31 - 1 steps, got 0; try horizon=20"),
     (lambda: spec(horizon=0.5), "`horizon` must be whole numbers, got 0.5"),
@@ -75,15 +82,29 @@ MISTAKES = [
         lambda: ad.tables.tables(spec(), np.zeros((1, 2, 2, 2), int), 0.0, [[0], [1]], [1, 0]),
         "outcome probabilities must be at least 0 and sum to 1, got [2",
     ),
+    (
+        lambda: ad.tables.tables(spec(), np.zeros((1, 2, 2, 1), int), 0.0, [0, 1], [1, 0]),
+        "`observation` must be (states, coordinates), here (2, 1), got (2,)",
+    ),
     (lambda: ad.envs.DarkRoom(size=1), "`size` must be 2 to 128"),
     (lambda: ad.envs.DarkRoom(reward="sparse"), "`reward` must be 'dense' or 'once'"),
     (lambda: ROOM.task(goal=(9, 0)), "`goal` must be (x, y) with 0 <= x, y < 5, got [9, 0]"),
+    (lambda: ROOM.task(goal=(1.5, 2.0)), "`goal` must be a cell, whole numbers, got [1.5, 2.0]"),
     (lambda: ad.envs.Watermaze(view=(0, 32)), "a picture must be (height, width) from (8, 8)"),
     (lambda: ad.envs.Watermaze(horizon=5), "`horizon` must be at least 16 steps"),
     (lambda: ad.envs.Watermaze().task(goal=(0.9, 0.9)), "`goal` must be (x, y) within 0.95"),
     (lambda: ROOM.tasks().split(1.0), "split(1.0) of 25 tasks leaves 25 and 0"),
     (lambda: ROOM.tasks()["wind"], "no column 'wind'; the columns are ['goal']"),
     (lambda: ad.Tasks.of([1, 2]), "`tasks` must be env.tasks(), a part of it or a task frame"),
+    (
+        lambda: ad.Tasks([(0, 1)]),
+        "tasks are named columns, one row per task, such as Tasks({'goal':",
+    ),
+    (
+        lambda: ad.Tasks({"goal": 3, "x": [1, 2]}),
+        "each with one row per task, got sizes {'goal': 1",
+    ),
+    (lambda: collect(Listed(5, 8)), "got list; a world's own tasks() must return ad.Tasks({...})"),
     (lambda: ad.Rng.of(-1), "non-negative whole number"),
     (lambda: collect(episodes=0), "`episodes` must be at least 1, got 0"),
     (lambda: collect(tasks=ROOM.tasks()[:0]), "`tasks` must be at least 1, got 0"),

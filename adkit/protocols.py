@@ -194,8 +194,8 @@ class Env(Protocol):
     `optimal_returns(tasks)` returns the optimum (N,) where there are no tables. Where something
     outlasts an episode, `next_episode(state, tasks, rng)` is called in place of `reset` from a
     lifetime's second episode on. `task(...)` returns one task, for `gymnasium.make`. Where a state
-    holds something open, `close(state)` is called at the end of its lifetimes. Where some actions
-    are not allowed, `allowed(state)` returns which are, (N, A) bool, at least one in every row.
+    holds something open, `end_lifetimes(state)` closes it. Where some actions are forbidden,
+    `allowed_actions(state)` returns which are not, (N, A) bool, at least one in every row.
     """
 
     spec: EnvSpec

@@ -126,7 +126,7 @@ def _simulated(
 
 def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], driver: str) -> None:
     """Fill arrays with lifetimes, by whichever driver fits."""
-    masked = hasattr(lifetimes.env, "allowed")
+    masked = hasattr(lifetimes.env, "allowed_actions")
     compiled = driver != "batched" and hasattr(agent, "simulate") and not masked
     if not (compiled and agent.simulate(lifetimes, arrays)):
         spec = lifetimes.env.spec
@@ -202,14 +202,14 @@ def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndar
     bar = progress(total=n * episodes, desc=name, unit="episode", delay=2)
     with bar, _watched(env, state, episode, time):
         while episode.min() < episodes:
-            masks = (env.allowed(state),) if hasattr(env, "allowed") else ()
+            masks = (env.allowed_actions(state),) if hasattr(env, "allowed_actions") else ()
             action = learner.act(obs, first, *masks)
             labels = learner.labels() if hasattr(learner, "labels") else {}
             state, (next_obs, reward, terminated, truncated) = env.step(
                 state, tasks, action, env_rng.at(t)
             )
             check_values(spec, next_obs, reward)
-            masks = env.allowed(state) if masks else None
+            masks = env.allowed_actions(state) if masks else None
             learner.update(Transition(obs, action, reward, terminated, truncated, next_obs, masks))
             done = terminated | truncated
             stored = stored_at(episode, every)
@@ -243,8 +243,8 @@ def _watched(env: Env, state, episode: np.ndarray, time: np.ndarray) -> Iterator
         error.at = int(episode[error.row]), -1 if error.begins else int(time[error.row])
         raise
     finally:
-        if hasattr(env, "close"):
-            env.close(state)
+        if hasattr(env, "end_lifetimes"):
+            env.end_lifetimes(state)
 
 
 def begin_episodes(env: Env, state, obs, tasks: Tasks, rng: Rng, rows, new_lifetime=False) -> tuple:

@@ -57,7 +57,9 @@ def from_gymnasium(
         raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
     make = Maker(world, settings, tuple(wrappers), horizon, task_as)
     looked_at = given if task_as == "argument" else given[:1]  # each may have spaces of its own
-    seen = [look(make, task, SAMPLES // len(looked_at), masks) for task in looked_at]
+    samples = max(50, SAMPLES // len(looked_at))
+    seen = [look(make, looked_at[0], samples, masks)]
+    seen += [look(make, task, samples, masks=False) for task in looked_at[1:]]
     name, space = seen[0].name, seen[0].action_space
     if odd := [each.action_space for each in seen if each.action_space != space]:
         raise ValueError(f"the tasks of {name} have different action spaces, {space} and {odd[0]}")
@@ -68,8 +70,7 @@ def from_gymnasium(
     cells = {name: column.cells for name, column in columns.items()}
     family = Tasks(cells or {"variant": np.zeros(len(given), int)})
     tabular = task_as == "argument" and all(each.tabular for each in seen)
-    masked = any(each.masked for each in seen)
-    stepped = MaskedGymnasium if masked else SteppedGymnasium
+    stepped = MaskedGymnasium if seen[0].masked else SteppedGymnasium
     kind = TabularGymnasium if tabular else stepped
     return kind(make, columns, family, spec, observations, choices)
 
@@ -232,18 +233,18 @@ class SteppedGymnasium(_Gymnasium):
                 raise ValueError(f"only the newest state of {self.spec.name} can be stepped")
             world.time += 1
             chosen = copy.copy(self.actions[action[i]])
-            raw, paid, terminated[i], truncated[i], info = world.env.step(chosen)
+            raw, paid, over, cut, info = world.env.step(chosen)
             answers.append((raw, info))
             try:
                 reward[i] = paid if isinstance(paid, float | int) else np.asarray(paid).item()
             except (TypeError, ValueError):
                 raise OutOfSpace(i, f"rewards must be one number, got {paid!r:.60}") from None
-            truncated[i] |= world.time == self.spec.horizon
+            terminated[i], truncated[i] = bool(over), bool(cut) or world.time == self.spec.horizon
         obs = self._read([raw for raw, _ in answers])
         step = Step(obs, reward, terminated, truncated & ~terminated)
         return SteppedState(state.env, state.time + 1, self._masks(answers)), step
 
-    def close(self, state: SteppedState) -> None:
+    def end_lifetimes(self, state: SteppedState) -> None:
         """Close the instances of N lifetimes."""
         for world in state.env:
             world.close()
@@ -258,7 +259,7 @@ class SteppedGymnasium(_Gymnasium):
 class MaskedGymnasium(SteppedGymnasium):
     """A Gymnasium environment whose `info["action_mask"]` says which actions are allowed."""
 
-    def allowed(self, state: SteppedState) -> np.ndarray:
+    def allowed_actions(self, state: SteppedState) -> np.ndarray:
         """Return (N, A) bool; all are allowed where there is no mask, or it allows none."""
         return state.mask
 

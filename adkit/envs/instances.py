@@ -98,7 +98,7 @@ def look(make: Maker, task: dict, samples: int, masks: bool | None) -> Look:
             )
         masked = masks is not False and "action_mask" in make.begin(env, task, 0)[1]
         argument = make.task_as == "argument" and not (masked and masks)
-        tabular = argument and _is_its_table(env, max(50, samples))
+        tabular = argument and _is_its_table(env, samples)
         spaces = env.observation_space, env.action_space
         return Look(name, *spaces, min(limits, default=0), tabular, masked)
     finally:

@@ -115,8 +115,8 @@ class GymnasiumEnv(gymnasium.Env):
 
     def close(self) -> None:
         """Close what the environment keeps open, if it is one of Gymnasium's."""
-        if self.state is not None and hasattr(self.env, "close"):
-            self.env.close(self.state)
+        if self.state is not None and hasattr(self.env, "end_lifetimes"):
+            self.env.end_lifetimes(self.state)
         self.state = None
 
     def _shown(self) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,13 +112,14 @@ def train_rl2(
     optimizer = torch.optim.Adam(model.parameters(), lr, eps=1e-6)
     practice = _Practice(model, env, Tasks.of(tasks), episodes_per_lifetime, lifetimes, seed)
     updates, log = max(1, steps // (lifetimes * unroll)), []
-    for update in progress("rl2", updates):
-        done = update / updates
-        loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
-        loss.backward()
-        descend(loss, model.parameters(), [optimizer], 1 - 0.7 * done)
-        if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
-            log.append({"step": (update + 1) * lifetimes * unroll, **practice.returns()})
+    with closing(practice):
+        for update in progress("rl2", updates):
+            done = update / updates
+            loss = _loss(practice, unroll, gamma, entropy * (1 - 0.9 * done))
+            loss.backward()
+            descend(loss, model.parameters(), [optimizer], 1 - 0.7 * done)
+            if (update + 1) % max(1, updates // LOG_ROWS) == 0 or update + 1 == updates:
+                log.append({"step": (update + 1) * lifetimes * unroll, **practice.returns()})
     return frame(log)
 
 
@@ -190,6 +191,11 @@ class _Practice:
         self.world, self.obs = begin(self.world, obs, rows=over, new_lifetime=True)
         tensors = map(torch.as_tensor, (action.astype(np.int64), step.reward, over))
         return logits, value, *tensors
+
+    def close(self) -> None:
+        """End the lifetimes in progress."""
+        if hasattr(self.env, "end_lifetimes"):
+            self.env.end_lifetimes(self.world)
 
     def returns(self) -> dict[str, float]:
         """Return the mean return of first and last episodes that ended since the last call."""

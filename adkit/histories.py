@@ -111,6 +111,8 @@ class Histories:
     def __getitem__(self, rows) -> Histories:
         """Return lifetimes by integer, slice, mask or index array; their tasks come along."""
         rows = np.atleast_1d(np.arange(len(self))[rows])
+        if not len(rows):
+            raise ValueError(f"this keeps none of the {len(self)} lifetimes; choose at least one")
         used, task = np.unique(self.task[rows], return_inverse=True)
         picked = {name: values[rows] for name, values in self.arrays.items()}
         return replace(self, task_values=self.task_values[used], task=task, arrays=picked)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adkit.histories import PER_STEP, Histories
+from adkit.histories import PER_STEP, WITHOUT_LABELS, Histories
 from adkit.protocols import (
     Agent,
     Env,
@@ -32,6 +32,8 @@ from adkit.protocols import (
 )
 from adkit.seeds import Rng
 from adkit.sharding import check_unedited, digest, joined, number_of_shards, progress, saved, spread
+
+TAKEN = {"task", "episode", "task_ids", *WITHOUT_LABELS}  # names of arrays in saved histories
 
 
 def collect(
@@ -182,7 +184,13 @@ def _require(name: str, values: np.ndarray, right: np.ndarray, what: str) -> Non
 
 def _empty(spec: EnvSpec, agent: Agent, n: int, episodes: int) -> dict[str, np.ndarray]:
     """Return arrays of zeros for n lifetimes, with the agent's labels if it has any."""
-    return spec.empty(n, episodes, agent.labels(spec) if hasattr(agent, "labels") else None)
+    labels = agent.labels(spec) if hasattr(agent, "labels") else {}
+    if taken := sorted(TAKEN & set(labels)):
+        raise ValueError(
+            f"labels of {type(agent).__name__} are called {', '.join(taken)}, as arrays of all "
+            "histories are; give them other names"
+        )
+    return spec.empty(n, episodes, labels)
 
 
 def _lock_step(lifetimes: Lifetimes, learner: Learner, arrays: dict[str, np.ndarray]) -> None:

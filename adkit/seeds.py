@@ -40,13 +40,16 @@ def key(seed: int, *address: str | int | np.ndarray) -> np.ndarray:
 
     Array parts broadcast: `key(0, "agent", task_ids, lifetimes)` is (N,).
     """
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"`seed` must be a non-negative whole number, got {seed!r}")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise ValueError(f"`seed` must be a whole number from 0 to 2^64 - 1, got {seed!r}")
     z = mix(np.atleast_1d(np.uint64(seed)) + GAMMA)
     for part in address:
         if isinstance(part, str):
             part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-        z = mix((z ^ mix(np.atleast_1d(part).astype(np.uint64))) + GAMMA)
+        part = np.atleast_1d(part)
+        if part.dtype.kind not in "iub":
+            raise ValueError(f"an address is made of words and whole numbers, got {part[:3]}")
+        z = mix((z ^ mix(part.astype(np.uint64))) + GAMMA)
     return z
 
 

@@ -43,7 +43,8 @@ def bootstrap(
     them; or (n,) independent numbers. With `levels` and `crossed`, as in `resamples`, they are
     (n,), one per unit, or (n, k): then `statistic` turns means (..., k) into estimates (...), such
     as a ratio of sums or a difference. `skip_nan` leaves out units without a measurement. Equal
-    seeds draw equal units: intervals of two measurements of the same units are paired.
+    seeds draw equal units: intervals of two measurements of the same units are paired. One unit has
+    no interval: its ends are NaN.
     """
     values = np.asarray(values, float)
     if not values.size:
@@ -58,7 +59,9 @@ def bootstrap(
         statistic = _measured_mean
     statistic = statistic or (lambda mean: mean)
     samples = bootstrap_draws(values, levels, statistic, draws, seed, crossed)
-    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    low = high = np.nan  # one unit tells nothing of others
+    if len(values) > 1:
+        low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(values.mean(0))), float(low), float(high))
 
 
@@ -185,6 +188,8 @@ def _check_returns(returns: np.ndarray) -> None:
             "`returns` must be (task, lifetime, episode), such as histories.returns, got shape "
             f"{np.shape(returns)}"
         )
+    if not np.isfinite(returns).all():
+        raise ValueError("`returns` must be finite; leave out the lifetimes that were not measured")
 
 
 # ---- many tests ----

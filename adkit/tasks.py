@@ -35,9 +35,10 @@ class Tasks:
                 f"tasks need one column or more, each with one row per task, got sizes {sizes}"
             )
         n = next(iter(sizes.values()))
-        ids = np.arange(n) if self.ids is None else np.asarray(self.ids, np.int64)
-        if ids.shape != (n,):
-            raise ValueError(f"`ids` must be one per task, got {ids.shape}")
+        ids = np.arange(n) if self.ids is None else np.asarray(self.ids)
+        if ids.shape != (n,) or (n and ids.dtype.kind not in "iu"):
+            raise ValueError(f"`ids` must be one whole number per task, got {str(ids)[:60]}")
+        ids = ids.astype(np.int64)
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "ids", ids)
 
@@ -93,6 +94,18 @@ class Tasks:
                 f"both sides need one; try {1 / len(self):.2g} to {1 - 1 / len(self):.2g}"
             )
         return train, test
+
+    def shared(self, other: Tasks) -> list[dict]:
+        """Return the distinct tasks of `other` whose values are those of one of ours."""
+        names = sorted(self.columns)
+        values = lambda tasks: [
+            repr([tasks[name][row].tolist() for name in names]) for row in range(len(tasks))
+        ]
+        if names != sorted(other.columns):
+            return []
+        mine, theirs = set(values(self)), dict(zip(values(other), range(len(other)), strict=True))
+        rows = [row for text, row in theirs.items() if text in mine]
+        return [{name: other[name][row].tolist() for name in names} for row in rows]
 
     def _equals(self) -> np.ndarray:
         """Return (n,) the first task that each task is equal to."""

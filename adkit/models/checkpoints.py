@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -13,57 +15,90 @@ import torch
 from adkit import folders, store
 from adkit.histories import Histories
 from adkit.models.network import WRONG, pack_tensors
+from adkit.models.training import Processes
 from adkit.models.transformer import CausalTransformer
+from adkit.sharding import digest
 
 KIND = "distillation checkpoint"
 STATE = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # of Muon's parameters, of AdamW's
 RENAMED = {"first": "from_start", "opening": "first_action_weight"}  # settings since version 0.1
 
 
-def save(
-    checkpoint, settings: dict, model: CausalTransformer, optimizers: list, log: list[dict]
-) -> None:
-    """Write weights, optimizers and log to the folder `checkpoint`, atomically."""
-    files = {"weights.safetensors": pack_tensors(model.state_dict())}
-    for i, optimizer in enumerate(optimizers):
-        flat = {
-            f"{index}.{key}": torch.as_tensor(value)
-            for index, entry in optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
-        files[f"optimizer{i}.safetensors"] = pack_tensors(flat)
-    about = {"settings": settings, "log": log}
-    store.save(checkpoint, KIND, files, about, overwrite=True)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The folder `path` of one call of `distill`: initial weights at first, later newer ones."""
 
+    path: Path
+    settings: dict
+    histories: Histories
+    model: CausalTransformer
+    optimizers: list
+    team: Processes
 
-def resume(checkpoint, settings: dict, model: CausalTransformer, optimizers: list) -> list[dict]:
-    """Restore weights and optimizers and return the log so far, [] if there is no checkpoint.
+    def save(self, log: list[dict]) -> None:
+        """Write weights, optimizers and log, atomically; all processes wait for it."""
+        if self.team.number == 0:
+            files = {"weights.safetensors": pack_tensors(self.model.state_dict())}
+            for i, optimizer in enumerate(self.optimizers):
+                flat = {
+                    f"{index}.{key}": torch.as_tensor(value)
+                    for index, entry in optimizer.state_dict()["state"].items()
+                    for key, value in entry.items()
+                }
+                files[f"optimizer{i}.safetensors"] = pack_tensors(flat)
+            about = {"settings": self._asked, "log": log, "initial": self.model.initial}
+            store.save(self.path, KIND, files, about, overwrite=True)
+        self.team.wait()
 
-    ArtefactError if it was made with other settings, or is damaged.
-    """
-    folders.recover(Path(checkpoint))
-    if folders.vacant(Path(checkpoint)):
-        return []
-    files, about = store.load(checkpoint, KIND)
-    settings, found = store.as_json(settings), _renamed(about.get("settings"))
-    if differ := [name for name in settings if found.get(name) != settings[name]]:
-        raise store.ArtefactError(
-            f"{checkpoint} was made with other {', '.join(differ)}; use another folder, or the "
-            "same arguments"
-        )
-    try:
-        log = about["log"]
-        _check_log(log, settings["steps"])
-        blobs = [files[f"optimizer{i}.safetensors"] for i in (0, 1)]
-        states = list(map(_state, optimizers, STATE, blobs))
-        model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
-    except WRONG as error:
-        raise store.ArtefactError(
-            f"{checkpoint} holds no complete checkpoint: {error}; start again in another folder"
-        ) from None
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return log
+    def resume(self) -> list[dict]:
+        """Restore weights and optimizers and return the log so far, [] at the beginning.
+
+        The first call saves the initial weights. ArtefactError if the checkpoint was made with
+        other settings or from other weights, or is damaged.
+        """
+        folders.recover(self.path)
+        if folders.vacant(self.path):
+            log = []
+            self.model.initial = digest(self.model.state_dict())
+        else:
+            log = self._restored()
+        self.team.check_equal(len(log), self.path)
+        if not log:
+            self.save(log)
+        return log
+
+    def _restored(self) -> list[dict]:
+        files, about = store.load(self.path, KIND)
+        asked, found = store.as_json(self._asked), _renamed(about.get("settings"))
+        differ = [name for name in asked if found.get(name) != asked[name]]
+        blob, initial = files.get("weights.safetensors", b""), about.get("initial")
+        # this model was begun there, also if it was interrupted, or it holds what is kept there
+        mine = {getattr(self.model, "initial", None), digest(self.model.state_dict())}
+        if initial and initial not in mine and pack_tensors(self.model.state_dict()) != blob:
+            differ.append("weights to begin with")
+        if differ:
+            raise store.ArtefactError(
+                f"{self.path} was made with other {', '.join(differ)}; use another folder, or the "
+                "same arguments"
+            )
+        try:
+            log = about["log"]
+            _check_log(log, asked["steps"])
+            blobs = [files[f"optimizer{i}.safetensors"] for i in (0, 1)] if log else []
+            states = list(map(_state, self.optimizers, STATE, blobs))
+            self.model.load_state_dict(safetensors.torch.load(blob))
+        except WRONG as error:
+            raise store.ArtefactError(
+                f"{self.path} holds no complete checkpoint: {error}; start again in another folder"
+            ) from None
+        for optimizer, state in zip(self.optimizers, states, strict=False):
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        self.model.initial = initial
+        return log
+
+    @cached_property
+    def _asked(self) -> dict:
+        return self.settings | {"histories": fingerprint(self.histories, self.settings["predict"])}
 
 
 def _renamed(found) -> dict:
@@ -83,8 +118,8 @@ def _check_log(log, steps: int) -> None:
     """Raise ValueError unless the log has a row for each of the first 1 to `steps` steps."""
     numbers = lambda row: all(isinstance(row[name], int | float) for name in ("loss", "seconds"))
     found = [row["step"] for row in log if numbers(row)]
-    if not 0 < len(log) <= steps or found != list(range(1, len(log) + 1)):
-        raise ValueError(f"its log is not that of the first 1 to {steps} steps: {str(log)[:100]}")
+    if len(log) > steps or found != list(range(1, len(log) + 1)):
+        raise ValueError(f"its log is not that of the first 0 to {steps} steps: {str(log)[:100]}")
 
 
 def _state(optimizer: torch.optim.Optimizer, names: tuple[str, ...], blob: bytes) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 
 from adkit.histories import Histories
 from adkit.models import tokens as layout
-from adkit.models.checkpoints import fingerprint, resume, save
+from adkit.models.checkpoints import Checkpoint
 from adkit.models.in_context import InContext
+from adkit.models.taps import plain
 from adkit.models.training import Processes, ahead, auto_dtype, descend, frame, processes, progress
 from adkit.models.transformer import CausalTransformer
 from adkit.protocols import Env, Tasks
@@ -53,6 +55,9 @@ class Schedule:
     def __post_init__(self):
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must be in (0, 1], got {self.decay}")
+        for name in ("from_start", "short"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rates at a step."""
@@ -111,17 +116,17 @@ def distill(
     Under `accelerate launch` or `notebook_launcher`, all processes train one model on the batches
     of one process.
     """
+    model, steps, batch, seed = plain(model), *map(operator.index, (steps, batch, seed))
     _check(model, histories, validation, steps, batch, label_smoothing)
     team = processes()
-    model.to(team.device)
+    model.to(team.device).zero_grad()  # of a call that was interrupted
     label, dtype = _label(model, histories, predict), auto_dtype(precision, team.device)
     loss = Loss(label_smoothing, first_action_weight, *label, dtype=dtype)
     optimizers = _optimizers(model, schedule)
     settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **asdict(loss)}
-    data = fingerprint(histories, predict) if checkpoint else None
-    settings |= {"dtype": str(dtype), "model": model.config, "histories": data}
-    log = resume(checkpoint, settings, model, optimizers) if checkpoint else []
-    team.check_equal(len(log), checkpoint)
+    settings |= {"dtype": str(dtype), "model": model.config}
+    kept = checkpoint and Checkpoint(Path(checkpoint), settings, histories, model, optimizers, team)
+    log = kept.resume() if kept else []
     started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))
     left = progress("distill", steps, done=len(log))
@@ -132,10 +137,8 @@ def distill(
             log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
             if validation and due(step + 1, steps, validation.every or steps // 4):
                 log[-1] |= validation.measure(model, seed)
-            if checkpoint and due(step + 1, steps, steps // CHECKPOINTS):
-                if team.number == 0:
-                    save(checkpoint, settings, model, optimizers, log)
-                team.wait()
+            if kept and due(step + 1, steps, steps // CHECKPOINTS):
+                kept.save(log)
     finally:  # also after Kernel > Interrupt
         model.log = frame(log)
     return model.log
@@ -153,6 +156,7 @@ def _check(model, histories: Histories, validation, steps, batch, label_smoothin
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"`label_smoothing` must be in [0, 1), got {label_smoothing}; try 0.1")
     model.check_spec(histories.spec)
+    model.check_weights()
     episodes = histories.n_episodes
     if episodes < model.window:
         raise ValueError(
@@ -160,10 +164,10 @@ def _check(model, histories: Histories, validation, steps, batch, label_smoothin
             f"{model.window}; collect more episodes, or make the model with "
             f"context={max(2, episodes) * model.spec.horizon}"
         )
-    held_out = validation.histories.tasks.index if validation else ()
-    if shared := sorted({*held_out} & {*histories.tasks.index}):
+    shared = histories.task_values.shared(validation.histories.task_values) if validation else []
+    if shared:
         raise ValueError(
-            f"{len(shared)} validation tasks are also training tasks ({shared[:5]} ...); split "
+            f"{len(shared)} validation tasks are also training tasks, such as {shared[0]}; split "
             "the tasks before collecting, as in env.tasks().split(0.8, seed=0)"
         )
 

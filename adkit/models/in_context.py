@@ -56,6 +56,7 @@ class InContext:
 
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> InContextLearner:
         self.model.check_spec(spec)
+        self.model.check_weights()
         if self.prompt is not None and len(self.prompt) != len(rng):
             raise ValueError(
                 f"`prompt` must have one history per lifetime, in task-major order: {len(rng)} "
@@ -90,7 +91,9 @@ class InContextLearner:
         n, size = self.window.tokens.valid.shape
         layers, heads, width = (self.model.config[name] for name in ("layers", "heads", "width"))
         shape = layers, n, heads, size, width // heads
-        self.keys, self.values = torch.zeros(2, *shape, device=self.model.device)
+        self.keys, self.values = torch.zeros(
+            2, *shape, dtype=torch.float32, device=self.model.device
+        )
         if config.prompt is not None:  # its episodes open the window, as if they had just happened
             episodes = config.prompt.n_episodes
             windows = config.prompt.windows(self.every_row, 0 * self.every_row, episodes)
@@ -136,7 +139,11 @@ class InContextLearner:
 
 
 def sample_actions(logits: torch.Tensor, rng: Rng) -> np.ndarray:
-    """Draw actions (N,) with the probabilities of logits (N, A)."""
-    cumulative = logits.detach().double().softmax(-1).cumsum(-1).cpu().numpy()
+    """Draw actions (N,) with the probabilities of logits (N, A); ValueError if one is NaN."""
+    logits = logits.detach().cpu()  # some GPUs have no float64
+    cumulative = logits.double().softmax(-1).cumsum(-1).numpy()
+    if np.isnan(cumulative).any():
+        row = np.isnan(cumulative).any(1).argmax()
+        raise ValueError(f"the model's logits are {logits[row].tolist()}: they must be finite")
     drawn = (cumulative <= rng.uniform()[:, None]).sum(-1)
     return drawn.clip(max=logits.shape[-1] - 1).astype(np.uint8)

@@ -33,7 +33,12 @@ class Network(nn.Module):
 
     def __init__(self, spec: EnvSpec, config: dict[str, int]):
         super().__init__()
-        self.spec, self.config = spec, config
+        if not isinstance(spec, EnvSpec):
+            raise ValueError(f"`spec` must be an EnvSpec, such as env.spec, got {spec!r:.100}")
+        wrong = {name: size for name, size in config.items() if not hasattr(size, "__index__")}
+        if wrong:
+            raise ValueError(f"settings of a network are whole numbers, got {wrong}")
+        self.spec, self.config = spec, {name: int(size) for name, size in config.items()}
 
     @property
     def device(self) -> torch.device:
@@ -48,6 +53,15 @@ class Network(nn.Module):
                     f"this model was made for {self.spec.name} with {name}={mine}, but {spec.name} "
                     f"has {name}={theirs}; train a model for that environment"
                 )
+
+    def check_weights(self) -> None:
+        """Raise ValueError unless all weights are float32 and finite."""
+        for name, weight in self.named_parameters():
+            if weight.dtype != torch.float32:
+                kind = str(weight.dtype).removeprefix("torch.")
+                raise ValueError(f"weights must be float32, but {name} is {kind}: model.float()")
+            if not weight.isfinite().all():
+                raise ValueError(f"weights of {name} are not finite; make a new model, or load one")
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write weights (safetensors) and a hashed manifest, atomically."""

@@ -24,14 +24,13 @@ class Tap(nn.Identity):
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         for change in self.edits:
-            changed = change(activation)
-            if changed.shape != activation.shape:
-                raise ValueError(
-                    f"an edit must return the activation's shape {tuple(activation.shape)}, "
-                    f"got {tuple(changed.shape)}"
-                )
-            activation = changed.to(activation.dtype)
+            activation = change(activation)
         return activation
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return the model inside `torch.compile`'s, whose taps no edit would reach."""
+    return getattr(model, "_orig_mod", model)
 
 
 def names(model: nn.Module) -> list[str]:
@@ -55,8 +54,9 @@ def edit(
     A function gets the activation (batch, ..., position, features) and returns the same shape;
     every way to run the model, cached or not, sees the change. Unknown names change nothing.
     """
+    model = plain(model)
     taps = [
-        (model.get_submodule(name), change)
+        (model.get_submodule(name), _checked(name, change))
         for pattern, change in changes.items()
         for name in matching(model, pattern)
     ]
@@ -67,3 +67,19 @@ def edit(
     finally:
         for tap, change in taps:
             tap.edits.remove(change)
+
+
+def _checked(name: str, change: Callable) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the change; it raises ValueError where it does not return such an activation."""
+
+    def checked(activation: torch.Tensor) -> torch.Tensor:
+        changed = change(activation)
+        if getattr(changed, "shape", None) != activation.shape:
+            got = tuple(changed.shape) if hasattr(changed, "shape") else changed
+            raise ValueError(
+                f"an edit of {name} must return the activation's shape {tuple(activation.shape)}, "
+                f"got {got}"
+            )
+        return changed.to(activation.dtype)
+
+    return checked

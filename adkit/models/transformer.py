@@ -49,6 +49,7 @@ class CausalTransformer(Network):
     ):
         config = dict(context=context, layers=layers, heads=heads, width=width, seed=seed)
         super().__init__(spec, config | {"predictions": predictions})
+        context, layers, heads, width, seed, predictions = self.config.values()
         if min(layers, heads, width) < 1 or width % heads or layers > LAYERS_AT_MOST:
             raise ValueError(
                 f"`layers` must be in 1 to {LAYERS_AT_MOST} and `heads` must divide `width`, "
@@ -67,6 +68,7 @@ class CausalTransformer(Network):
         self.logits = Tap()
         self.prediction_head = Linear(width, predictions) if predictions else None
         self.prediction = Tap() if predictions else None
+        self.float()  # whatever torch's default is
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             std = INITIAL_STD.get(name.removeprefix("embed_tokens."), parameter.shape[-1] ** -0.5)

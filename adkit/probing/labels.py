@@ -5,6 +5,7 @@ A session is the unit that a label belongs to: a task if labels are given by tas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,8 @@ class Sessions:
         groups = own if groups is None else np.asarray(groups)
         labels = np.asarray(labels, float)
         decisions = (*shape[:-1], shape[-1] - 1) if len(shape) == 3 else shape
+        if len(shape) == 3 and labels.shape == (shape[0], math.prod(decisions[1:])):
+            labels = labels.reshape(decisions)  # histories.x is flat
         leading = labels.shape[: len(shape)]
         per_token = len(shape) > 1 and leading in (shape, decisions)
         if decisions in (np.shape(where), leading if per_token else None):

@@ -131,6 +131,9 @@ def fit(
     and `kinds` (N,) are for the controls above, which `permutations=0` leaves out.
     """
     sessions = Sessions.of(stream, labels, where, groups).split(holdout, seed)
+    found = sessions.labels()
+    if (found == found[0]).all():
+        raise ValueError(f"`labels` are {found[0]} at every token that is read; they must vary")
     read = lambda values: _fit(sessions, values, np.atleast_1d(l2), curved, seed)
     fits = {tap: read(values) for tap, values in taps_of(stream).items()}
     tap = max(fits, key=lambda name: fits[name].validation)

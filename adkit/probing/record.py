@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from adkit.histories import Histories
-from adkit.models.taps import edit, matching, names
+from adkit.models.taps import edit, matching, names, plain
 from adkit.models.tokens import Tokens, kept, pack, tokenize, window_starts
 
 Change = Callable[[torch.Tensor, Callable[[np.ndarray], torch.Tensor]], torch.Tensor]
@@ -80,6 +80,7 @@ def record(
     `resume` saves time and changes nothing else: a recording of the unchanged model on the same
     histories, from whose last stream before every named and changed tap the model goes on.
     """
+    model = plain(model)
     wanted = [name for tap in taps or ("logits",) for name in matching(model, tap)]
     model.check_spec(histories.spec)
     changed = {n: f for tap, f in (changes or {}).items() for n in matching(model, tap)}

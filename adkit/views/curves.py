@@ -30,9 +30,16 @@ def learning_curves(
     """
     if isinstance(histories, Histories) or not histories:
         raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
+    if odd := [name for name, each in histories.items() if not isinstance(each, Histories)]:
+        given = type(histories[odd[0]]).__name__
+        raise ValueError(f"{odd[0]!r} must be Histories, as ad.collect returns, got {given}")
     figure = Figure()
     style = styles(histories)
     for name, history in histories.items():
+        alike = lambda spec: (spec.name, spec.horizon, spec.cardinality, spec.shape)
+        if env is not None and alike(history.spec) != alike(env.spec):
+            both = f"{name!r} was collected in {alike(history.spec)}, `env` is {alike(env.spec)}"
+            raise ValueError(f"{both}: its optimum is another; leave `env` out")
         returns = history.returns  # (tasks, lifetimes, E)
         task = np.repeat(np.arange(len(returns)), returns.shape[1])
         drawn = bootstrap_draws(returns.reshape(len(task), -1), [task])  # (draws, E)

@@ -103,8 +103,8 @@ def diagnose(
     held_out = test if test is not None else rollouts and rollouts.task_values
     checks = [*_of_source(histories, window), _shift(histories)]
     if held_out is not None:
-        asked = _values(Tasks.of(held_out))
-        shared = len(asked & _values(histories.task_values))
+        asked, _ = Tasks.of(held_out).unique()
+        shared = len(histories.task_values.shared(asked))
         seen = f"{shared} of {len(asked)} test tasks have the values of training tasks"
         checks.append(("train and test tasks overlap", shared > 0, seen))
     if rollouts is not None:
@@ -114,12 +114,6 @@ def diagnose(
     found, healthy = ({n: s for n, bad, s in checks if bad == side} for side in (True, False))
     curves = {"source": histories} | ({"distilled": rollouts} if rollouts is not None else {})
     return Diagnosis(found, healthy, curves, window)
-
-
-def _values(tasks: Tasks) -> set[str]:
-    """Return the distinct values of tasks, as text."""
-    columns = [values.tolist() for _, values in sorted(tasks.columns.items())]
-    return {repr(row) for row in zip(*columns, strict=True)}
 
 
 def _rise(returns: np.ndarray, early: slice, late: slice) -> tuple[float, float]:
@@ -133,7 +127,7 @@ def _of_source(histories: Histories, window: int | None) -> Iterator[tuple[str, 
     returns, n = histories.episode_returns.astype(float), histories.n_episodes
     spread = f"returns are {returns.min():.3g} to {returns.max():.3g}"
     yield "rewards are constant", np.ptp(returns) == 0, spread
-    tasks = len(_values(histories.task_values))
+    tasks = len(histories.task_values.unique()[0])
     yield "too few tasks", tasks < FEW_TASKS, f"{tasks} distinct tasks; {FEW_TASKS} are few"
     rise, errors = _rise(returns, slice(max(1, n // 10)), slice(-max(1, n // 3), None))
     flat = np.ptp(returns) == 0 or errors < SURE

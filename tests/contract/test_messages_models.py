@@ -66,7 +66,7 @@ MISTAKES = {
     "have 1 episodes per lifetime, but the model's window has 4; .* with context=16": (
         lambda: ad.distill(model(), MADE.episodes[:1])
     ),
-    r"25 validation tasks are also training tasks \(\[0, 1.*; split the tasks": (
+    r"25 validation tasks are also training tasks, such as {'goal': \[0, 0\]}; split the": (
         lambda: distill(validation=ad.Validation(ROOM, MADE))
     ),
     r"`predict` must be an episode label, one of \[\], .* got 'eaten' and predictions=1": (

@@ -105,7 +105,7 @@ MISTAKES = [
         "each with one row per task, got sizes {'goal': 1",
     ),
     (lambda: collect(Listed(5, 8)), "got list; a world's own tasks() must return ad.Tasks({...})"),
-    (lambda: ad.Rng.of(-1), "non-negative whole number"),
+    (lambda: ad.Rng.of(-1), "whole number from 0"),
     (lambda: collect(episodes=0), "`episodes` must be at least 1, got 0"),
     (lambda: collect(tasks=ROOM.tasks()[:0]), "`tasks` must be at least 1, got 0"),
     (lambda: collect(driver="compiled"), "Random on DarkRoom has no compiled driver"),

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from adkit.stats import Interval
 from adkit.views import intervals
+from adkit.views.dots import MARKS
 from adkit.views.figure import AGENTS, GREY, Figure, plain, styles
 from study.verdicts import VERDICTS, Verdict, brief
 
@@ -18,6 +19,8 @@ WORDS = yaml.safe_load(Path(__file__).parents[1].joinpath("words.yaml").read_tex
 NAMES = {"H2a_future": "H2a ahead"}  # of hypotheses, where they are not their own
 STYLES = {word: style["color"] for word, style in styles(VERDICTS).items()}
 HOLDS = "as needed", "not as needed", "for comparison"  # kinds of rows in the picture of a verdict
+REFUTES = "limit that refutes"  # what a "threshold" is here
+BESIDE = 0.3  # of a row: limits stand below its line, or above it if they refute
 SIDES = {  # bound of a rule: the marks it gives, and what it asks in words
     "at_least": ({"at least": 1}, "at least {}"),
     "at_most": ({"at most": 1}, "at most {}"),
@@ -64,25 +67,38 @@ def rows(name: str, rules: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
 
 
 def drawn(parts: Iterable[pd.DataFrame], kinds: tuple[str, ...] = HOLDS, **titles) -> Figure:
-    """Draw `rows` of gates or hypotheses, with the limits between which they must lie."""
+    """Draw `rows` of gates or hypotheses, with the limits between which they must lie.
+
+    Limits that support stand below the line of their row, limits that refute above it.
+    """
     table = pd.concat(parts)
     table["kind"] = pd.Categorical(table["kind"], kinds)
-    return intervals(table, by="kind", panel="unit", **titles)
+    figure = intervals(table, by="kind", panel="unit", **titles).update_traces(cliponaxis=False)
+    for trace in figure.data:
+        if trace.name in MARKS:
+            refutes = trace.name == "threshold"
+            trace.update(y=trace.y + (-BESIDE if refutes else BESIDE), marker={"size": 9})
+            if refutes:
+                says = REFUTES + " %{x:.3g}<extra></extra>"
+                trace.update(name=REFUTES, legendgroup=REFUTES, hovertemplate=says)
+    beside = {"marker": {"color": GREY, "symbol": "circle-open"}, "error_x": {"color": GREY}}
+    figure.update_traces(beside, selector={"name": HOLDS[2]})
+    figure.for_each_xaxis(lambda axis: "AUC" in axis.title.text or axis.update(rangemode="tozero"))
+    return figure
 
 
 def verdict(judged: Verdict) -> Figure:
     """Draw every measure of a hypothesis, its limits, and what chance makes of the first."""
-    first, unit = words(judged.name, judged.measure)
-    beside = {f"{first}: too small to matter": (0, -judged.sesoi, judged.sesoi)}
+    beside = {"for comparison: too small to matter": (0, -judged.sesoi, judged.sesoi)}
     if judged.null is not None:
         low, high = np.nanquantile(judged.null, [0.025, 0.975])
-        beside[f"{first}: by chance"] = np.nanmean(judged.null), low, high
+        beside["for comparison: by chance alone"] = np.nanmean(judged.null), low, high
     beside = pd.DataFrame.from_dict(beside, "index", columns=[*Interval._fields])
     least = f"; an effect of {brief(judged.mde)} would be found 8 times in 10"
     says = "dot: estimate; line: 95% interval" + least * (judged.verdict == "inconclusive")
     title = f"{NAMES.get(judged.name, judged.name)}: {judged.verdict}"
     table = rows(judged.name, judged.rules)
-    parts = table[:1], beside.assign(unit=unit, kind=HOLDS[2]), table[1:]
+    parts = table[:1], beside.assign(unit=table["unit"].iloc[0], kind=HOLDS[2]), table[1:]
     return drawn(parts, title=title, subtitle=says)
 
 

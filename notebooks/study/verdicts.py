@@ -182,7 +182,7 @@ def _judged(role: str, rules: Mapping, measured: Mapping) -> list[dict]:
 def brief(value: Interval | float) -> str:
     """Return a number to three digits, an interval to two of its width: .31 [.22, .40]."""
     estimate, low, high = value if isinstance(value, tuple) else (value,) * 3
-    shown = f"{estimate:.3g}"
+    shown = f"{estimate:.3g}" if abs(estimate) > ZERO else "0"
     if high - low > ZERO:
         digits = max(0, 1 - math.floor(math.log10(high - low)))
         shown = "{:.{n}f} [{:.{n}f}, {:.{n}f}]".format(*value, n=digits)

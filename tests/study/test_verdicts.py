@@ -130,7 +130,8 @@ def test_the_figure_of_a_verdict_shows_effect_limits_sesoi_and_null(h2a):
     assert figure.layout.title.text == "H2a: inconclusive"
     on = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
     assert on["not as needed"].x[0] == 0.4 and on["at least"].x[0] == 0.5
-    assert on["interval above"].x[0] == on["threshold"].x[0] == 0.25
+    above, refutes = on["interval above"], on["limit that refutes"]
+    assert above.x[0] == refutes.x[0] == 0.25 and refutes.y[0] < on["at least"].y[0] == above.y[0]
     small, chance = (on["for comparison"].error_x.array[i] for i in (1, 2))
     assert small == h2a["sesoi"] and chance == pytest.approx(0.1, abs=0.02)
     table = figures.decided(judged)
@@ -161,6 +162,7 @@ def test_figures_have_plain_words_for_every_measure_and_claim(hypotheses):
         ((10.04, -0.5, 20.0), "10 [-0, 20]"),
         (0.00498, ".00498"),
         (1.0, "1"),
+        (-6.86e-15, "0"),
     ],
 )
 def test_numbers_are_short(value, says):

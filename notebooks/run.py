@@ -152,7 +152,7 @@ def tidy(notebook) -> None:
 
 def is_progress(out: NotebookNode) -> bool:
     """Return whether an output is what a progress bar wrote: itself, or the spaces after it."""
-    text = out.get("text", "x")
+    text = out.get("text", "x").replace("\x1b[A", "")  # which moves a line up
     return not text.strip() or bool(re.search(r"\w/s\]|s/\w[\w ]*\]", text))
 
 

@@ -84,7 +84,7 @@ def drawn(parts: Iterable[pd.DataFrame], kinds: tuple[str, ...] = HOLDS, **title
     beside = {"marker": {"color": GREY, "symbol": "circle-open"}, "error_x": {"color": GREY}}
     figure.update_traces(beside, selector={"name": HOLDS[2]})
     figure.for_each_xaxis(lambda axis: "AUC" in axis.title.text or axis.update(rangemode="tozero"))
-    return figure
+    return figure.update_yaxes(ticklabelstandoff=8)  # room for a mark at the left end
 
 
 def verdict(judged: Verdict) -> Figure:

@@ -6,7 +6,9 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -50,23 +52,16 @@ class Leaf:
 
     def read(self, raw: Sequence) -> np.ndarray:
         """Return the leaf of N observations, (N, size); OutOfSpace names the wrong one."""
-        allowed, needed, dtype = KINDS[self.kind]
-        values = np.empty((len(raw), len(self.low)), dtype)
-        for row, part in enumerate(raw):
-            try:
-                for key in self.path:
-                    part = part[key]
-                part = np.asarray(part)
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise OutOfSpace(row, f"{self} is missing, or no array: {error!r}") from None
-            given = part.dtype
-            if part.shape != self.shape or given.kind not in allowed or dtype is np.uint8 != given:
-                raise OutOfSpace(
-                    row,
-                    f"{self} must be {needed} of shape {self.shape}, as its space says, got "
-                    f"{given} of shape {part.shape}: {str(part)[:60]}",
-                )
-            values[row] = part.reshape(-1)
+        allowed, _, dtype = KINDS[self.kind]
+        try:  # all at once; else one by one, to find the wrong one
+            parts = [reduce(getitem, self.path, one) for one in raw] if self.path else raw
+            values = np.asarray(parts)
+        except (KeyError, IndexError, TypeError, ValueError):
+            values = np.zeros(0, object)
+        right = values.shape == (len(raw), *self.shape) and values.dtype.kind in allowed
+        if not right or dtype is np.uint8 != values.dtype:
+            values = np.stack([self._part(row, one) for row, one in enumerate(raw)])
+        values = values.reshape(len(raw), -1).astype(dtype, copy=False)
         inside = (values >= self.low) & (values <= self.high)  # NaN is not
         if not inside.all():
             row, at = np.argwhere(~inside)[0]
@@ -76,6 +71,22 @@ class Leaf:
                 f"gymnasium.wrappers.TransformObservation), got {values[row, at]}",
             )
         return values
+
+    def _part(self, row: int, raw: Any) -> np.ndarray:
+        """Return the leaf of one observation."""
+        allowed, needed, dtype = KINDS[self.kind]
+        try:
+            part = np.asarray(reduce(getitem, self.path, raw))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise OutOfSpace(row, f"{self} is missing, or no array: {error!r}") from None
+        right = part.shape == self.shape and part.dtype.kind in allowed
+        if not right or dtype is np.uint8 != part.dtype:
+            raise OutOfSpace(
+                row,
+                f"{self} must be {needed} of shape {self.shape}, as its space says, got "
+                f"{part.dtype} of shape {part.shape}: {str(part)[:60]}",
+            )
+        return part.astype(dtype)
 
     def written(self, values: np.ndarray) -> np.ndarray:
         """Return values (N, size) as they stand in a real vector of leaves of several kinds."""

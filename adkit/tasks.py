@@ -109,13 +109,13 @@ class Tasks:
 
     def _equals(self) -> np.ndarray:
         """Return (n,) the first task that each task is equal to."""
-        codes = [np.zeros(len(self), int)]
+        of = np.zeros(len(self), np.int64)
         for values in self.columns.values():
-            flat = values.reshape(len(self), math.prod(values.shape[1:]))
-            if flat.shape[1]:
-                codes.append(np.unique(flat, axis=0, return_inverse=True)[1].reshape(-1))
-        _, first, of = np.unique(np.stack(codes), axis=1, return_index=True, return_inverse=True)
-        return first[of.reshape(-1)]
+            for part in values.reshape(len(self), math.prod(values.shape[1:])).T:
+                _, code = np.unique(part, return_inverse=True)
+                _, of = np.unique(of * len(self) + code, return_inverse=True)
+        _, first = np.unique(of, return_index=True)
+        return first[of]
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -199,4 +199,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     """Return p-values adjusted for their number, controlling the family-wise error (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests
 
+    if not ((np.asarray(p_values) >= 0) & (np.asarray(p_values) <= 1)).all():
+        raise ValueError(f"`p_values` must be in [0, 1], got {p_values}")
     return multipletests(p_values, method="holm")[1]

@@ -58,7 +58,7 @@ class PeakMemory:
 def most_held(process: psutil.Process) -> int:
     """Return bytes resident: the most so far where the system keeps it (Linux), else those now."""
     status = Path(f"/proc/{process.pid}/status")
-    kept = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    kept = re.search(r"VmHWM:\s*(\d+) kB", status.read_text("utf-8")) if status.exists() else None
     return 1024 * int(kept[1]) if kept else process.memory_info().rss
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 
 from adkit import folders, store
 from adkit.histories import Histories
@@ -34,6 +37,20 @@ class Checkpoint:
     model: CausalTransformer
     optimizers: list
     team: Processes
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for a `with` block; ValueError if another model trains in it now."""
+        with ExitStack() as held:
+            if self.team.number == 0:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    lock = FileLock(self.path.parent / f".{self.path.name}.lock", timeout=0)
+                    held.enter_context(lock)
+                except Timeout:
+                    says = f"another model trains in {self.path}; use another folder"
+                    raise ValueError(says) from None
+            yield
 
     def save(self, log: list[dict]) -> None:
         """Write weights, optimizers and log, atomically; all processes wait for it."""

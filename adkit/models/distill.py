@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,9 @@ class Schedule:
     def __post_init__(self):
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must be in (0, 1], got {self.decay}")
+        for name in ("lr", "matrix_lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
         for name in ("from_start", "short"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
@@ -126,22 +130,31 @@ def distill(
     settings = {"steps": steps, "batch": batch, "seed": seed, **asdict(schedule), **asdict(loss)}
     settings |= {"dtype": str(dtype), "model": model.config}
     kept = checkpoint and Checkpoint(Path(checkpoint), settings, histories, model, optimizers, team)
-    log = kept.resume() if kept else []
-    started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
     draw = partial(_draw, histories, schedule, model.window, steps, batch, seed, bool(predict))
-    left = progress("distill", steps, done=len(log))
-    try:
-        for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
-            total = _backward(model, windows, loss, team)
-            value = descend(total, model.parameters(), optimizers, schedule.factor(step, steps))
-            log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
-            if validation and due(step + 1, steps, validation.every or steps // 4):
-                log[-1] |= validation.measure(model, seed)
-            if kept and due(step + 1, steps, steps // CHECKPOINTS):
-                kept.save(log)
-    finally:  # also after Kernel > Interrupt
-        model.log = frame(log)
+    with kept.alone() if kept else nullcontext():
+        log = kept.resume() if kept else []
+        try:
+            for done in _descent(model, optimizers, loss, draw, schedule, steps, team, log):
+                if validation and due(done, steps, validation.every or steps // 4):
+                    log[-1] |= validation.measure(model, seed)
+                if kept and due(done, steps, steps // CHECKPOINTS):
+                    kept.save(log)
+        finally:  # also after Kernel > Interrupt
+            model.log = frame(log)
     return model.log
+
+
+def _descent(
+    model, optimizers, loss: Loss, draw: Callable, schedule: Schedule, steps, team, log: list[dict]
+) -> Iterator[int]:
+    """Take and log the steps that are left; after each, yield how many were taken."""
+    started = time.perf_counter() - (log[-1]["seconds"] if log else 0.0)
+    left = progress("distill", steps, done=len(log))
+    for step, windows in zip(left, ahead(draw, range(len(log), steps)), strict=True):
+        total = _backward(model, windows, loss, team)
+        value = descend(total, model.parameters(), optimizers, schedule.factor(step, steps))
+        log.append({"step": step + 1, "loss": value, "seconds": time.perf_counter() - started})
+        yield step + 1
 
 
 def due(step: int, steps: int, every: int) -> bool:

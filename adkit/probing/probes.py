@@ -102,7 +102,12 @@ class Probe:
 
     @property
     def p(self) -> float:
-        """The share of permutations that score as high: (1 + how many) / (1 + permutations)."""
+        """The share of permutations that score as high: (1 + how many) / (1 + permutations).
+
+        NaN where a score is.
+        """
+        if not np.isfinite([self.score, *self.null]).all():
+            return float("nan")
         return float((1 + (self.null >= self.score).sum()) / (1 + len(self.null)))
 
 

@@ -83,12 +83,12 @@ def record(
     model = plain(model)
     wanted = [name for tap in taps or ("logits",) for name in matching(model, tap)]
     model.check_spec(histories.spec)
-    changed = {n: f for tap, f in (changes or {}).items() for n in matching(model, tap)}
+    changed = [name for tap in changes or () for name in matching(model, tap)]
     starts = window_starts(histories.n_episodes, model.window, kept(model.window, keep))
     known = _known_stream(model, histories, resume, {*wanted, *changed})
     packed = not any(name.endswith("pattern") for name in (*wanted, *changed))
     here = _Place(histories, model.device)
-    edits = {name: lambda x, change=change: change(x, here.cut) for name, change in changed.items()}
+    edits = {tap: lambda x, f=f: f(x, here.cut) for tap, f in (changes or {}).items()}
     seen: dict[str, torch.Tensor] = {}
     look = {name: lambda x, name=name: seen.update({name: x}) or x for name in wanted}
     values: dict[str, np.ndarray] = {}

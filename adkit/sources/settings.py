@@ -47,7 +47,7 @@ def check_counts(config, *names: str) -> None:
     """Raise ValueError unless the settings are whole numbers of at least 1."""
     for name in names:
         value = getattr(config, name)
-        if not (isinstance(value, int) and value >= 1):
+        if not (isinstance(value, int | np.integer) and value >= 1):
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
 
 

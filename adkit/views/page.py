@@ -143,10 +143,13 @@ def compressed(state: dict) -> str:
 
 def script(*names: str) -> str:
     """Return the front end of a view: one ES module that asks nothing of a network."""
-    return "".join((VIEWS / name).read_text() for name in ("common.js", *names))
+    return "".join((VIEWS / name).read_text(encoding="utf-8") for name in ("common.js", *names))
 
 
 def packed(array: np.ndarray, dtype: str) -> dict:
     """Return an array as the front end reads it: little-endian bytes with dtype and shape."""
-    array = np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<"))
+    values = np.asarray(array)
+    array = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
+    if array.dtype.kind in "iu" and not (array == values).all():
+        raise ValueError(f"{values.min()} to {values.max()} do not fit in {dtype}")
     return {"dtype": dtype, "shape": list(array.shape), "bytes": array.tobytes()}

@@ -41,7 +41,9 @@ class SideBySide(page.View):
         parts = (
             f"adkit.kinds.{kind} = (() => {{{wrap(own)}}})();\n" for kind, own in kinds.items()
         )
-        self._esm = "".join((page.script(), *parts, (page.VIEWS / "side_by_side.js").read_text()))
+        self._esm = "".join(
+            (page.script(), *parts, (page.VIEWS / "side_by_side.js").read_text(encoding="utf-8"))
+        )
         named = [(str(name), type(view).__name__, view.key) for name, view in views.items()]
         data = {"views": named, "shared": list(shared), "limits": limits}
         super().__init__(limits, data=data)

@@ -96,6 +96,8 @@ def exchange_p(observed: np.ndarray, null: np.ndarray, most: int = 200_000) -> f
     at least as large.
     """
     rng, sums = np.random.default_rng(0), np.zeros(1)
+    if not (np.isfinite(observed).all() and np.isfinite(null).all()):
+        return float("nan")  # nothing was measured
     for value, draws in zip(observed, null, strict=True):
         sums = np.add.outer(sums, [value, *draws]).ravel()  # the first is the observed one
         if len(sums) > most:

@@ -12,6 +12,7 @@ from adkit import stats, store
 from adkit.models import distill as distill_module
 from adkit.models.in_context import sample_actions
 from adkit.probing import fit
+from adkit.views import page
 
 ROOM = ad.envs.DarkRoom(size=5, horizon=8)
 MADE = ad.collect(ROOM, ROOM.tasks()[:10], ad.sources.Random(), episodes=8, lifetimes=2)
@@ -163,3 +164,39 @@ def test_flat_labels_are_read_by_token():
     labels = rng.normal(size=(20, 8, 8))
     flat, deep = (fit(recording, each, permutations=0) for each in (labels.reshape(20, 64), labels))
     assert flat.score == deep.score
+
+
+def test_two_jobs_do_not_train_in_one_folder(histories, tmp_path):
+    """The second one starts while the first one draws its windows."""
+
+    class Slow(ad.CausalTransformer):
+        def heads(self, *given, **how):
+            with pytest.raises(ValueError, match="another model trains in"):
+                train(ad.CausalTransformer)
+            train(ad.CausalTransformer, "other")
+            return super().heads(*given, **how)
+
+    def train(kind, folder="d"):
+        model = kind(histories.spec, context=16, layers=1, heads=1, width=8)
+        ad.distill(model, histories[:5], steps=1, batch=2, checkpoint=tmp_path / folder)
+
+    train(Slow)
+
+
+def test_functions_that_change_one_tap_all_do(histories, model):
+    few, add = histories[:2], lambda x, cut=None: x + 1
+    both = {"blocks.*.resid": add, "blocks.1.resid": add}
+    with ad.edit(model, both):
+        edited = ad.record(model, few, "blocks.1.resid").array
+    assert np.array_equal(edited, ad.record(model, few, "blocks.1.resid", changes=both).array)
+
+
+@pytest.mark.parametrize("p", [[0.01, np.nan], [2.0]])
+def test_what_is_no_p_value_is_not_adjusted(p):
+    with pytest.raises(ValueError, match=r"`p_values` must be in \[0, 1\]"):
+        ad.stats.holm(p)
+
+
+def test_numbers_too_large_for_the_browser_are_not_cut():
+    with pytest.raises(ValueError, match="0 to 256 do not fit in uint8"):
+        page.packed(np.arange(257), "uint8")

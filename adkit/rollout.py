@@ -144,7 +144,7 @@ def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], dri
         learner = agent.start(spec, lifetimes.rng, lifetimes.episodes)
         if masked and "allowed" not in signature(learner.act).parameters:
             raise ValueError(
-                f"{name}: it reads no action masks; try Random(), QLearning(), ActorCritic() or a "
+                f"{name}: it reads no action masks; try QLearning(), ActorCritic(), DQN() or a "
                 "model, or leave the masks out: from_gymnasium(..., masks=False)"
             )
         _lock_step(lifetimes, learner, arrays)

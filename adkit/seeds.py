@@ -84,10 +84,11 @@ class Rng:
             raise ValueError(f"`draw` must be 0 to 15, got {draw}; for more, use rng.at(step)")
         return uniform(self.keys, np.atleast_1d(self.step).astype(np.uint64), np.uint64(draw))
 
-    def among(self, allowed: np.ndarray, draw: int = 0) -> np.ndarray:
-        """Return (N,) numbers of columns, uniform among those that are allowed (N, A)."""
+    def kept(self, action: np.ndarray, allowed: np.ndarray, draw: int = 0) -> np.ndarray:
+        """Return actions (N,); one that is not allowed (N, A) becomes any that is."""
         k = self.integers(allowed.sum(1), draw)
-        return (allowed.cumsum(1) <= k[:, None]).sum(1)
+        other = (allowed.cumsum(1) <= k[:, None]).sum(1).astype(action.dtype)
+        return np.where(allowed[np.arange(len(action)), action], action, other)
 
     def integers(self, n: int | np.ndarray, draw: int = 0) -> np.ndarray:
         """Return (N,) whole numbers in [0, n)."""

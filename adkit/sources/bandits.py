@@ -51,8 +51,10 @@ class BanditLearner:
         self.bonus, self.rng, self.t = bonus, rng, 0
         self.pulls, self.total = np.zeros((2, len(rng), spec.n_actions))
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return _act_all(self.pulls, self.total, self.bonus, self.rng.keys, np.uint64(self.t))
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
+        allowed = np.ones(self.pulls.shape, bool) if allowed is None else allowed
+        draws = self.rng.keys, np.uint64(self.t)
+        return _act_all(self.pulls, self.total, self.bonus, *draws, allowed)
 
     def update(self, transition: Transition) -> None:
         reward = transition.reward
@@ -99,9 +101,10 @@ def _index(pulls, total, bonus, key, t):
 
 
 @njit(cache=True)
-def _act_all(pulls, total, bonus, keys, t):
+def _act_all(pulls, total, bonus, keys, t, allowed):
     action = np.empty(len(keys), np.uint8)
     for n in range(len(keys)):
         index = _index(pulls[n], total[n], bonus, keys[n], t)
+        index[~allowed[n]] = -np.inf
         action[n] = best_of(index, uniform(keys[n], t, CHOOSE))
     return action

@@ -21,6 +21,7 @@ from adkit.sources.settings import check_counts, check_learning, check_shares
 from adkit.tables import in_parallel
 
 EXPLORE, CHOOSE = np.uint64(0), np.uint64(1)  # draws of a step: whether to explore; which action
+AGAIN = 2  # which action, where the one drawn is not allowed
 SOURCE, START = np.uint64(0), np.uint64(1)  # draws of a replayed rollout: all or newest; begin
 REPLAY = np.uint64(0xA0761D6478BD642F)  # sets replay's stream apart from the actions'
 
@@ -88,6 +89,8 @@ class Memory(NamedTuple):
     reward: np.ndarray
     end: np.ndarray
     """(N, capacity) GOES_ON, TERMINATED or TRUNCATED."""
+    forbidden: np.ndarray
+    """(N, capacity, A) bool: actions that were not allowed after the step."""
 
 
 class DQNLearner:
@@ -108,15 +111,20 @@ class DQNLearner:
             action=np.zeros(steps, np.uint8),
             reward=np.zeros(steps, np.float32),
             end=np.zeros(steps, np.uint8),
+            forbidden=np.zeros((*steps, spec.n_actions), bool),
         )
         self.every = config.rollout - config.overlap
         rates = config.lr, np.float32(config.gamma), np.float32(config.lam)
         self.rates = *rates, config.offline, config.clip
         self.counts = config.batch, config.rollout, self.every, config.target_update
 
-    def act(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
         seen, draws = networks.encode(self.spec, obs), (self.rng.keys, np.uint64(self.t))
-        return _act_all(self.weights, self.shape, *seen, self.config.epsilon, *draws)
+        forbidden = np.zeros((len(obs), self.spec.n_actions), bool)
+        if allowed is not None:
+            forbidden = ~allowed
+        action = _act_all(self.weights, self.shape, *seen, self.config.epsilon, *draws, forbidden)
+        return action if allowed is None else self.rng.at(self.t).kept(action, allowed, AGAIN)
 
     def update(self, transition: Transition) -> None:
         slot, memory = self.t % self.config.capacity, self.memory
@@ -124,6 +132,8 @@ class DQNLearner:
             memory.row[:, slot, i], memory.value[:, slot, i] = networks.encode(self.spec, obs)
         memory.action[:, slot], memory.reward[:, slot] = transition.action, transition.reward
         memory.end[:, slot] = networks.ends(transition)
+        if transition.next_allowed is not None:
+            memory.forbidden[:, slot] = ~transition.next_allowed
         self.t += 1
         if self.t >= self.config.rollout and self.t % self.every == 0:
             learned = self.weights, self.target, self.m, self.v
@@ -157,7 +167,7 @@ def _draw(at, key, offline, batch, length, t, capacity):
 
 @njit(cache=True, nogil=True)
 def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, rates, counts, t):
-    rows, values, actions, rewards, ends = memory
+    rows, values, actions, rewards, ends, forbidden = memory
     _, layers, width, outputs = shape
     lr, gamma, lam, offline, clip = rates
     batch, length, every, target_update = counts
@@ -179,6 +189,9 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, rates, 
                 row[b], value[b] = rows[n, slot, 0], values[n, slot, 0]
                 networks.forward(network, row[b], value[b], h[b], y[b])
                 networks.forward(older, rows[n, slot, 1], values[n, slot, 1], h_t, y_t)
+                for a in range(outputs):
+                    if forbidden[n, slot, a]:
+                        y_t[a] = -np.inf
                 best[j] = y_t.max()
             _targets(rewards[n][mine], ends[n][mine], best, gamma, lam, g)
             for j in range(length):
@@ -191,7 +204,7 @@ def _learn_all(begin, end_n, weights, target, m, v, memory, keys, shape, rates, 
 
 
 @njit(cache=True)
-def _act_all(weights, shape, row, value, epsilon, keys, t):
+def _act_all(weights, shape, row, value, epsilon, keys, t, forbidden):
     _, layers, width, outputs = shape
     action, h = np.empty(len(keys), np.uint8), np.empty((layers, width), np.float32)
     q = np.empty(outputs, np.float32)
@@ -200,6 +213,9 @@ def _act_all(weights, shape, row, value, epsilon, keys, t):
             action[n] = int(uniform(keys[n], t, CHOOSE) * outputs)
             continue
         networks.forward(networks.parts(weights[n], shape), row[n], value[n], h, q)
+        for a in range(outputs):
+            if forbidden[n, a]:
+                q[a] = -np.inf
         # at first all values are 0: ties are broken at random
         action[n] = best_of(q, uniform(keys[n], t, CHOOSE))
     return action

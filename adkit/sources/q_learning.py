@@ -94,8 +94,7 @@ class QLearner:
             return _act_all(q, s, epsilon, self.rng.keys, self.t)
         values = _masked(q, s, allowed)
         action = _act_all(values[:, None], 0 * s, epsilon, self.rng.keys, self.t)
-        other = self.rng.at(self.t).among(allowed, AGAIN).astype(np.uint8)
-        return np.where(allowed[np.arange(len(s)), action], action, other)
+        return self.rng.at(self.t).kept(action, allowed, AGAIN)  # it may have explored
 
     def update(self, transition: Transition) -> None:
         q, s = self._rows(transition.obs)

@@ -28,8 +28,8 @@ class RandomLearner:
 
     def act(self, obs: np.ndarray, first: np.ndarray, allowed=None) -> np.ndarray:
         draws = self.rng.at(self.t)
-        action = draws.integers(self.spec.n_actions) if allowed is None else draws.among(allowed)
-        return action.astype(np.uint8)
+        action = draws.integers(self.spec.n_actions).astype(np.uint8)
+        return action if allowed is None else draws.kept(action, allowed, 1)
 
     def update(self, transition: Transition) -> None:
         self.t += 1

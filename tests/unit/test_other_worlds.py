@@ -453,7 +453,7 @@ class Masked(World):
 
 
 def test_masks_are_honoured_by_sources_and_models():
-    learners = RANDOM, ad.sources.QLearning(lr=0.3), ad.sources.ActorCritic()
+    learners = RANDOM, ad.sources.QLearning(lr=0.3), ad.sources.ActorCritic(), ad.sources.DQN()
     for source in learners:
         found = collected(Masked, agent=source, episodes=200, lifetimes=8)
         chosen = [set(found.action[found.obs[..., 0] == seen]) for seen in (0, 1)]
@@ -463,9 +463,18 @@ def test_masks_are_honoured_by_sources_and_models():
     model = ad.CausalTransformer(found.spec, context=40, layers=1, heads=2, width=16)
     acted = collected(Masked, agent=ad.InContext(model), episodes=20, lifetimes=4)
     assert not (acted.action == np.where(acted.obs[..., 0] == 0, 0, 3)).any()
-    for agent in (PPO, ad.sources.DQN()):
+    for agent in (PPO, ad.RL2(ad.RecurrentPolicy(found.spec, width=8))):
         with pytest.raises(ValueError, match="reads no action masks"):
             collected(Masked, agent=agent)
+
+
+@pytest.mark.parametrize("agent", [ad.sources.UCB(), ad.sources.ThompsonSampling()])
+def test_bandits_pull_allowed_arms_alone(agent):
+    paid = lambda self, action: float(action == 2)
+    body = dict(observation_space=Discrete(1), told=lambda self: {"action_mask": [1, 0, 1, 0]})
+    step = lambda self, action: (0, paid(self, action), False, False, self.told())
+    found = collected(type("Arms", (Masked,), body | {"step": step}), episodes=20, agent=agent)
+    assert set(found.action.ravel()) == {0, 2} and found.episode_returns[0, -5:].mean() > 3.5
 
 
 def test_masks_can_be_left_out_and_a_tabular_world_is_stepped_for_them():

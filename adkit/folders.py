@@ -5,35 +5,39 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import platform
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 LOCK = ".adkit.lock"  # beside the artefacts of a folder; it stays there
+MANIFEST = "manifest.json"
 
 
 @contextmanager
 def new_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder for what will be `path`; remove it, and those of dead processes.
+    """Yield a place that does not exist yet, for what will be `path`; then remove what is left.
 
-    An OSError says that `path` was not saved, and why.
+    It is in a folder of its own that is locked as long as it is used: so those of dead processes
+    are known, on any machine that shares the disk, and removed. An OSError says that `path` was not
+    saved, and why.
     """
-    mine = f".{path.name}.{platform.node()}-"
+    name = f".{path.name}.new-", path.parent
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{glob.escape(mine)}*.tmp"):
-            pid = left.name.removeprefix(mine).split(".")[0]
-            if pid.isdigit() and not _is_alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-        name = f"{mine}{os.getpid()}.", path.parent
-        with tempfile.TemporaryDirectory(".tmp", *name, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with ExitStack() as mine:
+            with locked(path.parent):
+                for lock in path.parent.glob(f"{glob.escape(name[0])}*.tmp/{LOCK}"):
+                    with suppress(Timeout), FileLock(lock, timeout=0):
+                        shutil.rmtree(lock.parent, ignore_errors=True)
+                new = tempfile.TemporaryDirectory(".tmp", *name, ignore_cleanup_errors=True)
+                folder = Path(mine.enter_context(new))
+                mine.enter_context(FileLock(folder / LOCK))
+            yield folder / path.name
     except FileExistsError:
         raise
     except OSError as error:
@@ -43,19 +47,11 @@ def new_beside(path: Path) -> Iterator[Path]:
         raise OSError(number, f"{why}. Make room, or save elsewhere") from error
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # else it is another user's
-    return True
-
-
-def flush(folder: Path) -> None:
-    """Make sure that what was written to the folder's files is on the disk."""
-    for path in folder.rglob("*"):
+def flush(place: Path) -> None:
+    """Make sure that what was written to a file, or a folder's files, is on the disk."""
+    for path in (place, *place.rglob("*")):
         if path.is_file():
-            with open(path, "rb") as file:
+            with open(path, "r+b") as file:  # Windows flushes no file that is only read
                 os.fsync(file.fileno())
 
 
@@ -78,15 +74,22 @@ def vacant(path: Path) -> bool:
 def exchange(new: Path, path: Path) -> None:
     """Put the folder `new` in the place of `path`, or leave all as it was."""
     retired = _retired(path)
-    shutil.rmtree(retired, ignore_errors=True)
+    if vacant(path) and path.exists():
+        path.rmdir()
     try:
         if path.exists():
+            if os.path.lexists(retired) and not _is_ours(retired):
+                raise FileExistsError(
+                    f"{retired} is in the way, and no artefact: move it elsewhere"
+                )
+            shutil.rmtree(retired, ignore_errors=True)
             os.rename(path, retired)
         os.rename(new, path)
     except BaseException:
         put_back(path)
         raise
-    shutil.rmtree(retired, ignore_errors=True)
+    if _is_ours(retired):
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
@@ -104,7 +107,11 @@ def put_back(path: Path) -> None:
 
 
 def _is_orphaned(path: Path) -> bool:
-    return _retired(path).is_dir() and not path.exists()
+    return _is_ours(_retired(path)) and not path.exists()
+
+
+def _is_ours(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
 
 
 def _retired(path: Path) -> Path:

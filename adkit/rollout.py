@@ -31,7 +31,7 @@ from adkit.protocols import (
     stored_at,
 )
 from adkit.seeds import Rng
-from adkit.sharding import check_unedited, digest, joined, number_of_shards, progress, saved, spread
+from adkit.sharding import check_pool, digest, joined, number_of_shards, progress, saved, spread
 
 TAKEN = {"task", "episode", "task_ids", *WITHOUT_LABELS}  # names of arrays in saved histories
 
@@ -100,7 +100,7 @@ def _check(counts: dict[str, int], agent: Agent, driver: str, executor: Executor
     if driver not in ("auto", "compiled", "batched"):
         raise ValueError(f'`driver` must be "auto", "compiled" or "batched", got {driver!r}')
     if isinstance(executor, ProcessPoolExecutor):
-        check_unedited(*vars(agent).values())
+        check_pool(executor, agent)
 
 
 def _simulated(

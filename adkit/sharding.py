@@ -163,6 +163,19 @@ def check_unedited(*values: object) -> None:
 # ---- executors ----
 
 
+def check_pool(pool: ProcessPoolExecutor, agent: object) -> None:
+    """Raise ValueError unless the pool's processes can run the agent: torch hangs after a fork."""
+    check_unedited(*vars(agent).values())
+    context = getattr(pool, "_mp_context", None) or get_context()
+    if context.get_start_method() == "fork" and hasattr(
+        sys.modules[type(agent).__module__], "torch"
+    ):
+        raise ValueError(
+            "agents that compute with torch hang in forked processes; spawn them: "
+            'ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))'
+        )
+
+
 def spread(
     executor: Executor | None, work: Callable, jobs: Sequence[tuple], retries: int, workers: int
 ) -> Iterator[tuple[int, object]]:

@@ -22,7 +22,7 @@ import numpy as np
 from adkit import folders
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST = folders.MANIFEST
 MANIFEST_AT_MOST = 2**24  # bytes; the log of 100,000 training steps fits
 KINDS = "biufU"  # of dtypes: bool, integers, floats and text
 PIECE = 2**24  # bytes of a mapped array in memory at a time
@@ -61,6 +61,7 @@ def save(
     folders.recover(path)
     before = folders.stamp(path)
     with folders.new_beside(path) as folder:
+        folder.mkdir()
         names = [_write(folder, name, value) for name, value in files.items()]
         for part in parts:
             names += [_write(folder, name, value, rows) for name, value in part.items()]
@@ -69,7 +70,6 @@ def save(
             raise ValueError(f"`about` takes {len(text):,} bytes, over {MANIFEST_AT_MOST:,}")
         (folder / MANIFEST).write_bytes(text)
         folders.flush(folder)
-        os.chmod(folder, 0o755)
         with folders.locked(path.parent):
             folders.put_back(path)  # else reading it would wait for this lock
             there = _manifest_at(path, kind)

@@ -7,10 +7,12 @@ lifetimes over them.
 
 from __future__ import annotations
 
-import itertools
 import os
+import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from adkit.seeds import Rng
 
 # draws of a step: which outcome; where a new episode starts
 OUTCOME, START = np.uint64(0), np.uint64(8)
+AT_ONCE = 0.2  # seconds of compiled work that no interrupt stops
 
 
 class Tables(NamedTuple):
@@ -172,15 +175,32 @@ def in_parallel(kernel, n: int, *args) -> None:
     """Run a compiled `kernel(begin, end, *args)` over the rows 0..n, one thread per core.
 
     The kernel must release the GIL. Numba's own parallel loops compile three times as slowly, and
-    their thread pool does not survive a fork.
+    their thread pool does not survive a fork. Threads take rows for a fifth of a second at a time,
+    and fewer near the end, for lifetimes differ in length: an interrupt waits for no more.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # 4 chunks a thread: lifetimes differ in length
-    edges = np.linspace(0, n, min(threads, n) * 4 + 1).astype(int)
-    chunks = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
+    threads, left, lock = min(threads, max(1, n)), deque([(0, n)] if n else []), Lock()
+
+    def work() -> None:
+        size = 1
+        while True:
+            with lock:
+                if not left:
+                    return
+                begin, end = left.pop()
+                stop = begin + min(size, -(-(end - begin) // (2 * threads)))
+                left.extend([(stop, end)] * (stop < end))
+            began = time.perf_counter()
+            kernel(begin, stop, *args)
+            took = max(time.perf_counter() - began, 1e-9)
+            size = int(np.clip((stop - begin) * AT_ONCE / took, 1, 16 * size))
+
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(kernel, *chunk, *args) for chunk in chunks]:
-            future.result()
+        try:
+            for future in [pool.submit(work) for _ in range(threads)]:
+                future.result()
+        finally:
+            left.clear()
 
 
 @njit(cache=True, inline="always")

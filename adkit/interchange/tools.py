@@ -192,10 +192,9 @@ def _whole(path: Path) -> Iterator[Path]:
     """Yield a place to write a new file or folder that then becomes `path`, whole or not at all."""
     if os.path.lexists(path):
         raise FileExistsError(f"{path} is there already; write under another name or delete it")
-    with folders.new_beside(path) as temporary:
-        new = temporary / path.name
+    with folders.new_beside(path) as new:
         yield new
-        folders.flush(temporary)
+        folders.flush(new)
         with folders.locked(path.parent):
             if os.path.lexists(path):
                 raise FileExistsError(f"{path} was written by another process; that one was kept")

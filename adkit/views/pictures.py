@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -66,7 +67,15 @@ def save(path: str | Path, page: str) -> Path:
     kind = path.suffix.removeprefix(".")
     if kind not in KINDS:
         raise ValueError(f"`path` must end in .{', .'.join(KINDS)}, got {path}")
-    path.write_bytes(page.encode() if kind == "html" else draw([page], kind)[0])
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file: a page does not replace it")
+    content = page.encode() if kind == "html" else draw([page], kind)[0]
+    new = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        new.write_bytes(content)
+        os.replace(new, path)  # at once: another process may save the same page
+    finally:
+        new.unlink(missing_ok=True)
     return path
 
 

@@ -9,9 +9,11 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from harm import no_longer_than
 from helpers import listed
 
-from adkit import store
+from adkit import folders, store
+from adkit.views import pictures
 
 
 def write(path, number: int, overwrite: bool = True) -> str:
@@ -64,12 +66,13 @@ def test_a_limit_on_file_sizes_stops_a_save_and_nothing_else(tmp_path):
     done = run(LIMITED, tmp_path)
     assert done.stdout == "told\n" * 4, done.stderr
     assert writer(tmp_path / "it") == 7 and listed(tmp_path) == ["it", "its"]
-    assert not [path for path in (tmp_path / "its").rglob("*") if path.is_file()]
+    left = [path.name for path in (tmp_path / "its").rglob("*") if path.is_file()]
+    assert set(left) == {folders.LOCK}
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     write(tmp_path / "it", 1)
-    kill = "os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nwrite(PATH, 2)"
+    kill = "os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nwrite(PATH, 2)"
     assert run(kill, tmp_path).returncode == -9
     assert writer(tmp_path / "it") == 1 and len(listed(tmp_path)) == 2
     write(tmp_path / "it", 3)
@@ -85,8 +88,8 @@ def test_of_two_writers_one_wins_whole_and_the_other_is_told(
     path, said = tmp_path / "it", []
     if overwrite:
         write(path, 7)
-    meet, chmod = threading.Barrier(2), os.chmod
-    monkeypatch.setattr(os, "chmod", lambda *given: (chmod(*given), meet.wait(30)))
+    meet, flush = threading.Barrier(2), folders.flush
+    monkeypatch.setattr(folders, "flush", lambda place: (flush(place), meet.wait(30)))
     work = lambda number: said.append((write(path, number, overwrite), number))
     threads = [threading.Thread(target=work, args=(number,)) for number in numbers]
     for thread in threads:
@@ -112,3 +115,47 @@ def test_a_reader_never_meets_half_of_what_two_processes_write(tmp_path):
                 writer(path, mapped)
         said = [word for future in writers for word in future.result()]
     assert set(said) <= {"kept", "told"} and "kept" in said and listed(tmp_path) == ["it"]
+
+
+def test_a_live_process_keeps_what_it_is_writing(tmp_path, monkeypatch):
+    """Process numbers say nothing: the other one may be in another container."""
+    monkeypatch.setattr(os, "getpid", lambda: 2**30)
+    path = tmp_path / "it"
+    with folders.new_beside(path) as new:
+        new.mkdir()
+        assert run("os.getpid = lambda: 1\nprint(write(PATH, 2))", tmp_path).stdout == "kept\n"
+        assert new.is_dir()
+    assert writer(path) == 2 and listed(tmp_path) == ["it"]
+
+
+def test_nothing_of_others_is_removed(tmp_path):
+    """Neither what lies where an old version would be put aside, nor a pipe."""
+    path, old = tmp_path / "it", tmp_path / ".it.old"
+    old.mkdir()
+    (old / "notes").write_text("mine")
+    assert write(path, 1) == "kept" and "in the way" in write(path, 2)
+    assert writer(path) == 1 and (old / "notes").read_text() == "mine"
+    path.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        writer(path)
+    os.mkfifo(path)
+    with no_longer_than(10):
+        assert write(path, 3) == "told"
+    pipe = tmp_path / "page.html"
+    os.mkfifo(pipe)
+    with no_longer_than(10), pytest.raises(ValueError, match="is no file"):
+        pictures.save(pipe, "page")
+    assert pipe.is_fifo() and old.is_dir()
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_files_have_the_users_permissions(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "it", 1)
+        page = pictures.save(tmp_path / "page.html", "page")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "it").stat().st_mode & 0o777 == 0o777 & ~mask
+    for file in (page, tmp_path / "it" / "a.npy"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~mask

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harm import Hang, no_longer_than
 from helpers import listed, same, scrambled
 
 import adkit as ad
@@ -117,6 +119,14 @@ def test_an_edit_is_told_to_no_file_and_to_no_other_process(tmp_path):
             assert same(collected(agent), collected(agent, executor=pool))
 
 
+def test_torch_is_not_forked():
+    with (
+        ProcessPoolExecutor(1, get_context("fork")) as pool,
+        pytest.raises(ValueError, match=r"hang in forked processes; spawn them: .*\"spawn\""),
+    ):
+        collected(ad.InContext(transformer()), executor=pool)
+
+
 # ---- calls that stopped ----
 
 
@@ -165,6 +175,18 @@ def test_another_process_with_the_same_call_may_be_first(stopped, monkeypatch):
     monkeypatch.setattr(store, "save", late)
     assert same(collected(out=out), collected())
     assert store.save is save and listed(out.parent) == ["histories"]
+
+
+def test_an_interrupt_stops_compiled_lifetimes_soon():
+    env = ad.envs.DarkRoom()
+    call = lambda: ad.collect(
+        env, env.tasks(), ad.sources.QLearning(), episodes=2000, lifetimes=500, every=2000
+    )
+    ad.collect(env, env.tasks()[:1], ad.sources.QLearning(), episodes=1)  # compiled
+    began = time.monotonic()
+    with pytest.raises(Hang), no_longer_than(1):
+        call()
+    assert time.monotonic() - began < 3
 
 
 # ---- workers that die ----

@@ -194,9 +194,10 @@ class Histories:
     def load(path: str | Path, mapped: bool = False) -> Histories:
         """Read and verify what `save` wrote.
 
-        `mapped` arrays stay on disk, so that they may be larger than memory.
+        `mapped` arrays stay on disk, so that they may be larger than memory; the files must not
+        change while they are used.
         """
-        arrays, about = store.load(path, "histories", mapped)
+        arrays, about = store.load(path, "histories", mapped=True, at_most=lambda about: 0)
         try:
             spec = EnvSpec(**about.pop("spec"))
             if odd := [name for name, v in arrays.items() if not isinstance(v, np.ndarray)]:
@@ -209,7 +210,12 @@ class Histories:
             histories.check()
         except (KeyError, TypeError, ValueError) as error:
             raise store.ArtefactError(f"{path} does not hold complete histories: {error}") from None
-        return histories
+        if mapped:
+            return histories
+        arrays = {name: np.array(values) for name, values in histories.arrays.items()}
+        columns = {name: np.array(values) for name, values in tasks.columns.items()}
+        tasks = Tasks(columns, np.array(tasks.ids))
+        return Histories(spec, tasks, np.array(task), arrays, np.array(episode), about)
 
     def check(self) -> None:
         """Raise ValueError unless shapes, dtypes, ranges and episode ends are as they must be."""
@@ -254,8 +260,8 @@ class Histories:
         steps = f"{self.spec.horizon} steps ({self.length.sum():,} transitions, {size:.1f} MB)"
         first, last = returns[:, :late].mean(), returns[:, -late:].mean()
         return {
-            "environment": str(self.about.get("env", self.spec.name)),
-            "agent": str(self.about.get("agent", "?")),
+            "environment": store.shown(self.about.get("env", self.spec.name)),
+            "agent": store.shown(self.about.get("agent", "?")),
             "tasks x lifetimes": f"{len(self.task_values)} tasks, {len(self)} lifetimes",
             "episodes": f"{self.n_episodes}, each of up to {steps}",
             "return": f"{first:.2f} in the first tenth of episodes, {last:.2f} in the last",
@@ -268,7 +274,7 @@ class Histories:
     def _repr_html_(self) -> str:
         start = "<tr><th style='text-align:left'>"
         rows = (f"{start}{n}</th><td>{escape(v)}</td></tr>" for n, v in self._summary().items())
-        return f"<table><caption>Histories</caption>{''.join(rows)}</table>"
+        return f"<table class='mathjax_ignore'><caption>Histories</caption>{''.join(rows)}</table>"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import json
 import mmap
 import os
 import platform
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +25,9 @@ from adkit import folders
 FORMAT = 1
 MANIFEST = folders.MANIFEST
 MANIFEST_AT_MOST = 2**24  # bytes; the log of 100,000 training steps fits
+VALUES_AT_MOST = 2**20  # in a manifest: read, each may take a hundred bytes
 KINDS = "biufU"  # of dtypes: bool, integers, floats and text
+UNTRACKED = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else one more open file
 PIECE = 2**24  # bytes of a mapped array in memory at a time
 
 
@@ -33,7 +36,14 @@ class ArtefactError(ValueError):
 
     def __init__(self, message: str):
         """Keep the message short and printable: it may quote the folder."""
-        super().__init__("".join(c if c.isprintable() else "?" for c in message[:1500]))
+        super().__init__(shown(message, 1500))
+
+
+def shown(text: object, most: int = 300) -> str:
+    """Return a stranger's text as it can be shown anywhere: short, and no control characters."""
+    text = str(text)
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # ---- saving ----
@@ -66,8 +76,7 @@ def save(
         for part in parts:
             names += [_write(folder, name, value, rows) for name, value in part.items()]
         manifest = _describe(folder, names, kind, about)
-        if len(text := json.dumps(manifest, indent=1).encode()) > MANIFEST_AT_MOST:
-            raise ValueError(f"`about` takes {len(text):,} bytes, over {MANIFEST_AT_MOST:,}")
+        _check_size(text := json.dumps(manifest, indent=1).encode())
         (folder / MANIFEST).write_bytes(text)
         folders.flush(folder)
         with folders.locked(path.parent):
@@ -144,20 +153,24 @@ def seal(manifest: dict) -> dict:
 
 
 def load(
-    path: str | Path, kind: str, mapped: bool = False
+    path: str | Path,
+    kind: str,
+    mapped: bool = False,
+    at_most: Callable[[dict], float] = lambda about: float("inf"),
 ) -> tuple[dict[str, np.ndarray | bytes], dict]:
     """Read and verify what `save` wrote: ({name: array or bytes}, about).
 
     `mapped` arrays stay on disk, read-only, and may be larger than memory; each is read once, to
-    verify it. Raises ArtefactError if anything is missing, damaged or not an artefact.
+    verify it. Their files must not change from then on. Of other files none is read that is larger
+    than `at_most(about)`. Raises ArtefactError if anything is missing, damaged or not an artefact.
     """
     path = Path(path)
     while True:
         before = folders.stamp(path)
         try:
             manifest = _read_manifest(path, kind)
-            entries = manifest["files"].items()
-            files = {name: _read(path, name, entry, mapped) for name, entry in entries}
+            entries, most = manifest["files"].items(), at_most(manifest["about"])
+            files = {name: _read(path, name, entry, mapped, most) for name, entry in entries}
         except (ArtefactError, FileNotFoundError):
             if folders.stamp(path) == before:  # else it was replaced while it was read
                 raise
@@ -184,8 +197,7 @@ def _read_manifest(path: Path, kind: str) -> dict:
     with _opened(path, MANIFEST) as file:
         text = file.read(MANIFEST_AT_MOST + 1)
     try:
-        if len(text) > MANIFEST_AT_MOST:
-            raise ValueError(f"it is over {MANIFEST_AT_MOST:,} bytes")
+        _check_size(text)
         manifest = json.loads(text.decode())
         found, sealed = (manifest["format"], manifest["kind"]), seal(manifest)["sha256"]
         if not isinstance(manifest["about"], dict):
@@ -202,6 +214,13 @@ def _read_manifest(path: Path, kind: str) -> dict:
     return manifest
 
 
+def _check_size(text: bytes) -> None:
+    if len(text) > MANIFEST_AT_MOST:
+        raise ValueError(f"it is over {MANIFEST_AT_MOST:,} bytes: `about` takes too much")
+    if sum(map(text.count, (b",", b"[", b"{"))) > VALUES_AT_MOST:
+        raise ValueError(f"it holds over {VALUES_AT_MOST:,} values: `about` takes too much")
+
+
 def _opened(path: Path, name: str) -> BinaryIO:
     """Open a regular file of the folder; a link is not followed, a pipe not waited for."""
     file = path / name
@@ -210,11 +229,13 @@ def _opened(path: Path, name: str) -> BinaryIO:
     return open(file, "rb")
 
 
-def _read(path: Path, name: str, entry: dict, mapped: bool) -> np.ndarray | bytes:
+def _read(path: Path, name: str, entry: dict, mapped: bool, most: float) -> np.ndarray | bytes:
     with _opened(path, name) as file:
         size = os.fstat(file.fileno()).st_size
         if size != entry["bytes"]:
             raise ArtefactError(f"{path}: {name} has {size} bytes, not {entry['bytes']}: truncated")
+        if size > most and not name.endswith(".npy"):
+            raise ArtefactError(f"{path}: {name} has {size:,} bytes, more than the {most:,} needed")
         if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
             raise ArtefactError(f"{path}: {name} does not match its sha256; it is damaged")
         file.seek(0)
@@ -234,16 +255,18 @@ def _read_array(file: BinaryIO, mapped: bool) -> np.ndarray:
         raise ValueError(f"its dtype is {dtype}")
     if mapped and 0 not in shape:
         order = "F" if fortran else "C"
-        values = np.memmap(file, dtype, "r", file.tell(), shape, order).view(np.ndarray)
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **UNTRACKED)
+        values = np.ndarray(shape, dtype, buffer, file.tell(), order=order)
     else:
         file.seek(0)
         values = np.load(file, allow_pickle=False)
     if dtype.kind == "b" and any(part.view(np.uint8).max(initial=0) > 1 for part in pieces(values)):
         raise ValueError("a bool is neither 0 nor 1")
     if dtype.kind == "U":
-        codes = values.ravel().view(np.uint32)
-        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
-            raise ValueError("its text is not Unicode")
+        for part in pieces(values):
+            codes = part.ravel().view(np.uint32)
+            if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+                raise ValueError("its text is not Unicode")
     return values
 
 

@@ -85,7 +85,7 @@ class Checkpoint:
         return log
 
     def _restored(self) -> list[dict]:
-        files, about = store.load(self.path, KIND)
+        files, about = store.load(self.path, KIND, at_most=lambda _: 4 * self.model.size + 2**20)
         asked, found = store.as_json(self._asked), _renamed(about.get("settings"))
         differ = [name for name in asked if found.get(name) != asked[name]]
         blob, initial = files.get("weights.safetensors", b""), about.get("initial")

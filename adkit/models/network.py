@@ -44,6 +44,11 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def size(self) -> int:
+        """Return the bytes of the weights."""
+        return sum(weight.nbytes for weight in self.state_dict().values())
+
     def check_spec(self, spec: EnvSpec) -> None:
         """Raise ValueError unless this network can act in environments of `spec`."""
         for name in self.reads:
@@ -72,12 +77,19 @@ class Network(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read and verify a saved network."""
-        files, about = store.load(path, cls.kind)
-        try:
+
+        def empty(about: dict) -> Self:
             with torch.device("meta"):  # no memory for sizes that the file does not hold
-                network = cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
+                return cls(EnvSpec(**about["spec"]), **cls.modern(about["config"]))
+
+        try:
+            at_most = lambda about: 2 * empty(about).size + 2**20
+            files, about = store.load(path, cls.kind, at_most=at_most)
+            network = empty(about)
             tensors = safetensors.torch.load(files["weights.safetensors"])
             network.load_state_dict(cls.modern(tensors), assign=True)
+        except store.ArtefactError:
+            raise
         except WRONG as error:
             raise store.ArtefactError(f"{path} holds no complete network: {error}") from None
         return network
@@ -90,7 +102,9 @@ class Network(nn.Module):
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())
         settings = ", ".join(f"{name}={value}" for name, value in self.config.items())
-        return f"{type(self).__name__}({self.spec.name}, {settings}): {size:,} parameters"
+        return (
+            f"{type(self).__name__}({store.shown(self.spec.name)}, {settings}): {size:,} parameters"
+        )
 
 
 class Linear(nn.Linear):

@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.io import templates
 
+from adkit.store import shown
 from adkit.views import pictures
 
 # Okabe & Ito: distinguishable with any colour vision
@@ -80,8 +81,8 @@ class Figure(go.Figure):
 
 
 def plain(words) -> str:
-    """Return text that plotly, which reads tags, shows literally: names may come from a file."""
-    return html.escape(str(words), quote=False)
+    """Return text that plotly, which reads tags and TeX, shows as it is: it may be a stranger's."""
+    return html.escape(shown(words), quote=False).replace("$", "&#36;")
 
 
 def band(colour: str, alpha: float = 0.18) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from adkit.store import shown
 from adkit.views import pictures
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class View(anywidget.AnyWidget):
 
     def page(self) -> str:
         """Return one self-contained HTML page that works offline, with all controls."""
-        return pictures.whole_page(self.describe(), self._fragment())
+        return pictures.whole_page(shown(self.describe()), self._fragment())
 
     def save(self, path: str | Path) -> Path:
         """Write the page (.html), or a picture of the view as it stands (.png, .svg, .pdf)."""
@@ -71,7 +72,8 @@ class View(anywidget.AnyWidget):
     def _fragment(self) -> str:
         """Return the view, as it stands, as HTML for the middle of a page or a notebook."""
         module = self._esm.replace("export default", "const view =").replace("</", "<\\/")
-        return f"""<div class="adkit">{html.escape(self.describe())} (to see it, run the cell, or
+        text = html.escape(shown(self.describe()))
+        return f"""<div class="adkit mathjax_ignore">{text} (to see it, run the cell, or
 trust this notebook)</div><script>(() => {{
 const place = document.currentScript.previousElementSibling;
 {module}
@@ -79,7 +81,7 @@ adkit.show(place, view, "{compressed(self._state())}");
 }})()</script>"""
 
     def _repr_mimebundle_(self, **kwargs):
-        return {"text/html": self._fragment(), "text/plain": self.describe()}
+        return {"text/html": self._fragment(), "text/plain": shown(self.describe())}
 
 
 class LifetimeView(View):
@@ -128,7 +130,7 @@ def _called(histories: Histories, on_task: Sequence[int]) -> list[str]:
     brief = {
         name: values for name, values in brief.items() if (values != values[:1]).any()
     } or brief
-    number = lambda x: f"{x:.3g}" if isinstance(x, np.number) else str(x)
+    number = lambda x: f"{x:.3g}" if isinstance(x, np.number) else shown(x, 60)
     several = lambda xs: f"({', '.join(map(number, xs))})" if xs.ndim else number(xs)
     text = lambda task: ", ".join(f"{name} {several(of[task])}" for name, of in brief.items())
     what = [text(task) or f"task {tasks.ids[task]}" for task in range(len(tasks))]

@@ -49,7 +49,12 @@ def load_hypotheses(path: str | Path) -> dict:
 
     A rule under a misspelt name must not go unnoticed: it would never be applied.
     """
-    hypotheses = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    text = Path(path).read_text(encoding="utf-8")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        raise ValueError(
+            f"{path} has aliases (*name), which can stand for any amount: write it out"
+        )
+    hypotheses = yaml.safe_load(text)
     gates, faults = hypotheses["gates"], []
     rules = {f"gates.{name}": rules for name, rules in gates.items()}
     for name, entry in hypotheses["hypotheses"].items():

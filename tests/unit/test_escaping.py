@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from study import figures
-from study.verdicts import Verdict
+from study.verdicts import Verdict, load_hypotheses
 
 import adkit as ad
 from adkit.stats import Interval
@@ -20,18 +21,20 @@ EVIL = (
 
 
 def assert_harmless(text: str) -> None:
+    assert "\x1b" not in text and len(text) < 8_000_000
     assert "<img" not in text and "<a href" not in text and "<script>alert" not in text
 
 
 def assert_figure_is_harmless(figure: ad.views.Figure) -> None:
     assert_harmless(figure.to_json())
     assert html.escape(EVIL, quote=False)[:20] in json.dumps(json.loads(figure.to_json()))
+    assert "$" not in figure.to_json(), "plotly would set it as TeX"
 
 
 def test_no_text_from_a_file_becomes_markup(histories, tmp_path):
     few = histories[:4]
     columns = {**few.task_values.columns, "<img>": np.array([EVIL])}
-    spec, about = replace(few.spec, name=EVIL), {"env": EVIL, "agent": EVIL}
+    spec, about = replace(few.spec, name=EVIL), {"env": EVIL, "agent": "\x1b[2J" + "x" * 2**21}
     tasks = ad.Tasks(columns, few.task_values.ids)
     few = replace(few, spec=spec, task_values=tasks, about=about)
     few = ad.Histories.load(few.save(tmp_path / "it"))
@@ -40,6 +43,9 @@ def test_no_text_from_a_file_becomes_markup(histories, tmp_path):
     for view in (ad.views.Player({EVIL: few[0]}), ad.views.EpisodeAttention(model, few[0])):
         assert_harmless(view.save(tmp_path / "page.html").read_text())
     assert_harmless(few._repr_html_() + few.task_values._repr_html_())
+    assert (
+        "mathjax_ignore" in few._repr_html_() and len(repr(few)) < 2000 and "\x1b" not in repr(few)
+    )
     table, paper = few.to_frame().assign(name=EVIL), {EVIL: ([1], [1.0])}
     assert_figure_is_harmless(ad.views.learning_curves({EVIL: few}))
     curves = ad.views.result_curves(
@@ -66,6 +72,15 @@ def test_no_text_of_a_study_becomes_markup():
         assert html.unescape(text).count(EVIL) == 2 and 'class="mathjax_ignore"' in text
     assert_figure_is_harmless(figures.verdict(judged))
     assert_figure_is_harmless(figures.drift({EVIL: np.ones((2, 3))}))
+
+
+def test_a_strangers_yaml_has_no_aliases(tmp_path):
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcd", "bcde", strict=True)
+    )
+    (tmp_path / "h.yaml").write_text(bomb, encoding="utf-8")
+    with pytest.raises(ValueError, match="has aliases"):
+        load_hypotheses(tmp_path / "h.yaml")
 
 
 def test_no_view_makes_markup_of_strings():

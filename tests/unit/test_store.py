@@ -178,11 +178,19 @@ def instead(name, put):
     return lambda path: (path / name).unlink() or put(path / name)
 
 
+def large(path, name, size=3 * 10**9):
+    """Make a file of so many zeros that takes no room, as its manifest says."""
+    os.truncate(path / name, size)
+    resealed(path, lambda manifest: manifest["files"][name].update(bytes=size))
+
+
 DAMAGE = [
     (instead("manifest.json", lambda file: None), "'manifest.json' is missing"),
     (instead("manifest.json", lambda file: file.write_text("{")), "manifest.json is damaged"),
     (lambda path: os.truncate(path / "manifest.json", 2**40), "it is over 16,777,216 bytes"),
     (edited("manifest.json", b'"about": {}', b'"about": []'), "`about` is no object"),
+    (lambda path: (path / "manifest.json").write_bytes(b"[" + b"{}," * 2**22), "1,048,576 values"),
+    (lambda path: large(path, "c"), "c has 3,000,000,000 bytes, more than the 100 needed"),
     (edited("manifest.json", b"numpy", b"n_mpy"), "does not match its own sha256"),
     (lambda path: os.truncate(path / "a.npy", 100), "a.npy has 100 bytes, not 200: truncated"),
     (edited("a.npy", b"\1", b"\2"), r"a\.npy does not match its sha256"),
@@ -203,7 +211,7 @@ def test_a_damaged_folder_is_refused(tmp_path, damage, says, mapped):
     path = save(tmp_path / "it")
     damage(path)
     with no_longer_than(30), no_more_than(2**26), pytest.raises(ArtefactError, match=says):
-        load(path, mapped)
+        store.load(path, "test", mapped, at_most=lambda about: 100)
 
 
 @pytest.mark.parametrize("mapped", [False, True])

@@ -84,7 +84,7 @@ class EnvSpec:
     def _as_integers(self) -> None:
         for name in ("n_actions", "horizon", "seen", "cardinality", "shape", "view"):
             given = getattr(self, name)
-            if given is None or isinstance(given, str):
+            if given is None or (isinstance(given, str) and name == "view"):
                 continue
             single = name in ("n_actions", "horizon", "seen")
             try:

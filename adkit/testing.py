@@ -34,6 +34,8 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
     going, time = np.ones(lifetimes, bool), 0
     while going.all() and time < min(steps, spec.horizon):
         action, draws = rng.at(time).integers(spec.n_actions, 15), rng.at(time)
+        if hasattr(env, "allowed_actions"):
+            action = draws.kept(action, env.allowed_actions(state), 14)
         pure = not getattr(env, "steps_in_place", False)
         before = copy.deepcopy(state) if pure else None
         next_state, step = env.step(state, mine, action, draws)

@@ -49,6 +49,10 @@ def from_gymnasium(
     """
     if task_as not in ("argument", "options", "seed"):
         raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
+    if callable(wrappers):
+        raise ValueError(f"`wrappers` must be a list, such as [{wrappers!r}]")
+    if bins is not None and (not isinstance(bins, int) or bins < 2):
+        raise ValueError(f"`bins` must be a whole number of at least 2, got {bins!r}")
     given = list(tasks) if tasks is not None else [{}]
     if not given or any(not isinstance(t, dict) or set(t) != set(given[0]) for t in given):
         raise ValueError(f"`tasks` must be dicts with the same keys, one per task, got {tasks}")

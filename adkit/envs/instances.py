@@ -44,7 +44,10 @@ class Maker:
             raise ValueError(f"{self.name} must make a gymnasium.Env, got {type(env).__name__}")
         try:
             for wrap in self.wrappers:
-                env = wrap(env)
+                inner, env = env, wrap(env)
+                if not isinstance(env, gymnasium.Env):
+                    env, given = inner, type(env).__name__
+                    raise ValueError(f"`wrappers` must each return a gymnasium.Env, got {given}")
             for each in _layers(env):
                 if isinstance(each, official.TimeLimit) and self.horizon is not None:
                     each._max_episode_steps = self.horizon

@@ -65,11 +65,11 @@ class Leaf:
         inside = (values >= self.low) & (values <= self.high)  # NaN is not
         if not inside.all():
             row, at = np.argwhere(~inside)[0]
-            raise OutOfSpace(
-                row,
-                f"{self} must be {self.low[at]} to {self.high[at]}, as its space says (wider: "
-                f"gymnasium.wrappers.TransformObservation), got {values[row, at]}",
-            )
+            need = f"{self.low[at]} to {self.high[at]}, as its space says (wider: "
+            need += "gymnasium.wrappers.TransformObservation)"
+            if not np.isfinite(values[row, at]):
+                need = f"finite and {need}"
+            raise OutOfSpace(row, f"{self} must be {need}, got {values[row, at]}")
         return values
 
     def _part(self, row: int, raw: Any) -> np.ndarray:

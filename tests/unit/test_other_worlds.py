@@ -255,6 +255,7 @@ def test_masks_are_honoured_by_sources_and_models():
         assert chosen == [{1, 2, 3}, {0, 1, 2}], "all that are allowed, and they alone"
         late = found.episode_returns[:, -15:].mean()
         assert late == pytest.approx(5 / 3, abs=0.4) if source is RANDOM else late > 4
+    ad.testing.check_env(from_gymnasium(Masked, horizon=5))
     model = ad.CausalTransformer(found.spec, context=40, layers=1, heads=2, width=16)
     acted = collected(Masked, agent=ad.InContext(model), episodes=20, lifetimes=4)
     assert not (acted.action == np.where(acted.obs[..., 0] == 0, 0, 3)).any()

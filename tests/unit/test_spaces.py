@@ -100,7 +100,10 @@ WRONG = [
     (changing(7, pays=None), f"rewards must be finite, got nan {LATE}"),
     (changing(7, pays=[1, 2]), f"rewards must be one number, got [1, 2] {LATE}"),
     (world(sees=3), "got 3 from Some in task 0, lifetime 0, episode 0, before the first step"),
-    (world(observation_space=Box(-1, 1, (2,)), sees=NAN), "must be -1.0 to 1.0, {}, got nan from"),
+    (
+        world(observation_space=Box(-1, 1, (2,)), sees=NAN),
+        "must be finite and -1.0 to 1.0, {}, got nan from",
+    ),
     (world(observation_space=Box(0, 1, (2,)), sees=NAN[:1]), "numbers of shape (2,), {} (1,)"),
     (world(observation_space=spaces.Dict(a=Discrete(2)), sees={}), "observation['a'] is missing"),
     (
@@ -131,6 +134,10 @@ REFUSED = [
     (dict(action_space=Discrete(1)), {}, "1 in all; adkit keeps 2 to 256"),
     (dict(action_space=spaces.Tuple([Discrete(2)])), {}, "gymnasium.wrappers.TransformAction"),
     (dict(), {"horizon": None}, "Some has no time limit; give `horizon`"),
+    (dict(), {"horizon": "a"}, "`horizon` must be whole numbers, got 'a'"),
+    (dict(), {"bins": 1}, "`bins` must be a whole number of at least 2, got 1"),
+    (dict(), {"wrappers": print}, "`wrappers` must be a list, such as [<built-in function print>]"),
+    (dict(), {"wrappers": [print]}, "`wrappers` must each return a gymnasium.Env, got NoneType"),
     (dict(), {"task_as": "name"}, '`task_as` must be "argument", "options" or "seed"'),
     (dict(), {"tasks": [{"x": "a"}], "task_as": "seed"}, 'needs tasks like {"seed": 3}'),
     (dict(), {"tasks": [{"x": 1}, {"y": 1}]}, "dicts with the same keys, one per task"),

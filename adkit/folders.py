@@ -72,24 +72,28 @@ def vacant(path: Path) -> bool:
 
 
 def exchange(new: Path, path: Path) -> None:
-    """Put the folder `new` in the place of `path`, or leave all as it was."""
+    """Put the folder `new`, of `new_beside`, in the place of `path`, or leave all as it was.
+
+    Old folders are moved beside `new`, which is removed in the end: half of one is never met.
+    """
     retired = _retired(path)
     if vacant(path) and path.exists():
         path.rmdir()
     try:
         if path.exists():
-            if os.path.lexists(retired) and not _is_ours(retired):
-                raise FileExistsError(
-                    f"{retired} is in the way, and no artefact: move it elsewhere"
-                )
-            shutil.rmtree(retired, ignore_errors=True)
+            if os.path.lexists(retired):
+                if not _is_ours(retired):
+                    says = "is in the way, and no artefact: move it elsewhere"
+                    raise FileExistsError(f"{retired} {says}")
+                os.rename(retired, new.with_name(f"{new.name}.older"))
             os.rename(path, retired)
         os.rename(new, path)
     except BaseException:
         put_back(path)
         raise
     if _is_ours(retired):
-        shutil.rmtree(retired, ignore_errors=True)
+        with suppress(OSError):
+            os.rename(retired, new.with_name(f"{new.name}.old"))
 
 
 def recover(path: Path) -> None:

@@ -8,9 +8,15 @@ and the compiled drivers agree bit for bit.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import logging
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numba.extending import register_jitable
 
@@ -19,6 +25,24 @@ M1, M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 DRAWS_PER_STEP = np.uint64(16)
 TO_UNIT = 2.0**-53
+
+
+def _ensure_cache() -> None:
+    """Let Numba keep compiled code in a temporary folder if it can write neither here nor at home.
+
+    All of adkit's compiled code is made after this module.
+    """
+    try:
+        numba.njit(cache=True)(lambda: None)
+    except RuntimeError:
+        folder = tempfile.mkdtemp(prefix="adkit-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder
+        says = "nothing compiled can be kept; set NUMBA_CACHE_DIR to a folder that can be written"
+        logging.getLogger("adkit").warning(says)
+
+
+_ensure_cache()
 
 
 @register_jitable

@@ -159,3 +159,24 @@ def test_files_have_the_users_permissions(tmp_path, mask):
     assert (tmp_path / "it").stat().st_mode & 0o777 == 0o777 & ~mask
     for file in (page, tmp_path / "it" / "a.npy"):
         assert file.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+UNWRITABLE = """
+import numba.core.caching as caching
+def ensure(self):
+    if not caching.config.CACHE_DIR:
+        raise OSError("this is read-only, and so is home")
+    os.makedirs(self.get_cache_path(), exist_ok=True)
+caching._CacheLocator.ensure_cache_path = ensure
+for name in [name for name in sys.modules if name.startswith("adkit")]:
+    del sys.modules[name]
+import adkit as ad
+env = ad.envs.AdversarialBandit(arms=3, horizon=4)
+print(len(ad.collect(env, env.tasks()[:2], ad.sources.QLearning(), episodes=1)))
+"""
+
+
+def test_compiled_code_is_kept_elsewhere_where_nothing_can_be_written(tmp_path):
+    done = run(UNWRITABLE, tmp_path)
+    assert done.stdout == "2\n", done.stderr
+    assert done.stderr.count("set NUMBA_CACHE_DIR to a folder that can be written") == 1

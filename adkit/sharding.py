@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -78,7 +79,8 @@ def saved(path: Path, whole: Histories, call: str, n_shards: int, made: Callable
         for i, arrays in made([shards[k] for k in missing]):
             k = missing[i]
             replace(whole, task=whole.task[shards[k]], arrays=arrays).check()
-            store.save(places[k], "shard", arrays, {"call": call})
+            with suppress(FileExistsError):  # another process was first; what it made is read below
+                store.save(places[k], "shard", arrays, {"call": call})
         about = {"spec": asdict(whole.spec), **whole.about, "call": call}
         arrays = {"parts": map(read, range(n_shards)), "rows": len(whole)}
         store.save(path, "histories", whole.identity(), about, **arrays)
@@ -167,9 +169,10 @@ def check_pool(pool: ProcessPoolExecutor, agent: object) -> None:
     """Raise ValueError unless the pool's processes can run the agent: torch hangs after a fork."""
     check_unedited(*vars(agent).values())
     context = getattr(pool, "_mp_context", None) or get_context()
-    if context.get_start_method() == "fork" and hasattr(
-        sys.modules[type(agent).__module__], "torch"
-    ):
+    torch = sys.modules.get("torch")
+    uses = torch and any(isinstance(value, torch.nn.Module) for value in vars(agent).values())
+    uses = uses or hasattr(sys.modules[type(agent).__module__], "torch")
+    if uses and context.get_start_method() == "fork":
         raise ValueError(
             "agents that compute with torch hang in forked processes; spawn them: "
             'ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))'

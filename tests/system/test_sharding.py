@@ -119,12 +119,14 @@ def test_an_edit_is_told_to_no_file_and_to_no_other_process(tmp_path):
             assert same(collected(agent), collected(agent, executor=pool))
 
 
-def test_torch_is_not_forked():
+@pytest.mark.parametrize("agent", [ad.sources.StableBaselines3("A2C"), Holds(1)])
+def test_torch_is_not_forked(agent):
+    agent = Holds(transformer()) if isinstance(agent, Holds) else agent
     with (
         ProcessPoolExecutor(1, get_context("fork")) as pool,
         pytest.raises(ValueError, match=r"hang in forked processes; spawn them: .*\"spawn\""),
     ):
-        collected(ad.InContext(transformer()), executor=pool)
+        collected(agent, executor=pool)
 
 
 # ---- calls that stopped ----

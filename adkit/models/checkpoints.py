@@ -90,7 +90,7 @@ class Checkpoint:
         differ = [name for name in asked if found.get(name) != asked[name]]
         blob, initial = files.get("weights.safetensors", b""), about.get("initial")
         # this model was begun there, also if it was interrupted, or it holds what is kept there
-        mine = {getattr(self.model, "initial", None), digest(self.model.state_dict())}
+        mine = [getattr(self.model, "initial", None), digest(self.model.state_dict())]
         if initial and initial not in mine and pack_tensors(self.model.state_dict()) != blob:
             differ.append("weights to begin with")
         if differ:

@@ -59,9 +59,9 @@ def test_what_is_saved_is_loaded_in_the_same_order(tmp_path, mapped):
 
 def test_the_same_is_not_saved_again_and_other_content_is_refused(tmp_path):
     path = save(tmp_path / "it")
-    before = os.stat(path / "manifest.json")
+    before = folders.stamp(path / "manifest.json")
     save(path)
-    assert os.stat(path / "manifest.json") == before
+    assert folders.stamp(path / "manifest.json") == before
     with pytest.raises(FileExistsError, match=r"already holds something else.*overwrite=True"):
         save(path, NEW)
     with pytest.raises(FileNotFoundError, match="is not a folder"):

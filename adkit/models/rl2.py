@@ -39,7 +39,7 @@ class RL2:
     def start(self, spec: EnvSpec, rng: Rng, episodes: int) -> RL2Learner:
         self.model.check_spec(spec)
         # in float64, rounding that depends on the batch's size is too small to change an action
-        return RL2Learner(copy.deepcopy(self.model).double(), rng)
+        return RL2Learner(copy.deepcopy(self.model).cpu().double(), rng)
 
 
 class RL2Learner:

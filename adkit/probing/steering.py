@@ -40,7 +40,7 @@ def off_unembedding(vector: np.ndarray, model: CausalTransformer) -> tuple[np.nd
     The head reads the layer norm of the stream, which takes out the mean. What is left acts through
     later layers only.
     """
-    head = model.head.weight.detach().double().cpu().numpy()
+    head = model.head.weight.detach().cpu().double().numpy()
     span, _ = np.linalg.qr((head - head.mean(1, keepdims=True)).T)
     inside = span @ (span.T @ vector)
     return vector - inside, float(np.linalg.norm(inside) / np.linalg.norm(vector))

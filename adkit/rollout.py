@@ -33,6 +33,10 @@ from adkit.protocols import (
 from adkit.seeds import Rng
 from adkit.sharding import check_pool, digest, joined, number_of_shards, progress, saved, spread
 
+UNMASKED = (
+    "reads no action masks; try QLearning(), ActorCritic(), DQN() or a model, or leave the masks "
+    "out: from_gymnasium(..., masks=False)"
+)
 TAKEN = {"task", "episode", "task_ids", *WITHOUT_LABELS}  # names of arrays in saved histories
 
 
@@ -66,7 +70,7 @@ def collect(
     """
     tasks = Tasks.of(tasks)
     counts = {"tasks": len(tasks), "episodes": episodes, "lifetimes": lifetimes, "every": every}
-    _check(counts, agent, driver, executor)
+    _check(env, counts, agent, driver, executor)
     about = {"env": repr(env), "agent": repr(agent), "seed": int(seed)}
     task, number = np.divmod(np.arange(len(tasks) * lifetimes), lifetimes)
     whole = Histories(env.spec, tasks, task, {}, np.arange(0, episodes, every), about)
@@ -88,7 +92,12 @@ def collect(
     return saved(Path(out), whole, call, n_shards, made)
 
 
-def _check(counts: dict[str, int], agent: Agent, driver: str, executor: Executor | None) -> None:
+def _check(env, counts: dict[str, int], agent, driver: str, executor: Executor | None) -> None:
+    if not isinstance(getattr(env, "spec", None), EnvSpec):
+        raise ValueError(
+            "`env` must be an environment with its settings, such as ad.envs.DarkRoom(), or "
+            f"ad.envs.from_gymnasium(...) of one of Gymnasium's, got {env!r:.100}"
+        )
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}")
@@ -139,14 +148,11 @@ def _fill(lifetimes: Lifetimes, agent: Agent, arrays: dict[str, np.ndarray], dri
                 'try driver="auto"'
             )
         if not hasattr(agent, "start"):
-            why = "reads no action masks" if masked else 'has no learners; try driver="auto"'
+            why = UNMASKED if masked else 'has no learners; try driver="auto"'
             raise ValueError(f"{name} runs its own loop and {why}")
         learner = agent.start(spec, lifetimes.rng, lifetimes.episodes)
         if masked and "allowed" not in signature(learner.act).parameters:
-            raise ValueError(
-                f"{name}: it reads no action masks; try QLearning(), ActorCritic(), DQN() or a "
-                "model, or leave the masks out: from_gymnasium(..., masks=False)"
-            )
+            raise ValueError(f"{name}: it {UNMASKED}")
         _lock_step(lifetimes, learner, arrays)
     elif not np.isfinite(arrays["reward"]).all():
         n, e, t = np.argwhere(~np.isfinite(arrays["reward"]))[0]

@@ -89,9 +89,11 @@ class Tasks:
             inside = np.isin(of, order[:n])
             train, test = self[inside], self[~inside]
         if not len(train) or not len(test):
+            n = len(np.unique(self._equals()))
+            few = "" if n == len(self) else f" ({n} of them distinct)"
             raise ValueError(
-                f"split({fraction}) of {len(self)} tasks leaves {len(train)} and {len(test)}, and "
-                f"both sides need one; try {1 / len(self):.2g} to {1 - 1 / len(self):.2g}"
+                f"split({fraction}) of {len(self)} tasks{few} leaves {len(train)} and {len(test)}, "
+                f"and both sides need one; try {1 / n:.2g} to {1 - 1 / n:.2g}"
             )
         return train, test
 

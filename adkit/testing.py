@@ -39,13 +39,13 @@ def check_env(env: Env, lifetimes: int = 8, steps: int = 60, seed: int = 0) -> N
         pure = not getattr(env, "steps_in_place", False)
         before = copy.deepcopy(state) if pure else None
         next_state, step = env.step(state, mine, action, draws)
+        _check_step(env, step, lifetimes)
         if pure:
             twice = env.step(state, mine, action, draws)[1]
             _require(_same(step, twice), "step from one state differed; draw from rng alone")
             _require(_same(before, state), "step changed the state it was given; return a new one")
         alone, single = env.step(alone, last, action[-1:], draws[-1:])
         _require(_same(tuple(a[-1:] for a in step), single), ALONE)
-        _check_step(env, step, lifetimes)
         going, state, time = ~(step.terminated | step.truncated), next_state, time + 1
     late = f"episodes go on past the horizon of {spec.horizon}; truncate them"
     _require(time < spec.horizon or not going.any(), late)

@@ -49,13 +49,16 @@ def from_gymnasium(
     """
     if task_as not in ("argument", "options", "seed"):
         raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
-    if callable(wrappers):
-        raise ValueError(f"`wrappers` must be a list, such as [{wrappers!r}]")
+    if callable(wrappers) or not all(map(callable, wrappers)):
+        raise ValueError(f"`wrappers` must be a list of classes or functions, got {wrappers!r}")
     if bins is not None and (not isinstance(bins, int) or bins < 2):
         raise ValueError(f"`bins` must be a whole number of at least 2, got {bins!r}")
     given = list(tasks) if tasks is not None else [{}]
-    if not given or any(not isinstance(t, dict) or set(t) != set(given[0]) for t in given):
-        raise ValueError(f"`tasks` must be dicts with the same keys, one per task, got {tasks}")
+    if not given or not all(isinstance(task, dict) for task in given):
+        raise ValueError(f"`tasks` must be dicts, one per task, got {tasks!r:.200}")
+    if odd := [i for i, task in enumerate(given) if set(task) != set(given[0])]:
+        keys = f"the first has {sorted(given[0])}, number {odd[0]} has {sorted(given[odd[0]])}"
+        raise ValueError(f"`tasks` must be dicts with the same keys; {keys}")
     columns = {name: _Column.of([task[name] for task in given]) for name in given[0]}
     if task_as == "seed" and [column.cells.dtype for column in columns.values()] != [int]:
         raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
@@ -65,6 +68,8 @@ def from_gymnasium(
     seen = [look(make, looked_at[0], samples, masks)]
     seen += [look(make, task, samples, masks=False) for task in looked_at[1:]]
     name, space = seen[0].name, seen[0].action_space
+    if masks and not seen[0].masked:
+        raise ValueError(f'masks=True, but {name} gives no info["action_mask"] after a reset')
     if odd := [each.action_space for each in seen if each.action_space != space]:
         raise ValueError(f"the tasks of {name} have different action spaces, {space} and {odd[0]}")
     observations = Observations.of(name, [each.observation_space for each in seen])
@@ -76,7 +81,7 @@ def from_gymnasium(
     tabular = task_as == "argument" and all(each.tabular for each in seen)
     stepped = MaskedGymnasium if seen[0].masked else SteppedGymnasium
     kind = TabularGymnasium if tabular else stepped
-    return kind(make, columns, family, spec, observations, choices)
+    return kind(make, columns, family, spec, observations, choices, masks is None)
 
 
 # ---- values of tasks ----
@@ -131,6 +136,8 @@ class _Gymnasium:
     spec: EnvSpec
     observations: Observations
     actions: tuple
+    watched: bool
+    """Whether a mask that nobody will read is an error."""
 
     def tasks(self) -> Tasks:
         return self.family
@@ -219,7 +226,8 @@ class SteppedGymnasium(_Gymnasium):
                     seed = None
                 world.time, worlds[row] = 0, world
                 answers.append(self.make.begin(world.env, task, seed))
-            obs, mask = self._read([raw for raw, _ in answers]), self._masks(answers)
+            obs = self._read([raw for raw, _ in answers])
+            mask = self._masks(answers, np.zeros(len(tasks), bool))
         except BaseException:
             for world in made:
                 world.close()
@@ -237,7 +245,15 @@ class SteppedGymnasium(_Gymnasium):
                 raise ValueError(f"only the newest state of {self.spec.name} can be stepped")
             world.time += 1
             chosen = copy.copy(self.actions[action[i]])
-            raw, paid, over, cut, info = world.env.step(chosen)
+            try:
+                answer = world.env.step(chosen)
+            except Exception as error:
+                error.add_note(f"in {self.spec.name}, task {world.task}, step {world.time}")
+                raise
+            if not (isinstance(answer, tuple) and len(answer) == 5):
+                need = "(observation, reward, terminated, truncated, info)"
+                raise OutOfSpace(i, f"`step` must return {need}, got {answer!r:.60}")
+            raw, paid, over, cut, info = answer
             answers.append((raw, info))
             try:
                 reward[i] = paid if isinstance(paid, float | int) else np.asarray(paid).item()
@@ -246,7 +262,8 @@ class SteppedGymnasium(_Gymnasium):
             terminated[i], truncated[i] = bool(over), bool(cut) or world.time == self.spec.horizon
         obs = self._read([raw for raw, _ in answers])
         step = Step(obs, reward, terminated, truncated & ~terminated)
-        return SteppedState(state.env, state.time + 1, self._masks(answers)), step
+        mask = self._masks(answers, terminated | truncated)
+        return SteppedState(state.env, state.time + 1, mask), step
 
     def end_lifetimes(self, state: SteppedState) -> None:
         """Close the instances of N lifetimes."""
@@ -256,7 +273,12 @@ class SteppedGymnasium(_Gymnasium):
     def _read(self, raw: list) -> np.ndarray:
         return self.observations.read(raw).astype(self.spec.obs_dtype, copy=False)
 
-    def _masks(self, answers: list[tuple[Any, dict]]) -> np.ndarray:
+    def _masks(self, answers: list[tuple[Any, dict]], done: np.ndarray) -> np.ndarray:
+        """Return (N, A) bool, the actions that are allowed next; (N, 0) where all always are."""
+        for row, (_, info) in enumerate(answers):
+            if self.watched and "action_mask" in info:
+                why = 'info["action_mask"] comes after some steps and not after the first reset'
+                raise OutOfSpace(row, f"{why}: give it there too, or leave it out, masks=False")
         return np.ones((len(answers), 0), bool)
 
 
@@ -264,15 +286,15 @@ class MaskedGymnasium(SteppedGymnasium):
     """A Gymnasium environment whose `info["action_mask"]` says which actions are allowed."""
 
     def allowed_actions(self, state: SteppedState) -> np.ndarray:
-        """Return (N, A) bool; all are allowed where there is no mask, or it allows none."""
+        """Return (N, A) bool."""
         return state.mask
 
-    def _masks(self, answers: list[tuple[Any, dict]]) -> np.ndarray:
+    def _masks(self, answers: list[tuple[Any, dict]], done: np.ndarray) -> np.ndarray:
         masks = np.ones((len(answers), self.spec.n_actions), bool)
-        for row, (_, info) in enumerate(answers):
-            mask = np.asarray(info.get("action_mask", masks[row]))
-            if mask.shape != masks[row].shape:
-                need = f'info["action_mask"] must have {masks.shape[1]} flags, one an action'
-                raise OutOfSpace(row, f"{need}, got shape {mask.shape}")
-            masks[row] = mask if mask.any() else True
+        for row in np.flatnonzero(~done):  # after the last step nothing is chosen
+            mask = np.asarray(answers[row][1].get("action_mask", ()))
+            if mask.shape != masks[row].shape or not mask.any():
+                need = f"must have {masks.shape[1]} flags, one an action, and allow one at least"
+                raise OutOfSpace(row, f'info["action_mask"] {need}, got {str(mask)[:60]}')
+            masks[row] = mask
         return masks

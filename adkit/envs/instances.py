@@ -34,12 +34,14 @@ class Maker:
             elif callable(self.world):
                 env = self.world(**given)
             else:
-                raise TypeError("give an id, an EnvSpec, a class, or a function that makes it.")
+                raise TypeError("give an id, an EnvSpec, a class, or a function that makes it")
         except (gymnasium.error.Error, TypeError) as error:
-            raise ValueError(
-                f"Gymnasium cannot make {self.name!r}: {error} gymnasium.pprint_registry() lists "
-                "all ids"
-            ) from error
+            known = "; gymnasium.pprint_registry() lists all ids"
+            hint = (
+                known if isinstance(self.world, str) else "; tasks and keywords are its arguments"
+            )
+            said = str(error).rstrip(".")
+            raise ValueError(f"Gymnasium cannot make {self.name!r}: {said}{hint}") from error
         if not isinstance(env, gymnasium.Env):
             raise ValueError(f"{self.name} must make a gymnasium.Env, got {type(env).__name__}")
         try:
@@ -61,7 +63,11 @@ class Maker:
         if self.task_as == "seed":
             (seed,) = task.values()
         options = {"options": copy.deepcopy(task)} if self.task_as == "options" else {}
-        return env.reset(**({} if seed is None else {"seed": int(seed)}), **options)
+        answer = env.reset(**({} if seed is None else {"seed": int(seed)}), **options)
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
+            need = f"`reset` of {self.name} must return (observation, info)"
+            raise ValueError(f"{need}, got {answer!r:.60}")
+        return answer
 
     @property
     def name(self) -> str:

@@ -65,7 +65,7 @@ class Leaf:
         inside = (values >= self.low) & (values <= self.high)  # NaN is not
         if not inside.all():
             row, at = np.argwhere(~inside)[0]
-            need = f"{self.low[at]} to {self.high[at]}, as its space says (wider: "
+            need = f"{self.low[at]} to {self.high[at]}, as its space says (to widen it: "
             need += "gymnasium.wrappers.TransformObservation)"
             if not np.isfinite(values[row, at]):
                 need = f"finite and {need}"
@@ -201,7 +201,8 @@ def actions(name: str, space: spaces.Space, bins: int | None) -> tuple:
     if not 2 <= (n := math.prod(map(len, parts))) <= MOST_ACTIONS:
         raise ValueError(
             f"{name} has actions {space}, {n:,} in all; adkit keeps 2 to {MOST_ACTIONS}: choose "
-            "among fewer with gymnasium.wrappers.TransformAction, or give fewer bins"
+            f"among {'more' if n < 2 else 'fewer'} with gymnasium.wrappers.TransformAction"
+            + (", or give fewer bins" if bins else "")
         )
     if isinstance(space, spaces.Discrete):
         return tuple(parts[0])
@@ -229,5 +230,5 @@ def _values(name: str, space: spaces.Space, bins: int | None) -> list[Sequence]:
     if not isinstance(space, spaces.Box):
         how = "wrap the world with gymnasium.wrappers.TransformAction"
     elif not space.is_bounded():
-        how = "they have no bounds: wrap the world with gymnasium.wrappers.TransformAction"
+        how = "this Box has no bounds: wrap the world with gymnasium.wrappers.TransformAction"
     raise ValueError(f"{name} has actions {space}; adkit needs Discrete ones: {how}")

@@ -77,7 +77,8 @@ class QLearner:
 
     def __init__(self, config: QLearning, spec: EnvSpec, rng: Rng, episodes: int):
         if not has_small_table(spec):
-            why = f"it keeps a value for each observation, for at most {MOST_ROWS:,} of them"
+            what = "and they are real numbers" if spec.cardinality is None else f"of {MOST_ROWS:,}"
+            why = f"it keeps a value for each observation, {what}"
             raise cannot_learn("QLearning", spec, why)
         self.config, self.spec, self.rng = config, spec, rng
         shape = len(rng), config.phases, spec.n_observations, spec.n_actions

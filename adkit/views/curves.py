@@ -28,7 +28,7 @@ def learning_curves(
     `env` adds the optimum as a line where it is known. Subsampled histories are drawn at their true
     episode numbers. Nothing is smoothed.
     """
-    if isinstance(histories, Histories) or not histories:
+    if not isinstance(histories, Mapping) or not histories:
         raise ValueError("histories need names on a figure; try {'distilled': rollouts}")
     if odd := [name for name, each in histories.items() if not isinstance(each, Histories)]:
         given = type(histories[odd[0]]).__name__

@@ -115,7 +115,7 @@ MISTAKES = [
     (lambda: steps([5, 0]), "actions must be (2,) integers 0 to 4 in DarkRoom"),
     (lambda: steps([0.5, 1]), "got float64 of shape (2,)"),
     (step_an_old_state, "only the newest state of CartPole-v1 can be stepped"),
-    (lambda: GYM("FrozenLake-v1", tasks=[]), "must be dicts with the same keys, one per task"),
+    (lambda: GYM("FrozenLake-v1", tasks=[]), "`tasks` must be dicts, one per task, got []"),
     (lambda: GYM("Pendulum-v1"), "adkit needs Discrete ones"),
     (lambda: GYM("Moonbase-v0"), "Gymnasium cannot make 'Moonbase-v0'"),
     (lambda: reward(2.5), "needs rewards of 0 or 1, got up to 2.5; try UCB()"),

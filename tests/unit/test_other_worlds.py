@@ -279,7 +279,43 @@ def test_masks_can_be_left_out_and_a_tabular_world_is_stepped_for_them():
     assert not OPEN
     kinds = [hasattr(from_gymnasium("Taxi-v4", masks=masks), "tables") for masks in (None, True)]
     assert kinds == [True, False]
-    short = lambda self: {"action_mask": [1, 1]}
-    with pytest.raises(ValueError, match=r'info\["action_mask"\] must have 4 flags.* first step'):
-        collected(type("Short", (Masked,), {"told": short}))
+
+
+LATE = {  # says which actions are allowed after steps alone
+    "reset": lambda self, **how: (0, {}),
+    "step": lambda self, action: (0, 1.0, False, False, self.told()),
+}
+FLAGS = r'info\["action_mask"\] must have 4 flags, one an action, and allow one at least, got '
+
+
+@pytest.mark.parametrize(
+    ("body", "how", "words"),
+    [
+        ({"told": lambda self: {"action_mask": [1, 1]}}, {}, FLAGS + ".*before the first step"),
+        ({"told": lambda self: {"action_mask": [self.sees] * 4}}, {}, FLAGS + r"\[0 0 0 0\]"),
+        ({"told": lambda self: {"action_mask": [1] * 4} if not self.sees else {}}, {}, FLAGS),
+        (LATE, {}, r"comes after some steps and not after the first reset.*masks=False.*step 0"),
+        (LATE, {"masks": True}, r'masks=True, but Odd gives no info\["action_mask"\]'),
+    ],
+)
+def test_masks_that_say_too_little_are_refused(body, how, words):
+    with pytest.raises(ValueError, match=words):
+        collected(type("Odd", (Masked,), body), **how)
     assert not OPEN
+
+
+def test_answers_of_other_shapes_and_errors_of_a_world_say_where_they_come_from():
+    old = {"step": lambda self, action: (0, 1.0, False, {})}
+    with pytest.raises(ValueError, match=r"`step` must return \(observation, reward, .* step 0"):
+        collected(world(**old))
+    with pytest.raises(
+        ValueError, match=r"`reset` of Some must return \(observation, info\), got 0"
+    ):
+        collected(world(reset=lambda self, **how: 0))
+
+    def fail(self, action):
+        raise KeyError("door")
+
+    with pytest.raises(KeyError) as caught:
+        collected(world(step=fail), tasks=[{"goal": (1, 2)}])
+    assert caught.value.__notes__ == ["in Some, task {'goal': (1, 2)}, step 1"]

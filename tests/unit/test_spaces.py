@@ -86,7 +86,7 @@ NAN = np.full(2, np.nan)
 WRONG = [
     (
         changing(7, sees=4),
-        f"observation must be 0 to 2, as its space says (wider: {{}}), got 4 {LATE}",
+        f"observation must be 0 to 2, as its space says (to widen it: {{}}), got 4 {LATE}",
     ),
     (changing(7, sees=-1), f"got -1 {LATE}"),
     (changing(7, sees=256), f"got 256 {LATE}"),
@@ -129,18 +129,18 @@ REFUSED = [
     (dict(observation_space=spaces.MultiBinary(2000)), {}, "more than 1024 whole numbers"),
     (dict(observation_space=spaces.Dict()), {}, "which hold nothing"),
     (dict(action_space=Box(-1, 1, (2,))), {}, "adkit needs Discrete ones: give bins=5"),
-    (dict(action_space=Box(-1, np.inf, (2,))), {"bins": 3}, "they have no bounds: wrap"),
+    (dict(action_space=Box(-1, np.inf, (2,))), {"bins": 3}, "this Box has no bounds: wrap"),
     (dict(action_space=Discrete(300)), {}, "300 in all; adkit keeps 2 to 256"),
     (dict(action_space=Discrete(1)), {}, "1 in all; adkit keeps 2 to 256"),
     (dict(action_space=spaces.Tuple([Discrete(2)])), {}, "gymnasium.wrappers.TransformAction"),
     (dict(), {"horizon": None}, "Some has no time limit; give `horizon`"),
     (dict(), {"horizon": "a"}, "`horizon` must be whole numbers, got 'a'"),
     (dict(), {"bins": 1}, "`bins` must be a whole number of at least 2, got 1"),
-    (dict(), {"wrappers": print}, "`wrappers` must be a list, such as [<built-in function print>]"),
+    (dict(), {"wrappers": print}, "`wrappers` must be a list of classes or functions, got <b"),
     (dict(), {"wrappers": [print]}, "`wrappers` must each return a gymnasium.Env, got NoneType"),
     (dict(), {"task_as": "name"}, '`task_as` must be "argument", "options" or "seed"'),
     (dict(), {"tasks": [{"x": "a"}], "task_as": "seed"}, 'needs tasks like {"seed": 3}'),
-    (dict(), {"tasks": [{"x": 1}, {"y": 1}]}, "dicts with the same keys, one per task"),
+    (dict(), {"tasks": [{"x": 1}, {"y": 1}]}, "the first has ['x'], number 1 has ['y']"),
     (dict(reset=None, __init__=lambda self: None), {"x": 1}, "Gymnasium cannot make 'Some'"),
 ]
 

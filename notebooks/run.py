@@ -131,7 +131,7 @@ def stamped(view: Image.Image) -> Image.Image:
 
 
 def is_view(out: NotebookNode) -> bool:
-    return out.get("data", {}).get("text/html", "").startswith('<div class="adkit">')
+    return out.get("data", {}).get("text/html", "").startswith('<div class="adkit ')
 
 
 def one_page(data: dict) -> str:

@@ -47,18 +47,8 @@ def from_gymnasium(
     steps a world for it that has tables. Raises ValueError for what cannot be read, before the
     first step.
     """
-    if task_as not in ("argument", "options", "seed"):
-        raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
-    if callable(wrappers) or not all(map(callable, wrappers)):
-        raise ValueError(f"`wrappers` must be a list of classes or functions, got {wrappers!r}")
-    if bins is not None and (not isinstance(bins, int) or bins < 2):
-        raise ValueError(f"`bins` must be a whole number of at least 2, got {bins!r}")
     given = list(tasks) if tasks is not None else [{}]
-    if not given or not all(isinstance(task, dict) for task in given):
-        raise ValueError(f"`tasks` must be dicts, one per task, got {tasks!r:.200}")
-    if odd := [i for i, task in enumerate(given) if set(task) != set(given[0])]:
-        keys = f"the first has {sorted(given[0])}, number {odd[0]} has {sorted(given[odd[0]])}"
-        raise ValueError(f"`tasks` must be dicts with the same keys; {keys}")
+    _check(given, task_as, wrappers, bins)
     columns = {name: _Column.of([task[name] for task in given]) for name in given[0]}
     if task_as == "seed" and [column.cells.dtype for column in columns.values()] != [int]:
         raise ValueError(f'task_as="seed" needs tasks like {{"seed": 3}}, got {given[0]}')
@@ -82,6 +72,21 @@ def from_gymnasium(
     stepped = MaskedGymnasium if seen[0].masked else SteppedGymnasium
     kind = TabularGymnasium if tabular else stepped
     return kind(make, columns, family, spec, observations, choices, masks is None)
+
+
+def _check(tasks: list, task_as: TaskAs, wrappers: Sequence, bins: int | None) -> None:
+    """Raise ValueError for arguments of `from_gymnasium` that no world could mend."""
+    if task_as not in ("argument", "options", "seed"):
+        raise ValueError(f'`task_as` must be "argument", "options" or "seed", got {task_as!r}')
+    if callable(wrappers) or not all(map(callable, wrappers)):
+        raise ValueError(f"`wrappers` must be a list of classes or functions, got {wrappers!r}")
+    if bins is not None and (not isinstance(bins, int) or bins < 2):
+        raise ValueError(f"`bins` must be a whole number of at least 2, got {bins!r}")
+    if not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise ValueError(f"`tasks` must be dicts, one per task, got {tasks!r:.200}")
+    if odd := [i for i, task in enumerate(tasks) if set(task) != set(tasks[0])]:
+        keys = f"the first has {sorted(tasks[0])}, number {odd[0]} has {sorted(tasks[odd[0]])}"
+        raise ValueError(f"`tasks` must be dicts with the same keys; {keys}")
 
 
 # ---- values of tasks ----

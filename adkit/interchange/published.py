@@ -136,17 +136,7 @@ def from_xland(
     """
     h5py, path = extra("h5py", "interchange", "from_xland"), Path(path)
     with h5py.File(path) as file:
-        there = sorted((k for k in file if k.isdecimal()), key=int)
-        groups = there if tasks is None else [str(k) for k in tasks]
-        if not groups or (lost := sorted(set(groups) - set(there), key=int)):
-            wrong = (
-                f"no groups {', '.join(lost)}" if groups else "none of XLand's groups 0, 1, 2 ..."
-            )
-            raise ValueError(f"{path} has {len(there)} tasks, and {wrong}")
-        needs = {"states", "actions", "rewards", "dones"}
-        for k in groups:
-            if lost := needs - set(file[k]) | {"ruleset-id"} - set(file[k].attrs):
-                raise ValueError(f"group {k} of {path} has no {', '.join(sorted(lost))}")
+        groups = _groups(file, path, tasks)
         shape, about = file[groups[0]]["states"].shape, dict(file[groups[0]].attrs)
         rules = np.array([file[k].attrs["ruleset-id"] for k in groups], np.int64)
         count = min(lifetimes, *(len(file[k]["dones"]) for k in groups))
@@ -172,6 +162,20 @@ def from_xland(
             return _of_xland(whole, file[groups[n // count]], n % count)
 
     return _read(whole, one, out, [str(path), groups, count, episodes, horizon])
+
+
+def _groups(file: Any, path: Path, tasks: Sequence[int] | None) -> list[str]:
+    """Return the names of the groups asked for; ValueError for what is missing."""
+    there = sorted((k for k in file if k.isdecimal()), key=int)
+    groups = there if tasks is None else [str(k) for k in tasks]
+    if not groups or (lost := sorted(set(groups) - set(there), key=int)):
+        wrong = f"no groups {', '.join(lost)}" if groups else "none of XLand's groups 0, 1, 2 ..."
+        raise ValueError(f"{path} has {len(there)} tasks, and {wrong}")
+    needs = {"states", "actions", "rewards", "dones"}
+    for k in groups:
+        if lost := needs - set(file[k]) | {"ruleset-id"} - set(file[k].attrs):
+            raise ValueError(f"group {k} of {path} has no {', '.join(sorted(lost))}")
+    return groups
 
 
 def _of_xland(whole: Histories, group: Any, row: int) -> dict[str, np.ndarray]:
@@ -218,19 +222,21 @@ def _read(whole: Histories, one: Callable, out: str | Path | None, call: list) -
     if missing := whole.about.get("missing"):
         warnings.warn(f"not in the files: {missing}", stacklevel=3)
 
+    def empty(n: int) -> dict[str, np.ndarray]:
+        arrays = whole.spec.empty(n, whole.n_episodes)
+        return arrays | {name: np.zeros((n, *v.shape), v.dtype) for name, v in labels.items()}
+
     def read(rows: np.ndarray) -> dict[str, np.ndarray]:
-        arrays = whole.spec.empty(len(rows), whole.n_episodes)
-        arrays |= {n: np.zeros((len(rows), *v.shape), v.dtype) for n, v in labels.items()}
+        arrays = empty(len(rows))
         for i, n in enumerate(rows):
             for name, values in one(n).items():
                 arrays[name][i] = values
         return arrays
 
     made = lambda shards: ((k, read(rows)) for k, rows in enumerate(shards))
-    first = read(np.arange(1))
-    n_shards = number_of_shards(len(whole), first, 1)
+    n_shards = number_of_shards(len(whole), empty(1), 1)
     if out is not None:
         return saved(Path(out), whole, digest(call), n_shards, made)
-    histories = joined(whole, first, n_shards, made)
+    histories = joined(whole, empty(1), n_shards, made)
     histories.check()
     return histories
